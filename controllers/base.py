@@ -1,0 +1,179 @@
+"""The controller contract. ``act`` always returns an admissible, finite action and says when it fell back."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from steersman.dynamics.base import Dynamics, Window
+from steersman.envs.plant import ControlProblem
+from steersman.envs.simulator import Measurement, Simulator
+
+Track = Literal["data only", "solver access"]
+
+
+class Outcome(IntEnum):
+    """How a decision came about, from best to last resort."""
+
+    OPTIMAL = 0
+    """What the controller is meant to return."""
+    INCUMBENT = 1
+    """Best plan found when the time limit ended the search."""
+    SHIFTED = 2
+    """The previous plan, shifted by one step."""
+    BACKUP = 3
+    """A simple backup law (LQR, PID)."""
+    NEUTRAL = 4
+    """The admissible action nearest to zero."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Actions of a batch, how each came about, and the wall time of the call."""
+
+    u: Float[Tensor, "n m"]
+    outcome: UInt8[Tensor, "n"]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a controller may use to train itself.
+
+    Attributes:
+        simulate: Makes a simulator with the given number of rows.
+        seed: Seed of everything random in training; scenarios come from a stream that evaluation never uses.
+        folder: Where checkpoints and logs go; None keeps nothing.
+        progress: Called with a fraction in 0..1 and a short text.
+    """
+
+    simulate: Callable[[int], Simulator]
+    seed: int
+    folder: Path | None = None
+    progress: Callable[[float, str], None] = lambda fraction, text: None
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """Price of a training: plant control steps used and CPU seconds spent."""
+
+    plant_steps: int = 0
+    cpu_seconds: float = 0.0
+
+
+class Controller(ABC):
+    """A control law, batched over independent rows. Subclasses are final and implement :meth:`decide`.
+
+    The constructor stores configuration only; :meth:`bind` gives the problem and the model; :meth:`train` is a
+    no-op unless the controller learns; :meth:`reset` starts episodes; :meth:`act` is called once a control step.
+
+    Attributes:
+        name: Short name for tables.
+        preview: Reference steps ahead that the controller asks for; 0 means none.
+        uses_state: Whether it reads ``m.x``; it then runs in the "solver access" track.
+    """
+
+    name: ClassVar[str]
+    preview: int = 0
+    uses_state: bool = False
+
+    problem: ControlProblem
+    model: Dynamics | None = None
+
+    @property
+    def track(self) -> Track:
+        """Track of the comparison that the controller runs in."""
+        inside = self.model is not None and self.model.needs_state
+        return "solver access" if self.uses_state or inside else "data only"
+
+    def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> Self:
+        """Attach the problem and, for model-based controllers, the model.
+
+        Raises:
+            ValueError: If the controller cannot serve this problem; the message names the remedy.
+        """
+        self.problem, self.model = problem, model
+        return self
+
+    def train(self, training: Training) -> TrainingCost:
+        """Learn on simulators; a no-op for controllers that do not learn."""
+        return TrainingCost()
+
+    def reset(self, n: int, mask: Bool[Tensor, "n"] | None = None, *, gen: torch.Generator | None = None) -> None:
+        """Start ``n`` episodes, or restart the masked rows. Subclasses with memory extend this."""
+        if mask is None:
+            self._gen = gen if gen is not None else torch.Generator().manual_seed(0)
+
+    @abstractmethod
+    def decide(self, m: Measurement, budget_s: float | None) -> Decision:
+        """The control law. Rows of ``m`` are finite. Need not be admissible: :meth:`act` sees to that."""
+
+    def act(self, m: Measurement, budget_s: float | None = None) -> Decision:
+        """Admissible, finite actions for every row, within ``budget_s`` seconds where it is given.
+
+        Rows with a non-finite measurement, and rows for which the law returned a non-finite action, get the
+        neutral action and :attr:`Outcome.NEUTRAL`; the other rows are not affected.
+        """
+        start = time.perf_counter()
+        dtype = m.y.dtype if m.y.is_floating_point() else torch.float64
+        y = m.y.to(dtype)
+        good = torch.isfinite(y).all(dim=1) & torch.isfinite(m.r).flatten(1).all(dim=1)
+        safe = replace(m, y=torch.where(good[:, None], y, 0.0), r=m.r.nan_to_num(0.0, 0.0, 0.0))
+        decision = self.decide(safe, budget_s)
+        actions = self.problem.actions
+        u = decision.u.to(dtype)
+        good = good & torch.isfinite(u).all(dim=1)
+        u = torch.where(good[:, None], u, actions.neutral(m.n, u))
+        outcome = torch.where(good, decision.outcome, int(Outcome.NEUTRAL)).to(torch.uint8)
+        return Decision(actions.project(u).detach(), outcome, time.perf_counter() - start)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Learned tensors, for checkpoints; empty for controllers that do not learn."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027 - optional hook
+        """Restore what :meth:`state_dict` gave."""
+
+    def _optimal(self, u: Float[Tensor, "n m"]) -> Decision:
+        return Decision(u, torch.zeros(u.shape[0], dtype=torch.uint8, device=u.device))
+
+
+class Memory:
+    """The window of past measurements and actions that a model starts from, row by row restartable."""
+
+    def __init__(self, context: int) -> None:
+        """Keep the last ``context`` measurements."""
+        if context < 1:
+            raise ValueError(f"context must be at least 1, got {context}")
+        self.context = context
+        self._y: Tensor | None = None
+        self._u: Tensor | None = None
+
+    def clear(self, mask: Bool[Tensor, "n"] | None = None) -> None:
+        """Forget everything, or the masked rows (their next measurement fills the window)."""
+        if mask is None or self._y is None:
+            self._y = self._u = None
+        else:
+            self._y = torch.where(mask[:, None, None], torch.nan, self._y)
+
+    def push(self, m: Measurement) -> Window:
+        """Append a measurement (and the action before it) and return the window that ends in it."""
+        if self._y is None or self._u is None or self._y.shape[0] != m.n:
+            self._y = m.y[:, None].expand(-1, self.context, -1).clone()
+            self._u = m.u_prev[:, None].expand(-1, self.context - 1, -1).clone()
+        else:
+            fresh = self._y[:, -1].isnan().any(dim=1)
+            y = torch.cat([self._y[:, 1:], m.y[:, None]], dim=1)
+            u = torch.cat([self._u, m.u_prev[:, None]], dim=1)[:, 1:] if self.context > 1 else self._u
+            self._y = torch.where(fresh[:, None, None], m.y[:, None].expand_as(y), y)
+            self._u = torch.where(fresh[:, None, None], m.u_prev[:, None].expand_as(u), u)
+        return Window(self._y, self._u, m)

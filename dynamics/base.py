@@ -1,0 +1,147 @@
+"""What a controller is allowed to know of a plant: the model contract, and the data models are fitted to."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from steersman.envs.plant import ControlProblem
+from steersman.envs.simulator import Measurement
+from steersman.envs.tree import State
+
+Hidden = State
+"""Internal state of a model: a tensor or a flat dict of tensors with leading axis n."""
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Episodes of equal length. Entry t of y and z comes before action t; both have one more entry than u.
+
+    Attributes:
+        y: Measured outputs.
+        z: Performance outputs.
+        u: Actions.
+        valid: Transitions ``t -> t+1`` that really happened; False after an episode ended early.
+        period: Control period.
+    """
+
+    y: Float[Tensor, "N T1 ny"]
+    z: Float[Tensor, "N T1 nz"]
+    u: Float[Tensor, "N T m"]
+    valid: Bool[Tensor, "N T"]
+    period: float
+
+    def __post_init__(self) -> None:
+        n, t, _ = self.u.shape
+        for name, want in (("y", t + 1), ("z", t + 1)):
+            got = getattr(self, name).shape[:2]
+            if tuple(got) != (n, want):
+                raise ValueError(
+                    f"{name} must have {n} episodes of {want} entries for u {tuple(self.u.shape)}, got {tuple(got)}"
+                )
+        if tuple(self.valid.shape) != (n, t):
+            raise ValueError(f"valid must have shape {(n, t)}, got {tuple(self.valid.shape)}")
+
+    def __len__(self) -> int:
+        return self.u.shape[0]
+
+    @property
+    def steps(self) -> int:
+        """Number of real transitions."""
+        return int(self.valid.sum())
+
+    def index(self, rows: Int[Tensor, "k"] | slice) -> Trajectories:
+        """The chosen episodes."""
+        return Trajectories(self.y[rows], self.z[rows], self.u[rows], self.valid[rows], self.period)
+
+    def split(self, fraction: float) -> tuple[Trajectories, Trajectories]:
+        """The first part and the rest; episodes are independent, so no shuffle is needed."""
+        cut = max(1, min(len(self) - 1, round(fraction * len(self))))
+        return self.index(slice(0, cut)), self.index(slice(cut, None))
+
+    def save(self, path: Path | str) -> None:
+        """Write to a safetensors file."""
+        parts = {name: getattr(self, name).detach().cpu().contiguous() for name in ("y", "z", "u", "valid")}
+        save_file(parts | {"period": torch.tensor(self.period, dtype=torch.float64)}, str(path))
+
+    @classmethod
+    def load(cls, path: Path | str) -> Trajectories:
+        """Read what :meth:`save` wrote."""
+        t = load_file(str(path))
+        return cls(t["y"], t["z"], t["u"], t["valid"], float(t["period"]))
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a model may start from: the last measurements and the actions between them.
+
+    Attributes:
+        y: Measured outputs, the newest last; ``y[:, -1]`` equals ``now.y``.
+        u: Actions between those measurements.
+        now: The newest measurement, with the true state where the track gives it.
+    """
+
+    y: Float[Tensor, "n L ny"]
+    u: Float[Tensor, "n L1 m"]
+    now: Measurement
+
+
+class Dynamics(nn.Module, ABC):
+    """A state-space model ``h+ = f(h, u)``, ``(y, z) = g(h)``, batched over rows.
+
+    The constructor stores; :meth:`fit` forgets the previous fit, returns self and leaves learned names that
+    end in ``_``. Everything is differentiable with respect to h, u and the weights.
+
+    Attributes:
+        context: Number of measurements that :meth:`init` needs (1: only the newest).
+        needs_state: Whether :meth:`init` reads ``window.now.x`` ("solver access").
+    """
+
+    context: int = 1
+    needs_state: bool = False
+
+    def bind(self, problem: ControlProblem) -> Self:
+        """Take the names, the exogenous outputs and the period from the problem, before :meth:`fit`."""
+        self.problem = problem
+        return self
+
+    @abstractmethod
+    def fit(self, data: Trajectories) -> Self:
+        """Learn from data."""
+
+    @abstractmethod
+    def init(self, window: Window) -> Hidden:
+        """Hidden state at the newest measurement."""
+
+    @abstractmethod
+    def step(self, h: Hidden, u: Float[Tensor, "n m"]) -> Hidden:
+        """Hidden state one control period later."""
+
+    @abstractmethod
+    def output(self, h: Hidden) -> tuple[Float[Tensor, "n ny"], Float[Tensor, "n nz"]]:
+        """Predicted measured and performance outputs; exogenous outputs repeat their last value."""
+
+    def failing(self, h: Hidden) -> Bool[Tensor, "n"] | None:
+        """Rows that have failed, or None if the model knows no failure."""
+        return None
+
+    def doubt(self, h: Hidden, u: Float[Tensor, "n m"]) -> Float[Tensor, "n"] | None:
+        """How far outside its data the model is asked (0: inside, 1: at the edge), or None if unknown."""
+        return None
+
+    def rollout(self, h: Hidden, U: Float[Tensor, "n h m"]) -> tuple[Float[Tensor, "n h ny"], Float[Tensor, "n h nz"]]:
+        """Outputs *after* each action of ``U``: ``y_{k+1} .. y_{k+h}`` and ``z`` likewise."""
+        ys, zs = [], []
+        for j in range(U.shape[1]):
+            h = self.step(h, U[:, j])
+            y, z = self.output(h)
+            ys.append(y)
+            zs.append(z)
+        return torch.stack(ys, dim=1), torch.stack(zs, dim=1)

@@ -1,0 +1,1 @@
+"""Benchmark systems of the control literature."""

@@ -1,0 +1,213 @@
+"""Objectives as data: the one place where cost is defined, read by torch and by mixed-integer encoders.
+
+Signals of a term, all batched: ``z`` performance output, ``e = z - r`` tracking error, ``u`` action,
+``du = u_k - u_{k-1}``. The stage cost of control step k is ``l(z_k, u_k, du_k, r_k)``, with ``z_k`` taken
+*before* the step, and a terminal cost ``m(z_N, r_N)`` ends the episode.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Signal = Literal["z", "e", "u", "du"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term(ABC):
+    """One additive part of a cost, a function of one signal.
+
+    Attributes:
+        name: Name of the part in reward terms and tables.
+        on: The signal it is written in.
+    """
+
+    name: str
+    on: Signal
+
+    @abstractmethod
+    def __call__(self, s: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+        """Value for signal ``s`` ``[..., d]``, shape ``[...]``."""
+
+
+def _weights(term: Term, weights: tuple[float, ...], s: Tensor) -> Tensor:
+    if len(weights) != s.shape[-1]:
+        raise ValueError(
+            f"term {term.name!r} has {len(weights)} weights but signal {term.on!r} has {s.shape[-1]} entries"
+        )
+    return s.new_tensor(weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quadratic(Term):
+    """``sum_i w_i s_i^2``, convex for non-negative weights."""
+
+    weights: tuple[float, ...]
+
+    def __call__(self, s: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+        """See :class:`Term`."""
+        return (s * s) @ _weights(self, self.weights, s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class L1(Term):
+    """``sum_i w_i |s_i|``."""
+
+    weights: tuple[float, ...]
+
+    def __call__(self, s: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+        """See :class:`Term`."""
+        return s.abs() @ _weights(self, self.weights, s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LInf(Term):
+    """``max_i w_i |s_i|``."""
+
+    weights: tuple[float, ...]
+
+    def __call__(self, s: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+        """See :class:`Term`."""
+        return (s.abs() * _weights(self, self.weights, s)).amax(dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(Term):
+    """``sum_i w_i s_i``."""
+
+    weights: tuple[float, ...]
+
+    def __call__(self, s: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+        """See :class:`Term`."""
+        return s @ _weights(self, self.weights, s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PiecewiseLinear(Term):
+    """Continuous piecewise-linear function of entry ``index``, linear beyond its first and last point."""
+
+    index: int
+    points: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        xs = [x for x, _ in self.points]
+        if len(xs) < 2 or any(b <= a for a, b in pairwise(xs)):
+            raise ValueError(f"term {self.name!r}: points need at least two strictly increasing abscissae, got {xs}")
+
+    @property
+    def slopes(self) -> tuple[float, ...]:
+        """Slope of each segment."""
+        return tuple((y1 - y0) / (x1 - x0) for (x0, y0), (x1, y1) in pairwise(self.points))
+
+    @property
+    def convex(self) -> bool:
+        """Whether the slopes never decrease."""
+        return all(b >= a - 1e-12 for a, b in pairwise(self.slopes))
+
+    def __call__(self, s: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+        """See :class:`Term`."""
+        x = s[..., self.index]
+        slopes = self.slopes
+        value = self.points[0][1] + slopes[0] * (x - self.points[0][0])
+        for (knot, _), before, after in zip(self.points[1:-1], slopes, slopes[1:], strict=False):
+            value = value + (after - before) * torch.relu(x - knot)
+        return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opaque(Term):
+    """Any torch function of a signal; differentiable controllers can use it, mixed-integer ones refuse it."""
+
+    function: Callable[[Tensor], Tensor]
+
+    def __call__(self, s: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+        """See :class:`Term`."""
+        return self.function(s)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Sum of stage terms over the control steps, of terminal terms at the end, and the price of failing.
+
+    Attributes:
+        stage: Terms of the stage cost.
+        terminal: Terms of the terminal cost; they may be written in ``z`` and ``e`` only.
+        failure: Cost of *each* control step that remains when an episode ends by failure (terminated,
+            violated or diverged), so that an early failure never pays.
+    """
+
+    stage: tuple[Term, ...]
+    terminal: tuple[Term, ...] = ()
+    failure: float = 0.0
+
+    def __post_init__(self) -> None:
+        for term in self.terminal:
+            if term.on not in ("z", "e"):
+                raise ValueError(f"terminal term {term.name!r} is written in {term.on!r}; only 'z' and 'e' exist then")
+        if not self.failure >= 0:
+            raise ValueError(f"failure cost must be a non-negative number, got {self.failure}")
+
+    def stage_terms(
+        self,
+        z: Float[Tensor, "*b nz"],
+        u: Float[Tensor, "*b m"],
+        du: Float[Tensor, "*b m"],
+        r: Float[Tensor, "*b nz"],
+    ) -> dict[str, Tensor]:
+        """Each stage term by name, shape ``[...]``."""
+        signals = {"z": z, "e": z - r, "u": u, "du": du}
+        return {term.name: term(signals[term.on]) for term in self.stage}
+
+    def stage_cost(
+        self,
+        z: Float[Tensor, "*b nz"],
+        u: Float[Tensor, "*b m"],
+        du: Float[Tensor, "*b m"],
+        r: Float[Tensor, "*b nz"],
+    ) -> Float[Tensor, "*b"]:
+        """Sum of the stage terms, shape ``[...]``."""
+        return _total(self.stage_terms(z, u, du, r), z)
+
+    def terminal_cost(self, z: Float[Tensor, "*b nz"], r: Float[Tensor, "*b nz"]) -> Float[Tensor, "*b"]:
+        """Sum of the terminal terms, shape ``[...]``."""
+        signals = {"z": z, "e": z - r}
+        return _total({term.name: term(signals[term.on]) for term in self.terminal}, z)
+
+    def plan_cost(
+        self,
+        Z: Float[Tensor, "*b h nz"],
+        U: Float[Tensor, "*b h m"],
+        u_prev: Float[Tensor, "*b m"],
+        R: Float[Tensor, "*b h nz"],
+        last: bool = False,
+    ) -> Float[Tensor, "*b"]:
+        """Cost of a planned sequence, as receding-horizon controllers minimise it.
+
+        Args:
+            Z: Predicted outputs *after* each action, ``z_{k+1} .. z_{k+h}``; the cost of ``z_k`` cannot be
+                changed any more and is left out, that of ``z_{k+h}`` acts as the terminal cost.
+            U: Planned actions ``u_k .. u_{k+h-1}``.
+            u_prev: Action applied before the plan, ``u_{k-1}``.
+            R: References ``r_{k+1} .. r_{k+h}``.
+            last: Whether the plan reaches the end of the episode, where the terminal terms apply.
+
+        Returns:
+            Total cost, shape ``[...]``.
+        """
+        dU = U - torch.cat([u_prev.unsqueeze(-2), U[..., :-1, :]], dim=-2)
+        cost = self.stage_cost(Z, U, dU, R).sum(dim=-1)
+        return cost + self.terminal_cost(Z[..., -1, :], R[..., -1, :]) if last else cost
+
+
+def _total(terms: dict[str, Tensor], like: Tensor) -> Tensor:
+    total = like.new_zeros(like.shape[:-1])
+    for value in terms.values():
+        total = total + value
+    return total

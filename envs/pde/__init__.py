@@ -1,0 +1,1 @@
+"""Plants governed by partial differential equations."""

@@ -1,0 +1,290 @@
+"""Something that runs: the only interface that environments, evaluators and the comparison runner consume."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+from steersman.envs.actions import ActionSet
+from steersman.envs.plant import ControlProblem, Plant, Status
+from steersman.envs.scenarios import Scenarios
+from steersman.envs.tree import Params, State, tree_finite, tree_index, tree_map, tree_where
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a controller is shown at a control step.
+
+    Attributes:
+        k: Control step of each row.
+        y: Measured output.
+        r: References ``r_k .. r_{k+h}`` of the performance output; ``h = 0`` without preview.
+        u_prev: Action applied in the step before (the neutral action at the start).
+        x: True state, only in the "solver access" track.
+        p: True parameters, likewise.
+    """
+
+    k: Int64[Tensor, "n"]
+    y: Float[Tensor, "n ny"]
+    r: Float[Tensor, "n h1 nz"]
+    u_prev: Float[Tensor, "n m"]
+    x: State | None = None
+    p: Params | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of rows."""
+        return self.y.shape[0]
+
+    def blind(self) -> Measurement:
+        """The same measurement without state and parameters: what the "data only" track sees."""
+        return replace(self, x=None, p=None)
+
+    def references(self, horizon: int) -> Float[Tensor, "n horizon nz"]:
+        """``r_{k+1} .. r_{k+horizon}``; the last known one is repeated beyond the preview."""
+        ahead = self.r[:, 1 : horizon + 1]
+        missing = horizon - ahead.shape[1]
+        tail = self.r[:, -1:].expand(-1, missing, -1)
+        return torch.cat([ahead, tail], dim=1) if missing else ahead
+
+
+@dataclass(frozen=True)
+class Transition:
+    """Result of one control step of a batch; a row that had ended before costs nothing and stays put.
+
+    Attributes:
+        cost: Cost of the step, including the terminal cost at the end and the price of a failure.
+        terms: The parts of ``cost`` by name.
+        violation: Integral of the constraint violation over the step.
+        status: Status of each row after the step.
+        ended: Rows whose episode ended in this very step, by failure or by the horizon.
+        truncated: Rows among ``ended`` that ended by the horizon.
+    """
+
+    cost: Float[Tensor, "n"]
+    terms: dict[str, Tensor]
+    violation: Float[Tensor, "n"]
+    status: UInt8[Tensor, "n"]
+    ended: Bool[Tensor, "n"]
+    truncated: Bool[Tensor, "n"]
+
+
+class Simulator(ABC):
+    """A batch of ``n`` episodes in progress, without autoreset.
+
+    Attributes:
+        n: Number of rows.
+        problem: What a controller may know.
+        device: Where tensors live.
+        dtype: Floating-point type.
+    """
+
+    n: int
+    problem: ControlProblem
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def actions(self) -> ActionSet:
+        """Admissible actions."""
+        return self.problem.actions
+
+    @property
+    def plant(self) -> Plant | None:
+        """The plant behind the simulator, if there is one; the "solver access" track needs it."""
+        return None
+
+    @abstractmethod
+    def scenarios(self, key: Int64[Tensor, "n"], mask: Bool[Tensor, "n"] | None = None) -> Scenarios:
+        """Scenarios drawn from the keys; rows outside ``mask`` are placeholders."""
+
+    @abstractmethod
+    def reset(self, scenarios: Scenarios, mask: Bool[Tensor, "n"] | None = None) -> None:
+        """Start the masked rows (all by default) at their scenarios."""
+
+    @abstractmethod
+    def step(self, u: Float[Tensor, "n m"]) -> Transition:
+        """Advance one control step. Actions are projected on the admissible set; NaN ends its row."""
+
+    @abstractmethod
+    def measure(self, preview: int = 0) -> Measurement:
+        """Current measurement, with state and parameters where the simulator has them."""
+
+    @abstractmethod
+    def perform(self) -> Float[Tensor, "n nz"]:
+        """Current performance output."""
+
+    @abstractmethod
+    def snapshot(self) -> Any:
+        """Everything that is needed to continue from here, detached from later steps."""
+
+    @abstractmethod
+    def restore(self, snapshot: Any) -> None:
+        """Continue from a snapshot."""
+
+    def close(self) -> None:  # noqa: B027 - optional hook
+        """Release what the simulator holds."""
+
+
+@dataclass(frozen=True)
+class PlantSnapshot:
+    """State of a :class:`PlantSimulator`."""
+
+    x: State
+    scenario: Scenarios
+    k: Tensor
+    status: Tensor
+    u_prev: Tensor
+
+
+class PlantSimulator(Simulator):
+    """Runs a :class:`Plant`. Finished and diverged rows keep their last finite state and never spread."""
+
+    def __init__(self, plant: Plant, n: int, *, device: torch.device | str = "cpu") -> None:
+        """Store the plant and the batch size; call :meth:`reset` before the first step."""
+        if n < 1:
+            raise ValueError(f"a simulator needs at least one row, got n={n}")
+        self._plant = plant
+        self.n = n
+        self.problem = plant.problem
+        self.device = torch.device(device)
+        self.dtype = plant.dtype
+        self._scenario: Scenarios | None = None
+
+    @property
+    def plant(self) -> Plant:
+        """The plant."""
+        return self._plant
+
+    def scenarios(self, key: Int64[Tensor, "n"], mask: Bool[Tensor, "n"] | None = None) -> Scenarios:
+        """See :class:`Simulator`; only the masked rows are computed."""
+        key = key.to(self.device)
+        if mask is None:
+            return draw_scenarios(self._plant, key)
+        drawn = draw_scenarios(self._plant, key[mask])
+        position = (mask.cumsum(0) - 1).clamp(min=0)
+        return replace(drawn.index(position), key=key)
+
+    def reset(self, scenarios: Scenarios, mask: Bool[Tensor, "n"] | None = None) -> None:
+        """See :class:`Simulator`."""
+        if len(scenarios) != self.n:
+            raise ValueError(f"reset needs {self.n} scenarios, one per row, got {len(scenarios)}")
+        scenarios = scenarios.to(self.device)
+        if scenarios.x0 is None:
+            scenarios = self.scenarios(scenarios.key)
+        assert scenarios.x0 is not None  # noqa: S101 - narrows the type
+        if self._scenario is None or mask is None:
+            self._scenario = scenarios
+            self._x = scenarios.x0
+            self._k = torch.zeros(self.n, dtype=torch.int64, device=self.device)
+            self._status = torch.zeros(self.n, dtype=torch.uint8, device=self.device)
+            self._u_prev = self._neutral()
+            return
+        self._scenario = scenarios.where(mask, self._scenario)
+        self._x = tree_where(mask, scenarios.x0, self._x)
+        self._k = torch.where(mask, 0, self._k)
+        self._status = torch.where(mask, 0, self._status).to(torch.uint8)
+        self._u_prev = torch.where(mask[:, None], self._neutral(), self._u_prev)
+
+    def step(self, u: Float[Tensor, "n m"]) -> Transition:
+        """See :class:`Simulator`."""
+        scenario, plant, k = self._running(), self._plant, self._k
+        if tuple(u.shape) != (self.n, self.actions.m):
+            raise ValueError(f"u must have shape ({self.n}, {self.actions.m}), got {tuple(u.shape)}")
+        u = self.actions.project(u.to(self.device, self.dtype))
+        alive = (self._status == Status.OK) & (k < plant.horizon)
+        terms = plant.objective.stage_terms(
+            plant.perform(k, self._x, scenario.p), u, u - self._u_prev, plant.reference(k, scenario.p)
+        )
+        gap = torch.relu(plant.constraints(k, self._x, u, scenario.p)).sum(dim=1) * plant.period
+
+        proposed = plant.step(k, self._x, u, plant.disturbance(scenario.key, k), scenario.p)
+        finite = tree_finite(proposed, self.n) & torch.isfinite(u).all(dim=1)
+        x = tree_where(alive & finite, proposed, self._x)
+        self._k = k + alive
+        status = torch.where(finite, plant.status(self._k, x, scenario.p), int(Status.DIVERGED))
+        self._status = torch.where(alive, status, self._status).to(torch.uint8)
+        self._x, self._u_prev = x, torch.where((alive & finite)[:, None], u, self._u_prev)
+        return self._transition(terms, gap, alive)
+
+    def _transition(self, terms: dict[str, Tensor], gap: Tensor, alive: Tensor) -> Transition:
+        scenario, plant = self._running(), self._plant
+        fell = alive & (self._status != Status.OK)
+        ended = fell | (alive & (self._k >= plant.horizon))
+        if plant.objective.terminal:
+            z = plant.perform(self._k, self._x, scenario.p)
+            end = plant.objective.terminal_cost(z, plant.reference(self._k, scenario.p))
+            terms["terminal"] = torch.where(ended & ~fell, end, 0.0)
+        if plant.objective.failure:
+            terms["failure"] = fell * plant.objective.failure * (plant.horizon - self._k + 1)
+        # A row that diverged or got a NaN action has no finite stage cost: its failure cost stands alone.
+        terms = {name: torch.where(alive, t, 0.0).nan_to_num(0.0, 0.0, 0.0) for name, t in terms.items()}
+        cost = torch.stack(list(terms.values())).sum(dim=0)
+        violation = torch.where(alive, gap, 0.0).nan_to_num(0.0, 0.0, 0.0)
+        return Transition(cost, terms, violation, self._status, ended, ended & ~fell)
+
+    def measure(self, preview: int = 0) -> Measurement:
+        """See :class:`Simulator`."""
+        scenario, plant = self._running(), self._plant
+        ahead = [plant.reference(self._k + j, scenario.p) for j in range(preview + 1)]
+        return Measurement(
+            k=self._k,
+            y=plant.measure(self._k, self._x, scenario.p),
+            r=torch.stack(ahead, dim=1),
+            u_prev=self._u_prev,
+            x=self._x,
+            p=scenario.p,
+        )
+
+    def perform(self) -> Float[Tensor, "n nz"]:
+        """See :class:`Simulator`."""
+        return self._plant.perform(self._k, self._x, self._running().p)
+
+    def snapshot(self) -> PlantSnapshot:
+        """See :class:`Simulator`."""
+        return PlantSnapshot(tree_map(torch.clone, self._x), self._running(), self._k, self._status, self._u_prev)
+
+    def restore(self, snapshot: PlantSnapshot) -> None:
+        """See :class:`Simulator`."""
+        self._x = tree_map(torch.clone, snapshot.x)
+        self._scenario, self._k, self._status = snapshot.scenario, snapshot.k, snapshot.status
+        self._u_prev = snapshot.u_prev
+
+    @property
+    def k(self) -> Int64[Tensor, "n"]:
+        """Control step of each row."""
+        return self._k
+
+    @property
+    def x(self) -> State:
+        """Current state."""
+        return self._x
+
+    @property
+    def p(self) -> Params:
+        """Parameters of the current scenarios."""
+        return self._running().p
+
+    def _neutral(self) -> Tensor:
+        return self.actions.neutral(self.n, torch.zeros(1, dtype=self.dtype, device=self.device))
+
+    def _running(self) -> Scenarios:
+        if self._scenario is None:
+            raise RuntimeError("the simulator has no scenario yet; call reset(scenarios) first")
+        return self._scenario
+
+
+def draw_scenarios(plant: Plant, key: Int64[Tensor, "n"]) -> Scenarios:
+    """Parameters and initial states of a plant for the given keys."""
+    p = plant.params(key)
+    return Scenarios(key, p, plant.initial(key, p))
+
+
+def select_rows(x: State, rows: Int64[Tensor, "m"]) -> State:
+    """Rows of a state, for evaluators that pair a population with scenarios."""
+    return tree_index(x, rows)

@@ -1,0 +1,1 @@
+"""Performance claims, measured against peers in one run."""

@@ -1,0 +1,1 @@
+"""Comparison presets as TOML."""
