@@ -1,0 +1,43 @@
+# Everything sets itself up: `make compare` and `make test` work in a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := envs dynamics controllers optimizers experiments
+export OMP_NUM_THREADS := 1
+
+.PHONY: compare test slow lint bench setup peers clean
+
+compare: $(VENV)/.ready
+	$(BIN)/steersman compare tour --out results/tour
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest -n 2
+
+slow: $(VENV)/.ready
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(PACKAGES:%=-p steersman.%)
+
+bench: $(VENV)/.ready
+	$(BIN)/steersman bench envs
+
+setup: $(VENV)/.ready
+
+# Packages that only benchmarks compare against, in an environment of their own: some pin what we do not.
+peers:
+	$(PYTHON) -m venv $(VENV)-peers
+	$(VENV)-peers/bin/python -m pip install -q controlgym==1.0.0
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --progress-bar off -q -c constraints.txt torch
+	$(BIN)/python -m pip install --progress-bar off -q -c constraints.txt -e '.[dev]'
+	mkdir -p .typing/steersman
+	for p in $(PACKAGES); do ln -sfn ../../$$p .typing/steersman/$$p; done
+	touch $@
+
+clean:
+	rm -rf $(VENV) .typing build *.egg-info
