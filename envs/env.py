@@ -1,0 +1,100 @@
+"""A plant as a single ``gymnasium.Env``: numpy in, numpy out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from steersman.envs import noise
+from steersman.envs.plant import Plant, Status, Trail
+from steersman.envs.simulator import PlantSimulator
+from steersman.envs.tree import tree_index, tree_map
+
+_FLOAT: dict[torch.dtype, type[np.floating[Any]]] = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+def observation_space(plant: Plant) -> spaces.Box:
+    """Unbounded box of the measured output in the plant's dtype."""
+    return spaces.Box(-np.inf, np.inf, (len(plant.measured),), _FLOAT[plant.dtype])
+
+
+class PlantEnv(gymnasium.Env[np.ndarray[Any, Any], Any]):
+    """One copy of a plant.
+
+    The observation is the measured output y, the reward is minus the stage cost (in the plant's units), and
+    ``info`` carries the cost terms, the constraint violation, the status and the performance output.
+    ``terminated`` means failure, ``truncated`` the end of the horizon. ``reset(seed=s)`` starts the scenario of
+    ``noise.keys(s, 1)``, the one that row 0 of :class:`~steersman.envs.vector.PlantVectorEnv` gets for that seed.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012 - gymnasium's contract
+
+    def __init__(self, plant: Plant, render_mode: str | None = None) -> None:
+        """Wrap the plant."""
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode must be None or one of {self.metadata['render_modes']}, got {render_mode!r}")
+        self.plant = plant
+        self.render_mode = render_mode
+        self.observation_space = observation_space(plant)
+        self.action_space = plant.actions.space(_FLOAT[plant.dtype])
+        self._simulator = PlantSimulator(plant, 1)
+        self._trail: Trail | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+        """Start a scenario; without a seed, the next one of the stream that the last seed began."""
+        super().reset(seed=seed)
+        if seed is None:
+            seed = int(self.np_random.integers(2**62))
+        self._simulator.reset(self._simulator.scenarios(noise.keys(seed, 1)))
+        if self.render_mode is not None:
+            self._trail = Trail(tree_index(self._simulator.p, slice(0, 1)))
+            self._record()
+        return self._observe(), {"z": self._simulator.perform()[0].numpy()}
+
+    def step(self, action: Any) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
+        """Apply an action for one control period.
+
+        Raises:
+            ValueError: If the action has the wrong shape or is not finite.
+        """
+        array = np.asarray(action)
+        if array.shape != self.action_space.shape:
+            raise ValueError(f"action must have shape {self.action_space.shape}, got {array.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"action must be finite, got {array}; check the policy for NaN or overflow")
+        u = self.plant.actions.decode(torch.as_tensor(array)[None]).to(self.plant.dtype)
+        t = self._simulator.step(u)
+        info = {
+            "terms": {name: float(value) for name, value in t.terms.items()},
+            "violation": float(t.violation),
+            "status": Status(int(t.status)),
+            "z": self._simulator.perform()[0].numpy(),
+        }
+        if self._trail is not None:
+            self._trail.u.append(self.plant.actions.project(u)[0].numpy())
+            self._record()
+        truncated = bool(t.truncated)
+        return self._observe(), -float(t.cost), bool(t.ended) and not truncated, truncated, info
+
+    def render(self) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+        """The plant's picture of the current state and how it came to it; None without a render mode."""
+        return None if self._trail is None else self.plant.render(self._trail)
+
+    def _observe(self) -> np.ndarray[Any, Any]:
+        sim = self._simulator
+        y: np.ndarray[Any, Any] = self.plant.measure(sim.k, sim.x, sim.p)[0].numpy()
+        return y
+
+    def _record(self) -> None:
+        sim, trail = self._simulator, self._trail
+        assert trail is not None  # noqa: S101 - narrows the type
+        trail.k.append(int(sim.k[0]))
+        trail.x.append(tree_map(torch.clone, sim.x))
+        trail.z.append(sim.perform()[0].numpy())
+        trail.r.append(self.plant.reference(sim.k, sim.p)[0].numpy())

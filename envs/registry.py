@@ -1,0 +1,126 @@
+"""The list of plants. A new plant is enrolled here, and nowhere else."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+import torch
+
+from steersman.envs.env import PlantEnv
+from steersman.envs.gym_simulator import GymSimulator
+from steersman.envs.plant import Plant
+from steersman.envs.simulator import PlantSimulator, Simulator
+from steersman.envs.vector import PlantVectorEnv
+
+NAMESPACE = "steersman"
+
+
+@dataclass(frozen=True)
+class PlantSpec:
+    """One registered plant.
+
+    Attributes:
+        name: Versioned name, the id without the namespace.
+        target: ``module:Class``, imported when the plant is first made.
+        summary: One line for ``steersman list``.
+        kwargs: Constructor arguments of this variant.
+        control_steps: Control steps of an episode, for gymnasium's spec.
+    """
+
+    name: str
+    target: str
+    summary: str
+    control_steps: int
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The gymnasium id."""
+        return f"{NAMESPACE}/{self.name}"
+
+
+PLANTS: tuple[PlantSpec, ...] = (
+    PlantSpec("Pendulum-v1", "steersman.envs.classic.pendulum:Pendulum", "torque-limited pendulum swing-up", 200),
+    PlantSpec(
+        "WolfSheep-v1", "steersman.envs.abm.wolf_sheep:WolfSheep", "predator-prey agents, removal of animals", 100
+    ),
+    PlantSpec(
+        "KuramotoSivashinsky-v1",
+        "steersman.envs.pde.kuramoto_sivashinsky:KuramotoSivashinsky",
+        "chaotic PDE, eight actuators with |a| <= 1",
+        400,
+    ),
+    PlantSpec(
+        "KuramotoSivashinskyUnbounded-v1",
+        "steersman.envs.pde.kuramoto_sivashinsky:KuramotoSivashinsky",
+        "chaotic PDE, eight unbounded actuators",
+        400,
+        {"bound": None},
+    ),
+    PlantSpec("TwoArea-v1", "steersman.envs.grid.two_area:TwoArea", "two-area grid after faults, storage power", 100),
+)
+
+
+def plant_ids() -> list[str]:
+    """Ids of all registered plants."""
+    return [spec.id for spec in PLANTS]
+
+
+def make_plant(id: str, **kwargs: Any) -> Plant:
+    """Build a plant by its id or name; ``kwargs`` override the variant's arguments.
+
+    Raises:
+        ValueError: If no plant has that id; the message lists those that exist.
+    """
+    name = id.removeprefix("steersman.envs:").removeprefix(f"{NAMESPACE}/")
+    for spec in PLANTS:
+        if spec.name == name:
+            module, _, attribute = spec.target.partition(":")
+            plant = getattr(importlib.import_module(module), attribute)(**(spec.kwargs | kwargs))
+            assert isinstance(plant, Plant)  # noqa: S101 - narrows the type
+            return plant
+    raise ValueError(f"unknown plant {id!r}; known: {', '.join(plant_ids())}")
+
+
+def make_env(plant: str, render_mode: str | None = None, **kwargs: Any) -> PlantEnv:
+    """Entry point of ``gymnasium.make``."""
+    return PlantEnv(make_plant(plant, **kwargs), render_mode)
+
+
+def make_vector_env(plant: str, num_envs: int = 1, **kwargs: Any) -> PlantVectorEnv:
+    """Entry point of ``gymnasium.make_vec``; ``device`` and ``bank`` go to the vector env."""
+    kwargs.pop("max_episode_steps", None)
+    own = {name: kwargs.pop(name) for name in ("device", "bank", "render_mode") if name in kwargs}
+    return PlantVectorEnv(make_plant(plant, **kwargs), num_envs, **own)
+
+
+def make_simulator(id: str, n: int, device: torch.device | str = "cpu", **kwargs: Any) -> Simulator:
+    """A simulator of a registered plant, or of any gymnasium environment by its id.
+
+    Raises:
+        ValueError: If neither this registry nor gymnasium knows the id.
+    """
+    name = id.removeprefix("steersman.envs:")
+    if name.startswith(f"{NAMESPACE}/"):
+        return PlantSimulator(make_plant(name, **kwargs), n, device=device)
+    try:
+        gymnasium.spec(id)
+    except gymnasium.error.Error as error:
+        raise ValueError(f"unknown environment {id!r}; known plants: {', '.join(plant_ids())} ({error})") from error
+    return GymSimulator(lambda: gymnasium.make(id, **kwargs), n)
+
+
+def register_envs() -> None:
+    """Register every plant with gymnasium: one id, a single and a vector entry point. Idempotent."""
+    for spec in PLANTS:
+        if spec.id not in gymnasium.registry:
+            gymnasium.register(
+                spec.id,
+                entry_point="steersman.envs.registry:make_env",
+                vector_entry_point="steersman.envs.registry:make_vector_env",
+                max_episode_steps=spec.control_steps,
+                kwargs={"plant": spec.name},
+            )

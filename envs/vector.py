@@ -1,0 +1,134 @@
+"""A plant as a batched ``gymnasium.vector.VectorEnv``: torch in, torch out, on any device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from jaxtyping import Bool
+from torch import Tensor
+
+from steersman.envs import noise
+from steersman.envs.env import _FLOAT, observation_space
+from steersman.envs.plant import Plant
+from steersman.envs.scenarios import Scenarios
+from steersman.envs.simulator import PlantSimulator, Transition
+
+
+class PlantVectorEnv(VectorEnv[Tensor, Any, Tensor]):
+    """``num_envs`` copies of a plant stepped as one batch, with SAME_STEP autoreset.
+
+    Observations, rewards and flags are torch tensors on ``device``; actions may be tensors or arrays. When rows
+    end, ``info["final_obs"]`` holds the observations before the reset (all rows; ``info["_final_obs"]`` is the
+    mask). Row i of ``reset(seed=s)`` runs the scenario that a single env gets from ``reset(seed=s + i)``.
+
+    Args:
+        plant: The plant.
+        num_envs: Number of copies.
+        device: Where the batch lives.
+        bank: Scenarios to draw restarts from. Without a bank every restart is a fresh scenario, computed for the
+            ended rows only; with one it is a gather, which suits plants with a costly start and keeps a GPU busy.
+    """
+
+    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(
+        self,
+        plant: Plant,
+        num_envs: int = 1,
+        *,
+        device: torch.device | str = "cpu",
+        bank: Scenarios | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        """Wrap the plant; see the class for the arguments."""
+        if render_mode is not None:
+            raise ValueError("a vector env has no render; use the single env with render_mode='rgb_array'")
+        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError(f"device {str(device)!r} was asked for but CUDA is not available; use device='cpu'")
+        self.plant = plant
+        self.num_envs = num_envs
+        self.device = torch.device(device)
+        self.single_observation_space = observation_space(plant)
+        self.single_action_space = plant.actions.space(_FLOAT[plant.dtype])
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.simulator = PlantSimulator(plant, num_envs, device=device)
+        self._bank = None if bank is None else bank.to(self.device)
+        self._key: Tensor | None = None
+        self._episode = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Start all rows, or with ``options={"reset_mask": mask}`` only the masked ones.
+
+        Args:
+            seed: One seed (row i takes ``seed + i``) or one per row. Without a seed, running streams go on.
+            options: ``reset_mask``, a boolean array ``[num_envs]``.
+        """
+        n = self.num_envs
+        mask = (options or {}).get("reset_mask")
+        rows = None if mask is None else torch.as_tensor(mask, dtype=torch.bool, device=self.device)
+        if rows is not None and tuple(rows.shape) != (n,):
+            raise ValueError(f"reset_mask must have shape ({n},), got {tuple(rows.shape)}")
+        if seed is None and self._key is None:
+            seed = int(np.random.default_rng().integers(2**62))
+        if seed is not None:
+            seeds = [seed + i for i in range(n)] if isinstance(seed, int) else seed
+            if len(seeds) != n:
+                raise ValueError(f"seed must be one integer or {n} of them, got {len(seeds)}")
+            fresh = torch.cat([noise.keys(s if s is not None else i, 1) for i, s in enumerate(seeds)]).to(self.device)
+            self._key = fresh if rows is None or self._key is None else torch.where(rows, fresh, self._key)
+            self._episode = torch.zeros_like(self._episode) if rows is None else torch.where(rows, 0, self._episode)
+        elif rows is None:
+            self._episode = self._episode + 1
+        else:
+            self._episode = self._episode + rows
+        self._start(rows)
+        return self._observe(), {"z": self.simulator.perform()}
+
+    def step(self, actions: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Advance every row by one control period; ended rows are restarted in the same step.
+
+        Raises:
+            ValueError: If the actions have the wrong shape.
+        """
+        array = torch.as_tensor(actions, device=self.device)
+        if tuple(array.shape) != self.action_space.shape:
+            raise ValueError(f"actions must have shape {self.action_space.shape}, got {tuple(array.shape)}")
+        t = self.simulator.step(self.plant.actions.decode(array).to(self.plant.dtype))
+        z = self.simulator.perform()
+        obs = final = self._observe()
+        # Asking whether any row ended would stall a GPU; with a bank the restart is a gather for all rows.
+        if self._bank is not None or bool(t.ended.any()):
+            self._episode = self._episode + t.ended
+            self._start(t.ended)
+            obs = self._observe()
+        return obs, -t.cost, t.ended & ~t.truncated, t.truncated, self._info(t, z, final)
+
+    def _info(self, t: Transition, z: Tensor, final: Tensor) -> dict[str, Any]:
+        return {
+            "terms": t.terms,
+            "violation": t.violation,
+            "status": t.status,
+            "z": z,
+            "final_obs": final,
+            "_final_obs": t.ended,
+        }
+
+    def _start(self, rows: Bool[Tensor, "n"] | None) -> None:
+        assert self._key is not None  # noqa: S101 - narrows the type
+        again = torch.where(self._episode > 0, noise.fold(self._key, self._episode), self._key)
+        if self._bank is None:
+            self.simulator.reset(self.simulator.scenarios(again, rows), rows)
+        else:
+            choice = noise.bits(again).remainder(len(self._bank))
+            self.simulator.reset(self._bank.index(choice), rows)
+
+    def _observe(self) -> Tensor:
+        sim = self.simulator
+        return self.plant.measure(sim.k, sim.x, sim.p)
