@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from steersman.envs import noise
 from steersman.envs.plant import Plant, Status, Trail
@@ -22,7 +23,7 @@ def observation_space(plant: Plant) -> spaces.Box:
     return spaces.Box(-np.inf, np.inf, (len(plant.measured),), _FLOAT[plant.dtype])
 
 
-class PlantEnv(gymnasium.Env[np.ndarray[Any, Any], Any]):
+class PlantEnv(gymnasium.Env[NDArray[Any], Any]):
     """One copy of a plant.
 
     The observation is the measured output y, the reward is minus the stage cost (in the plant's units), and
@@ -46,7 +47,7 @@ class PlantEnv(gymnasium.Env[np.ndarray[Any, Any], Any]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
         """Start a scenario; without a seed, the next one of the stream that the last seed began."""
         super().reset(seed=seed)
         if seed is None:
@@ -57,7 +58,7 @@ class PlantEnv(gymnasium.Env[np.ndarray[Any, Any], Any]):
             self._record()
         return self._observe(), {"z": self._simulator.perform()[0].numpy()}
 
-    def step(self, action: Any) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
         """Apply an action for one control period.
 
         Raises:
@@ -82,13 +83,13 @@ class PlantEnv(gymnasium.Env[np.ndarray[Any, Any], Any]):
         truncated = bool(t.truncated)
         return self._observe(), -float(t.cost), bool(t.ended) and not truncated, truncated, info
 
-    def render(self) -> np.ndarray[Any, np.dtype[np.uint8]] | None:
+    def render(self) -> NDArray[np.uint8] | None:
         """The plant's picture of the current state and how it came to it; None without a render mode."""
         return None if self._trail is None else self.plant.render(self._trail)
 
-    def _observe(self) -> np.ndarray[Any, Any]:
+    def _observe(self) -> NDArray[Any]:
         sim = self._simulator
-        y: np.ndarray[Any, Any] = self.plant.measure(sim.k, sim.x, sim.p)[0].numpy()
+        y: NDArray[Any] = self.plant.measure(sim.k, sim.x, sim.p)[0].numpy()
         return y
 
     def _record(self) -> None:

@@ -47,7 +47,8 @@ def keys(seed: int, n: int, *, start: int = 0, device: torch.device | str = "cpu
 
 def fold(key: Int64[Tensor, "n"], data: int | Int64[Tensor, "n"]) -> Int64[Tensor, "n"]:
     """A new key for sub-stream ``data`` (a control step, an episode, a named purpose)."""
-    return mix(mix(key) + (data + 1) * GOLDEN)
+    offset = (data + 1) * GOLDEN if isinstance(data, Tensor) else _signed((data + 1) * GOLDEN & 2**64 - 1)
+    return mix(mix(key) + offset)
 
 
 def bits(key: Int64[Tensor, "n"], *shape: int) -> Int64[Tensor, "n *shape"]:

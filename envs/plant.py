@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
+from numpy.typing import NDArray
 from torch import Tensor
 
 from steersman.envs.actions import ActionSet
@@ -82,9 +83,9 @@ class Trail:
     p: Params
     k: list[int] = field(default_factory=list)
     x: list[State] = field(default_factory=list)
-    z: list[np.ndarray[Any, Any]] = field(default_factory=list)
-    r: list[np.ndarray[Any, Any]] = field(default_factory=list)
-    u: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    z: list[NDArray[Any]] = field(default_factory=list)
+    r: list[NDArray[Any]] = field(default_factory=list)
+    u: list[NDArray[Any]] = field(default_factory=list)
     """Actions; one shorter than the others before the first step."""
 
 
@@ -166,7 +167,7 @@ class Plant(ABC):
         """Status of each row at state ``x``; OK by default. Non-finite states are found by the simulator."""
         return torch.zeros(k.shape[0], dtype=torch.uint8, device=k.device)
 
-    def render(self, trail: Trail) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def render(self, trail: Trail) -> NDArray[np.uint8]:
         """An RGB picture ``[height, width, 3]`` of the last entry of the trail and how it came to it."""
         raise ValueError(f"{type(self).__name__} has no render; override Plant.render to add one")
 

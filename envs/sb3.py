@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
 from steersman.envs.plant import Plant
 from steersman.envs.vector import PlantVectorEnv
 
-Array = np.ndarray[Any, Any]
+Array = NDArray[Any]
 
 
 class SB3VecEnv(VecEnv):
