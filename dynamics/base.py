@@ -5,16 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from steersman.envs.plant import ControlProblem
+from steersman.envs.plant import ControlProblem, Plant
 from steersman.envs.simulator import Measurement
 from steersman.envs.tree import State
+
+Model = TypeVar("Model", bound="Dynamics")
+"""The class of a model, for methods that return self (beartype cannot check typing.Self in plain methods)."""
 
 Hidden = State
 """Internal state of a model: a tensor or a flat dict of tensors with leading axis n."""
@@ -107,13 +110,18 @@ class Dynamics(nn.Module, ABC):
     context: int = 1
     needs_state: bool = False
 
-    def bind(self, problem: ControlProblem) -> Self:
+    @classmethod
+    def for_plant(cls, plant: Plant | None, **settings: Any) -> Dynamics:
+        """A model with these settings; only the true model looks at the plant, which may be None."""
+        return cls(**settings)
+
+    def bind(self: Model, problem: ControlProblem) -> Model:
         """Take the names, the exogenous outputs and the period from the problem, before :meth:`fit`."""
         self.problem = problem
         return self
 
     @abstractmethod
-    def fit(self, data: Trajectories) -> Self:
+    def fit(self: Model, data: Trajectories) -> Model:
         """Learn from data."""
 
     @abstractmethod

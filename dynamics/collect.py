@@ -1,0 +1,160 @@
+"""Data for models: episodes of any simulator under exciting inputs or a given policy."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from steersman.dynamics.base import Trajectories
+from steersman.envs import noise
+from steersman.envs.actions import ActionSet
+from steersman.envs.plant import Status
+from steersman.envs.scenarios import Scenarios
+from steersman.envs.simulator import Measurement, Simulator
+
+_STREAM = 0xDA7A
+"""Separates the scenarios of data from those that evaluations draw from the same seed."""
+_SWITCH, _LEVEL = 1, 2
+
+
+class Exciter(ABC):
+    """An input signal that excites the plant; row i depends on its key only."""
+
+    def start(self, actions: ActionSet, key: Int64[Tensor, "n"], dtype: torch.dtype) -> None:
+        """Begin ``n`` episodes."""
+        self._actions, self._key, self._dtype = actions, key, dtype
+
+    @abstractmethod
+    def __call__(self, m: Measurement) -> Float[Tensor, "n m"]:
+        """Admissible actions of the next control step."""
+
+    def _unit(self, k: Int64[Tensor, "n"], purpose: int) -> Tensor:
+        return noise.uniform(noise.fold(noise.fold(self._key, purpose), k), self._actions.m, dtype=self._dtype)
+
+
+class HeldLevels(Exciter):
+    """Levels uniform over the action set, each action held for its own random number of steps.
+
+    Long holds reveal slow modes and gains, short ones fast modes; random lengths excite a broad band.
+    """
+
+    def __init__(self, shortest: int = 1, longest: int = 10) -> None:
+        """Hold for ``shortest .. longest`` control steps.
+
+        Raises:
+            ValueError: Unless ``1 <= shortest <= longest``.
+        """
+        if not 1 <= shortest <= longest:
+            raise ValueError(f"holds need 1 <= shortest <= longest, got {shortest} and {longest}")
+        self.shortest, self.longest = shortest, longest
+
+    def start(self, actions: ActionSet, key: Int64[Tensor, "n"], dtype: torch.dtype) -> None:
+        """See :class:`Exciter`."""
+        super().start(actions, key, dtype)
+        self._left = torch.zeros(len(key), actions.m, dtype=torch.int64, device=key.device)
+        self._u = torch.zeros(len(key), actions.m, dtype=dtype, device=key.device)
+
+    def __call__(self, m: Measurement) -> Float[Tensor, "n m"]:
+        """See :class:`Exciter`."""
+        switch = self._left == 0
+        length = self.shortest + (self._unit(m.k, _SWITCH) * (self.longest - self.shortest + 1)).floor().long()
+        self._u = torch.where(switch, self._actions.sample(self._unit(m.k, _LEVEL)), self._u)
+        self._left = torch.where(switch, length, self._left) - 1
+        return self._actions.project(self._u)
+
+
+class RandomBinary(Exciter):
+    """Each action at its lower or upper bound, redrawn every ``hold`` steps: a random binary signal.
+
+    The like of a pseudo-random binary sequence, which has the largest power that bounds allow; it shows nothing
+    of nonlinearity between the bounds, so mix it with :class:`HeldLevels`.
+    """
+
+    def __init__(self, hold: int = 2) -> None:
+        """Redraw every ``hold`` control steps.
+
+        Raises:
+            ValueError: If ``hold`` is below 1.
+        """
+        if hold < 1:
+            raise ValueError(f"hold must be at least 1 control step, got {hold}")
+        self.hold = hold
+
+    def __call__(self, m: Measurement) -> Float[Tensor, "n m"]:
+        """See :class:`Exciter`."""
+        tiny = torch.finfo(self._dtype).eps
+        high = self._unit(m.k // self.hold, _LEVEL) > 0.5
+        return self._actions.sample(torch.where(high, 1.0 - tiny, tiny).to(self._dtype))
+
+
+Policy = Callable[[Measurement], Tensor]
+"""Maps a measurement to actions ``[n, m]``; an :class:`Exciter` is one that can be started."""
+
+
+def collect(
+    simulator: Simulator,
+    policy: Policy,
+    *,
+    episodes: int,
+    seed: int,
+    steps: int | None = None,
+    progress: Callable[[float, str], None] = lambda fraction, text: None,
+) -> Trajectories:
+    """Run episodes and record them; the plant steps spent are ``result.steps``.
+
+    The simulator runs in rounds of ``simulator.n`` rows; the last round is kept whole, so there may be up to
+    ``simulator.n - 1`` episodes more than asked for. A row that ends early repeats its last outputs, marked not
+    valid. Policies see the state where the simulator has it; use ``m.blind()`` to hide it.
+
+    Args:
+        simulator: Where to run.
+        policy: An exciter, or any function of the measurement.
+        episodes: Number of episodes, at least 1.
+        seed: Determines scenarios and excitation; evaluations with the same seed draw others.
+        steps: Control steps of an episode; the problem's horizon by default.
+        progress: Called with a fraction in 0..1 and a short text after each round.
+
+    Raises:
+        ValueError: If a number is out of range, or the policy returns actions of the wrong shape.
+    """
+    horizon = simulator.problem.horizon
+    steps = horizon if steps is None else steps
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, got {episodes}")
+    if not 1 <= steps <= horizon:
+        raise ValueError(f"steps must be between 1 and the horizon {horizon}, got {steps}")
+    rounds = -(-episodes // simulator.n)
+    parts = []
+    for i in range(rounds):
+        keys = noise.keys(seed, simulator.n, start=i * simulator.n, device=simulator.device)
+        parts.append(_round(simulator, policy, noise.fold(keys, _STREAM), steps))
+        progress((i + 1) / rounds, f"{(i + 1) * simulator.n} episodes")
+    y, z, u, valid = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Trajectories(y, z, u, valid, simulator.problem.period)
+
+
+def _round(simulator: Simulator, policy: Policy, key: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    simulator.reset(Scenarios(key))
+    if isinstance(policy, Exciter):
+        policy.start(simulator.actions, noise.fold(key, _STREAM), simulator.dtype)
+    m = simulator.measure()
+    ys, zs, us, valid = [m.y], [simulator.perform()], [], []
+    alive = torch.ones(simulator.n, dtype=torch.bool, device=simulator.device)
+    for _ in range(steps):
+        u = policy(m).detach().to(simulator.dtype)
+        if tuple(u.shape) != (simulator.n, simulator.actions.m):
+            raise ValueError(f"the policy must return shape {(simulator.n, simulator.actions.m)}, got {tuple(u.shape)}")
+        u = simulator.actions.project(u)
+        t = simulator.step(u)
+        happened = alive & (t.status != Status.DIVERGED)
+        m = simulator.measure()
+        ys.append(torch.where(happened[:, None], m.y, ys[-1]))
+        zs.append(torch.where(happened[:, None], simulator.perform(), zs[-1]))
+        us.append(torch.where(happened[:, None], u, 0.0))
+        valid.append(happened)
+        alive = alive & ~t.ended
+    return torch.stack(ys, 1), torch.stack(zs, 1), torch.stack(us, 1), torch.stack(valid, 1)

@@ -1,0 +1,97 @@
+"""What fitted models share: learned tensors that survive saving, and the split off of exogenous outputs."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from steersman.dynamics.base import Dynamics, Trajectories, Window
+from steersman.dynamics.windows import require_finite
+
+
+class Learned(Dynamics, ABC):
+    """A model whose learned tensors end in ``_``, take their shapes from the data and exist only after a fit.
+
+    ``load_state_dict`` accepts the state of a fitted model of any shape, so a fresh instance can be restored.
+
+    Attributes:
+        kept_: Indices of the measured outputs that the model predicts.
+        exogenous_: Indices of those that no action influences; they repeat their last value.
+    """
+
+    kept_: Tensor
+    exogenous_: Tensor
+
+    def _learn(self, name: str, value: Tensor, *, trainable: bool = False) -> None:
+        """Set a learned tensor, whatever shape it had before."""
+        for store in (self._parameters, self._buffers):
+            store.pop(name, None)
+        if trainable:
+            self.register_parameter(name, nn.Parameter(value.detach().clone()))
+        else:
+            self.register_buffer(name, value.detach().clone())
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for full, value in state_dict.items():
+            name = full.removeprefix(prefix)
+            if full.startswith(prefix) and "." not in name and name.endswith("_"):
+                self._learn(name, value, trainable=self._trainable(name))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _trainable(self, name: str) -> bool:
+        """Whether a learned tensor is a parameter rather than a buffer."""
+        return False
+
+    def _prepare(self, data: Trajectories) -> None:
+        """Check the data against the problem and set the indices of kept and exogenous outputs."""
+        require_finite(data)
+        ny, m = data.y.shape[-1], data.u.shape[-1]
+        problem = getattr(self, "problem", None)
+        if problem is not None:
+            for name, got, want in (
+                ("y", ny, problem.ny),
+                ("z", data.z.shape[-1], problem.nz),
+                ("u", m, problem.actions.m),
+            ):
+                if got != want:
+                    raise ValueError(
+                        f"data.{name} has {got} columns but the bound problem has {want}; bind the right one"
+                    )
+        self._set_outputs(ny, problem.exogenous if problem is not None else ())
+
+    def _set_outputs(self, ny: int, exogenous: tuple[int, ...]) -> None:
+        kept = [i for i in range(ny) if i not in exogenous]
+        if not kept:
+            raise ValueError("every measured output is exogenous: there is nothing to predict")
+        self._learn("kept_", torch.tensor(kept, dtype=torch.int64))
+        self._learn("exogenous_", torch.tensor(sorted(exogenous), dtype=torch.int64))
+
+    def _ready(self) -> None:
+        if "kept_" not in self._buffers:
+            raise RuntimeError(f"{type(self).__name__} is not fitted; call fit(data) or load_state_dict first")
+
+    def _window(self, window: Window) -> tuple[Tensor, Tensor, Tensor]:
+        """Kept outputs ``[n, L, nk]``, actions ``[n, L-1, m]`` and exogenous outputs ``[n, ne]`` of the window.
+
+        Raises:
+            ValueError: If the window is shorter than the context.
+        """
+        self._ready()
+        length = self.context
+        if window.y.shape[1] < length or window.u.shape[1] < length - 1:
+            raise ValueError(
+                f"{type(self).__name__} needs windows of {length} measurements, got {window.y.shape[1]} with "
+                f"{window.u.shape[1]} actions; keep Memory(model.context)"
+            )
+        y = window.y[:, window.y.shape[1] - length :]
+        u = window.u[:, window.u.shape[1] - length + 1 :]
+        return y[..., self.kept_], u, y[:, -1, self.exogenous_]
+
+    def _assemble(self, kept: Float[Tensor, "n nk"], exogenous: Float[Tensor, "n ne"]) -> Float[Tensor, "n ny"]:
+        """All measured outputs in their order."""
+        order = torch.argsort(torch.cat([self.kept_, self.exogenous_]))
+        return torch.cat([kept, exogenous], dim=1)[:, order]

@@ -1,0 +1,94 @@
+"""First-order expansion of a plant: by automatic differentiation where its gradient is exact, else by differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steersman.envs import noise
+from steersman.envs.plant import Plant
+from steersman.envs.tree import Params, State, tree_leaves
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """``x+ = A x + B u + c``, ``y = C x + d``, ``z = Cz x + dz`` near the point of expansion, x flattened."""
+
+    A: Float[Tensor, "ns ns"]
+    B: Float[Tensor, "ns m"]
+    c: Float[Tensor, "ns"]
+    C: Float[Tensor, "ny ns"]
+    d: Float[Tensor, "ny"]
+    Cz: Float[Tensor, "nz ns"]
+    dz: Float[Tensor, "nz"]
+
+
+def flatten_state(x: State) -> Float[Tensor, "n ns"]:
+    """All leaves side by side, in the order of their names."""
+    return torch.cat([leaf.reshape(leaf.shape[0], -1) for leaf in tree_leaves(x)], dim=1)
+
+
+def unflatten_state(s: Float[Tensor, "n ns"], like: State) -> State:
+    """Inverse of :func:`flatten_state` for states shaped as ``like``."""
+    if isinstance(like, Tensor):
+        return s.reshape(s.shape[0], *like.shape[1:])
+    parts: dict[str, Tensor] = {}
+    first = 0
+    for name in sorted(like):
+        width = like[name][0].numel()
+        parts[name] = s[:, first : first + width].reshape(s.shape[0], *like[name].shape[1:])
+        first += width
+    return parts
+
+
+def linearize(plant: Plant, x: State, u: Float[Tensor, "1 m"], p: Params) -> Expansion:
+    """Expand a plant at control step 0 around one state and action.
+
+    A disturbance given as a float tensor is set to zero; noise drawn from a key is frozen at one draw.
+
+    Raises:
+        ValueError: If x is not one row of floating-point leaves.
+    """
+    for leaf in tree_leaves(x):
+        if leaf.shape[0] != 1 or not leaf.is_floating_point():
+            raise ValueError(
+                f"linearising {type(plant).__name__} needs one row of floating-point state, got a leaf of shape "
+                f"{tuple(leaf.shape)} and {leaf.dtype}"
+            )
+    k = torch.zeros(1, dtype=torch.int64)
+    w = plant.disturbance(noise.keys(0, 1), k)
+    w = torch.zeros_like(w) if w.is_floating_point() else w
+    s = flatten_state(x)
+    ns = s.shape[1]
+    point = torch.cat([s, u], dim=1)[0]
+
+    def move(v: Tensor) -> Tensor:
+        return flatten_state(plant.step(k, unflatten_state(v[None, :ns], x), v[None, ns:], w, p))[0]
+
+    def measure(v: Tensor) -> Tensor:
+        return plant.measure(k, unflatten_state(v[None], x), p)[0]
+
+    def perform(v: Tensor) -> Tensor:
+        return plant.perform(k, unflatten_state(v[None], x), p)[0]
+
+    exact = plant.gradient == "exact"
+    J, C, Cz = (_jacobian(f, v, exact) for f, v in ((move, point), (measure, s[0]), (perform, s[0])))
+    return Expansion(
+        A=J[:, :ns], B=J[:, ns:], c=move(point) - J @ point,
+        C=C, d=measure(s[0]) - C @ s[0], Cz=Cz, dz=perform(s[0]) - Cz @ s[0],
+    )  # fmt: skip
+
+
+def _jacobian(f: Callable[[Tensor], Tensor], v: Tensor, exact: bool) -> Tensor:
+    if exact:
+        found: Tensor = torch.autograd.functional.jacobian(f, v)  # type: ignore[no-untyped-call]
+        return found
+    # Central differences: the step balances truncation (h^2) against rounding (eps / h).
+    width = torch.finfo(v.dtype).eps ** (1 / 3) * v.abs().clamp(min=1.0)
+    moves = torch.diag(width)
+    columns = [(f(v + moves[i]) - f(v - moves[i])) / (2 * width[i]) for i in range(len(v))]
+    return torch.stack(columns, dim=1)

@@ -1,0 +1,104 @@
+"""The true plant as a model: what a controller with solver access plans with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from steersman.dynamics.base import Dynamics, Hidden, Trajectories, Window
+from steersman.envs import noise
+from steersman.envs.plant import Plant, Status
+from steersman.envs.tree import Params, State, tree_finite, tree_where
+
+_STREAM = 0x7D0DE1
+"""Separates the model's disturbances from those of any scenario."""
+
+
+class PlantModel(Dynamics):
+    """A plant stepped from its true state and parameters, with disturbances of its own.
+
+    The model never sees the disturbance that the real plant will get: it draws its own from keys that depend on
+    ``seed`` and on the measured output, so a row predicts the same in every batch, and copies of a hidden row
+    share their noise. Rows that fail or reach the horizon stay where they are, as in the simulator. Actions are
+    taken as they come (admissible, as planners make them): a projection would cut their gradient.
+
+    Hidden: the state as ``x`` or ``x.<leaf>``, parameters as ``p.<name>``, ``k``, ``status`` and ``key``.
+    """
+
+    context = 1
+    needs_state = True
+
+    def __init__(self, plant: Plant, seed: int = 0) -> None:
+        """Wrap the plant; ``seed`` selects the disturbances that predictions assume."""
+        super().__init__()
+        self.plant, self.seed = plant, seed
+        self.bind(plant.problem)
+
+    @classmethod
+    def for_plant(cls, plant: Plant | None, **settings: Any) -> Dynamics:
+        """See :class:`~steersman.dynamics.base.Dynamics`.
+
+        Raises:
+            ValueError: If there is no plant behind the simulator.
+        """
+        if plant is None:
+            raise ValueError("the true model needs a Plant, and this simulator has none; choose a learned model")
+        return cls(plant, **settings)
+
+    def fit(self, data: Trajectories) -> PlantModel:
+        """Nothing to learn."""
+        return self
+
+    def init(self, window: Window) -> Hidden:
+        """See the class for the entries.
+
+        Raises:
+            ValueError: If the window lacks the true state or parameters.
+        """
+        now = window.now
+        if now.x is None or now.p is None:
+            raise ValueError("PlantModel needs window.now.x and window.now.p; run it in the 'solver access' track")
+        state = {"x": now.x} if isinstance(now.x, Tensor) else {f"x.{name}": leaf for name, leaf in now.x.items()}
+        params = {f"p.{name}": value for name, value in now.p.items()}
+        key = self._keys(now.y)
+        return {**state, **params, "k": now.k, "key": key, "status": self.plant.status(now.k, now.x, now.p)}
+
+    def step(self, h: Hidden, u: Float[Tensor, "n m"]) -> Hidden:
+        """See :class:`~steersman.dynamics.base.Dynamics`."""
+        k, x, p, status, key = _parts(h)
+        alive = (status == Status.OK) & (k < self.plant.horizon)
+        proposed = self.plant.step(k, x, u, self.plant.disturbance(key, k), p)
+        finite = tree_finite(proposed, len(k)) & torch.isfinite(u).all(dim=1)
+        x = tree_where(alive & finite, proposed, x)
+        k = k + alive
+        after = torch.where(finite, self.plant.status(k, x, p), int(Status.DIVERGED)).to(torch.uint8)
+        state = {"x": x} if isinstance(x, Tensor) else {f"x.{name}": leaf for name, leaf in x.items()}
+        params = {f"p.{name}": value for name, value in p.items()}
+        return {**state, **params, "k": k, "key": key, "status": torch.where(alive, after, status)}
+
+    def output(self, h: Hidden) -> tuple[Float[Tensor, "n ny"], Float[Tensor, "n nz"]]:
+        """True measured and performance outputs of the predicted state."""
+        k, x, p, _, _ = _parts(h)
+        return self.plant.measure(k, x, p), self.plant.perform(k, x, p)
+
+    def failing(self, h: Hidden) -> Bool[Tensor, "n"]:
+        """Rows whose status is not OK."""
+        return _parts(h)[3] != Status.OK
+
+    def _keys(self, y: Float[Tensor, "n ny"]) -> Int64[Tensor, "n"]:
+        key = noise.fold(noise.keys(self.seed, 1, device=y.device), _STREAM).expand(y.shape[0])
+        words = (y.detach().to(torch.float64) + 0.0).contiguous().view(torch.int64)
+        for column in words.unbind(dim=1):
+            key = noise.fold(key, column)
+        return key
+
+
+def _parts(h: Hidden) -> tuple[Tensor, State, Params, Tensor, Tensor]:
+    """Control step, state, parameters, status and key of a hidden state."""
+    assert isinstance(h, dict)  # noqa: S101 - narrows the type
+    x: State = h["x"] if "x" in h else {name[2:]: leaf for name, leaf in h.items() if name.startswith("x.")}
+    p = {name[2:]: value for name, value in h.items() if name.startswith("p.")}
+    return h["k"], x, p, h["status"], h["key"]
