@@ -1,14 +1,11 @@
-# Everything sets itself up: `make compare` and `make test` work in a fresh clone.
+# Everything sets itself up: `make test` works in a fresh clone.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := envs dynamics controllers optimizers experiments
 export OMP_NUM_THREADS := 1
 
-.PHONY: compare test slow lint bench setup peers clean
-
-compare: $(VENV)/.ready
-	$(BIN)/steersman compare tour --out results/tour
+.PHONY: test slow lint setup peers clean
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n 2
@@ -20,9 +17,6 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGES:%=-p steersman.%)
-
-bench: $(VENV)/.ready
-	$(BIN)/steersman bench envs
 
 setup: $(VENV)/.ready
 

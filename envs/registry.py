@@ -47,19 +47,6 @@ PLANTS: tuple[PlantSpec, ...] = (
     PlantSpec(
         "WolfSheep-v1", "steersman.envs.abm.wolf_sheep:WolfSheep", "predator-prey agents, removal of animals", 100
     ),
-    PlantSpec(
-        "KuramotoSivashinsky-v1",
-        "steersman.envs.pde.kuramoto_sivashinsky:KuramotoSivashinsky",
-        "chaotic PDE, eight actuators with |a| <= 1",
-        400,
-    ),
-    PlantSpec(
-        "KuramotoSivashinskyUnbounded-v1",
-        "steersman.envs.pde.kuramoto_sivashinsky:KuramotoSivashinsky",
-        "chaotic PDE, eight unbounded actuators",
-        400,
-        {"bound": None},
-    ),
     PlantSpec("TwoArea-v1", "steersman.envs.grid.two_area:TwoArea", "two-area grid after faults, storage power", 100),
 )
 
