@@ -33,11 +33,11 @@ def picture(x: dict[str, Array], ticks: Array, z: Array, r: Array) -> np.ndarray
     for name, colour, size in (("sheep", "white", 10), ("wolf", "black", 16)):
         alive = x[f"{name}_alive"]
         torus.scatter(x[f"{name}_x"][alive], x[f"{name}_y"][alive], s=size, c=colour, linewidths=0)
-    torus.set(xticks=[], yticks=[], title=f"sheep white, wolves black, {int(green.sum())} cells of grass")
+    torus.set(xticks=[], yticks=[], title=f"tick {int(ticks[-1])}: {int(green.sum())} cells of grass")
     z, r = z.reshape(len(ticks), -1), r.reshape(len(ticks), -1)
     for i, (name, colour) in enumerate(_COLOURS):
         counts.plot(ticks, z[:, i], color=colour, label=name)
-        counts.step(ticks, r[:, i], where="post", color=colour, linestyle="--", label=f"{name} target")
+        counts.step(ticks, r[:, i], where="post", color=colour, linestyle="--", label=f"target, {name}")
     counts.set(xlabel="tick", ylabel="animals", ylim=(0, max(300.0, 1.1 * float(z.max()))))
     counts.legend(loc="upper right", ncols=2, fontsize="small")
     canvas.draw()  # type: ignore[no-untyped-call]

@@ -1,0 +1,93 @@
+"""Ensembles of small networks as batched matrix products, and their training with early stopping."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Weights = dict[str, Tensor]
+"""``w0, b0, w1, b1, ..`` with leading axis E (members), and ``skip`` from input to output."""
+
+
+def new_ensemble(
+    members: int, inputs: int, hidden: tuple[int, ...], outputs: int, gen: torch.Generator, skip: Tensor
+) -> Weights:
+    """Fresh float32 weights: hidden layers uniform in ``+-sqrt(3 / fan_in)``, the last one zero.
+
+    The output layer starts at zero, so that training starts from the linear map ``skip`` ``[inputs, outputs]``.
+    """
+    sizes = (inputs, *hidden)
+    weights: Weights = {}
+    for i, (a, b) in enumerate(itertools.pairwise(sizes)):
+        unit = torch.rand(members, a, b, generator=gen, dtype=torch.float32)
+        weights[f"w{i}"] = (2 * unit - 1) * math.sqrt(3 / a)
+        weights[f"b{i}"] = (torch.rand(members, 1, b, generator=gen, dtype=torch.float32) - 0.5) / 2
+    last = len(hidden)
+    weights[f"w{last}"] = torch.zeros(members, sizes[-1], outputs)
+    weights[f"b{last}"] = torch.zeros(members, 1, outputs)
+    weights["skip"] = skip.to(torch.float32).expand(members, -1, -1).clone()
+    return weights
+
+
+def forward(weights: Weights, x: Float[Tensor, "E n inputs"]) -> Float[Tensor, "E n outputs"]:
+    """Outputs of every member: a SiLU network plus a linear map."""
+    depth = (len(weights) - 1) // 2
+    hidden = x
+    for i in range(depth):
+        hidden = torch.baddbmm(weights[f"b{i}"], hidden, weights[f"w{i}"])
+        if i < depth - 1:
+            hidden = torch.nn.functional.silu(hidden)
+    return hidden + torch.bmm(x, weights["skip"])
+
+
+def train(
+    weights: list[Weights],
+    loss: Callable[[], Tensor],
+    validate: Callable[[], float],
+    *,
+    steps: int,
+    rate: float,
+    patience: int,
+    every: int,
+    progress: Callable[[float, str], None],
+) -> None:
+    """Adam with a cosine schedule, in place; ends with the weights that validated best.
+
+    Args:
+        weights: Ensembles whose tensors are trained.
+        loss: Loss of a fresh mini-batch.
+        validate: Validation loss; also called before the first step, so training never makes matters worse.
+        steps: Largest number of gradient steps.
+        rate: Initial learning rate.
+        patience: Validations without improvement after which training stops.
+        every: Steps between validations.
+        progress: Called at each validation with a fraction in 0..1 and a short text.
+    """
+    tensors = [t.requires_grad_() for part in weights for t in part.values()]
+    adam = torch.optim.Adam(tensors, lr=rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=steps, eta_min=rate / 50)
+    best, stale = validate(), 0
+    kept = [t.detach().clone() for t in tensors]
+    for step in range(1, steps + 1):
+        adam.zero_grad()
+        loss().backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(tensors, 10.0)
+        adam.step()
+        schedule.step()
+        if step % every and step != steps:
+            continue
+        value = validate()
+        stale = 0 if value < best else stale + 1
+        if value < best:
+            best, kept = value, [t.detach().clone() for t in tensors]
+        progress(step / steps, f"validation loss {value:.3g}, best {best:.3g}")
+        if stale >= patience:
+            break
+    with torch.no_grad():
+        for t, good in zip(tensors, kept, strict=True):
+            t.copy_(good).requires_grad_(False)
