@@ -300,11 +300,13 @@ def test_uncontrolled_means_of_sixty_long_runs() -> None:
     check_means(60, 1000, seed=11)
 
 
+# Means over 8 runs of a sequential, random-order implementation; the first row over 500 runs of another one, because
+# its 8-run value (196, 50, 850) lies two to three of its own standard errors from that.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("theta", "want"),
     [
-        ((0.0, 0.01), (196, 50, 850)),
+        ((0.0, 0.01), (198.7, 49.9, 838.8)),
         ((0.0, 0.02), (231, 24, 757)),
         ((0.0, 0.05), (250, 8, 715)),
         ((0.01, 0.0), (160, 41, 970)),
