@@ -1,0 +1,150 @@
+"""What a finished run leaves behind: one row per scenario, a few recorded episodes, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Wall seconds of one decision at n = 1: median, 95th percentile and largest."""
+
+    p50: float
+    p95: float
+    max: float
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """The first few scenarios in full, for pictures. Entries after the end of an episode are NaN.
+
+    Attributes:
+        z: Performance outputs, one entry more than actions.
+        r: References, likewise.
+        u: Actions.
+    """
+
+    z: Float[NDArray, "s T1 nz"]
+    r: Float[NDArray, "s T1 nz"]
+    u: Float[NDArray, "s T m"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One controller on one plant with one training seed, over scenarios of the shared bank.
+
+    Attributes:
+        key: Hash of the run's specification.
+        plant: Id of the environment.
+        controller: Label of the controller, unique within a plant.
+        model: Label of the model, empty without one.
+        seed: Training seed.
+        track: "data only" or "solver access".
+        preview: Reference steps ahead that the controller saw.
+        scenario: Index of each row's scenario in the bank; equal indices are equal scenarios.
+        cost: Cost of the episode.
+        violation: Integral of the constraint violation.
+        status: Status at the end (0: reached the horizon; else see :class:`steersman.envs.plant.Status`).
+        steps: Control steps until the end.
+        fallbacks: Share of decisions that were not what the controller is meant to return.
+        inadmissible: Number of actions that were not admissible; anything but 0 is a defect.
+        latency: Decision time at n = 1.
+        train_steps: Plant control steps used for data and training.
+        train_seconds: CPU seconds used for fitting and training.
+        eval_seconds: CPU seconds of the batched evaluation.
+        episodes: Recorded episodes.
+    """
+
+    key: str
+    plant: str
+    controller: str
+    model: str
+    seed: int
+    track: str
+    preview: int
+    scenario: Int[NDArray, "n"]
+    cost: Float[NDArray, "n"]
+    violation: Float[NDArray, "n"]
+    status: Int[NDArray, "n"]
+    steps: Int[NDArray, "n"]
+    fallbacks: Float[NDArray, "n"]
+    inadmissible: int
+    latency: Latency
+    train_steps: int
+    train_seconds: float
+    eval_seconds: float
+    episodes: Episodes
+
+    @property
+    def failures(self) -> int:
+        """Episodes that ended by a failure."""
+        return int(np.count_nonzero(self.status))
+
+
+@dataclass(frozen=True)
+class PlantSummary:
+    """What a report says about a plant, independent of controllers.
+
+    Attributes:
+        id: Id of the environment.
+        summary: One line.
+        period: Control period.
+        time_unit: Unit of the period.
+        horizon: Control steps of an episode.
+        performed: Names of the performance outputs.
+        shown: Indices of the performance outputs worth plotting.
+        actions: Names of the actions.
+        units: Units of the actions.
+        picture: PNG of one episode under the baseline, or empty.
+    """
+
+    id: str
+    summary: str
+    period: float
+    time_unit: str
+    horizon: int
+    performed: tuple[str, ...]
+    shown: tuple[int, ...]
+    actions: tuple[str, ...]
+    units: tuple[str, ...]
+    picture: bytes = b""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that raised an error; the other runs of the comparison are not affected."""
+
+    key: str
+    plant: str
+    controller: str
+    seed: int
+    error: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All results of a comparison.
+
+    Attributes:
+        name: Name of the preset or file.
+        baseline: Label of the controller that the others are compared with.
+        plants: In the order of the specification.
+        results: In the order of the specification; a plant's baseline is among them.
+        failures: Runs that raised an error.
+        command: The command that made it.
+        machine: Description of the machine.
+        notes: Remarks for the reader, for example where slow controllers ran on a subset.
+    """
+
+    name: str
+    baseline: str
+    plants: tuple[PlantSummary, ...]
+    results: tuple[RunResult, ...]
+    failures: tuple[Failure, ...]
+    command: str
+    machine: str
+    notes: tuple[str, ...] = ()
