@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -28,9 +29,9 @@ class Episodes:
         u: Actions.
     """
 
-    z: Float[NDArray, "s T1 nz"]
-    r: Float[NDArray, "s T1 nz"]
-    u: Float[NDArray, "s T m"]
+    z: Float[NDArray[Any], "s T1 nz"]
+    r: Float[NDArray[Any], "s T1 nz"]
+    u: Float[NDArray[Any], "s T m"]
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,12 @@ class RunResult:
     seed: int
     track: str
     preview: int
-    scenario: Int[NDArray, "n"]
-    cost: Float[NDArray, "n"]
-    violation: Float[NDArray, "n"]
-    status: Int[NDArray, "n"]
-    steps: Int[NDArray, "n"]
-    fallbacks: Float[NDArray, "n"]
+    scenario: Int[NDArray[Any], "n"]
+    cost: Float[NDArray[Any], "n"]
+    violation: Float[NDArray[Any], "n"]
+    status: Int[NDArray[Any], "n"]
+    steps: Int[NDArray[Any], "n"]
+    fallbacks: Float[NDArray[Any], "n"]
     inadmissible: int
     latency: Latency
     train_steps: int
