@@ -48,6 +48,19 @@ PLANTS: tuple[PlantSpec, ...] = (
         "WolfSheep-v1", "steersman.envs.abm.wolf_sheep:WolfSheep", "predator-prey agents, removal of animals", 100
     ),
     PlantSpec("TwoArea-v1", "steersman.envs.grid.two_area:TwoArea", "two-area grid after faults, storage power", 100),
+    PlantSpec(
+        "KuramotoSivashinsky-v1",
+        "steersman.envs.pde.kuramoto_sivashinsky:KuramotoSivashinsky",
+        "chaos of a partial differential equation, 8 sensors and 8 actuators",
+        400,
+    ),
+    PlantSpec(
+        "KuramotoSivashinskyUnbounded-v1",
+        "steersman.envs.pde.kuramoto_sivashinsky:KuramotoSivashinsky",
+        "the same with unbounded actions",
+        400,
+        {"bound": None},
+    ),
 )
 
 

@@ -58,6 +58,7 @@ def test_single_equals_batched_equals_sb3(spec: PlantSpec) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*For Box action spaces")  # physical units are kept; the SB3 adapter scales
 @pytest.mark.filterwarnings("ignore:.*A Box observation space")
+@pytest.mark.filterwarnings("ignore:.*A Box action space m")  # infinite bounds of the unbounded variants are meant
 @each_plant
 def test_gymnasium_and_sb3_checkers(spec: PlantSpec) -> None:
     env = gymnasium.make(f"steersman.envs:{spec.id}").unwrapped
@@ -81,6 +82,13 @@ def test_render(spec: PlantSpec) -> None:
     env.step(env.action_space.sample() if make_plant(spec.id).actions.bounded else np.zeros(env.action_space.shape))
     picture = env.render()
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.std() > 5
+
+
+def test_sb3_refuses_unbounded_actions_and_names_the_remedy() -> None:
+    plant = make_plant("KuramotoSivashinskyUnbounded-v1")
+    assert not plant.actions.bounded
+    with pytest.raises(ValueError, match=r"use the bounded variant of the plant \(KuramotoSivashinsky has bounds"):
+        make_sb3(plant, 1)
 
 
 @pytest.mark.parametrize("bank", [False, True])
