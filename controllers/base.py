@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from steersman.dynamics.base import Dynamics, Window
+from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
 from steersman.envs.simulator import Measurement, Simulator
 
 Track = Literal["data only", "solver access"]
+
+_STREAM = 0x7124114
+"""Separates training scenarios from those that evaluations draw from the same seed."""
 
 
 class Outcome(IntEnum):
@@ -60,6 +64,10 @@ class Training:
     seed: int
     folder: Path | None = None
     progress: Callable[[float, str], None] = lambda fraction, text: None
+
+    def keys(self, n: int, start: int = 0) -> Int64[Tensor, "n"]:
+        """Keys of training scenarios ``start .. start+n-1``."""
+        return noise.fold(noise.keys(self.seed, n, start=start), _STREAM)
 
 
 @dataclass(frozen=True)
