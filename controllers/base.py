@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -20,6 +20,9 @@ from steersman.envs.plant import ControlProblem
 from steersman.envs.simulator import Measurement, Simulator
 
 Track = Literal["data only", "solver access"]
+
+Bound = TypeVar("Bound", bound="Controller")
+"""The class of a controller, for methods that return self (beartype cannot check typing.Self in plain methods)."""
 
 _STREAM = 0x7124114
 """Separates training scenarios from those that evaluations draw from the same seed."""
@@ -103,7 +106,7 @@ class Controller(ABC):
         inside = self.model is not None and self.model.needs_state
         return "solver access" if self.uses_state or inside else "data only"
 
-    def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> Self:
+    def bind(self: Bound, problem: ControlProblem, model: Dynamics | None = None) -> Bound:
         """Attach the problem and, for model-based controllers, the model.
 
         Raises:

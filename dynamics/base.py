@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from steersman.envs.plant import ControlProblem, Plant
+from steersman.envs.plant import ControlProblem
 from steersman.envs.simulator import Measurement
 from steersman.envs.tree import State
 
@@ -109,11 +109,6 @@ class Dynamics(nn.Module, ABC):
 
     context: int = 1
     needs_state: bool = False
-
-    @classmethod
-    def for_plant(cls, plant: Plant | None, **settings: Any) -> Dynamics:
-        """A model with these settings; only the true model looks at the plant, which may be None."""
-        return cls(**settings)
 
     def bind(self: Model, problem: ControlProblem) -> Model:
         """Take the names, the exogenous outputs and the period from the problem, before :meth:`fit`."""

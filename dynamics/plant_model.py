@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -36,17 +34,6 @@ class PlantModel(Dynamics):
         super().__init__()
         self.plant, self.seed = plant, seed
         self.bind(plant.problem)
-
-    @classmethod
-    def for_plant(cls, plant: Plant | None, **settings: Any) -> Dynamics:
-        """See :class:`~steersman.dynamics.base.Dynamics`.
-
-        Raises:
-            ValueError: If there is no plant behind the simulator.
-        """
-        if plant is None:
-            raise ValueError("the true model needs a Plant, and this simulator has none; choose a learned model")
-        return cls(plant, **settings)
 
     def fit(self, data: Trajectories) -> PlantModel:
         """Nothing to learn."""

@@ -159,8 +159,6 @@ def test_errors_name_the_remedy() -> None:
     blind = Window(window_of(sim).y, window_of(sim).u, sim.measure().blind())
     with pytest.raises(ValueError, match="solver access"):
         PlantModel(plant).init(blind)
-    with pytest.raises(ValueError, match="learned model"):
-        PlantModel.for_plant(None)
     with pytest.raises(ValueError, match="true state"):
         score(PlantModel(plant), data, 2)
     with pytest.raises(RuntimeError, match="not fitted"):

@@ -1,0 +1,125 @@
+"""Checks that every controller must pass; run them on your own controller before you enrol it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from steersman.controllers.base import Controller, Outcome, Training
+from steersman.envs import noise
+from steersman.envs.simulator import Measurement, Simulator
+
+SPOILERS = (float("nan"), float("inf"), -float("inf"), 1e30, -1e6)
+"""What :func:`spoil` writes into observations."""
+
+
+class ControllerCheckError(AssertionError):
+    """A controller breaks its contract; the message says which part and what to do."""
+
+
+def check_controller(
+    make: Callable[[], Controller],
+    simulate: Callable[[int], Simulator],
+    *,
+    n: int = 4,
+    steps: int = 3,
+    fuzz: int = 8,
+) -> None:
+    """Check actions, determinism, restarts of rows, behaviour under spoiled observations, and saving.
+
+    Args:
+        make: Makes the controller, bound to the simulator's problem, not yet trained.
+        simulate: Makes a simulator with the given number of rows.
+        n: Rows; at least 2.
+        steps: Control steps to run.
+        fuzz: Spoiled batches to try.
+
+    Raises:
+        ControllerCheckError: At the first broken rule.
+    """
+    controller = make()
+    controller.train(Training(simulate, seed=0))
+    simulator = simulate(n)
+    first = _run(controller, simulator, steps)
+    _require(
+        torch.equal(first, _run(controller, simulator, steps)),
+        "two runs after reset with equal generators differ: draw from the generator, and forget in reset",
+    )
+    _check_restart(controller, simulator, steps)
+    _check_fuzz(controller, simulator, fuzz)
+    restored = make()
+    state = {name: tensor.clone() for name, tensor in controller.state_dict().items()}
+    if state:
+        restored.load_state_dict(state)
+    _require(torch.equal(first, _run(restored, simulator, steps)), "a restored controller acts differently")
+
+
+def spoil(m: Measurement, key: Tensor) -> Measurement:
+    """A measurement with a random entry of about half the rows replaced by one of :data:`SPOILERS`."""
+    ny = m.y.shape[1]
+    pick = noise.integers(noise.fold(key, 1), 0, ny)
+    value = m.y.new_tensor(SPOILERS)[noise.integers(noise.fold(key, 2), 0, len(SPOILERS))]
+    hit = (noise.uniform(noise.fold(key, 3)) < 0.5)[:, None] & (torch.arange(ny) == pick[:, None])
+    return replace(m, y=torch.where(hit, value[:, None], m.y))
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(1)
+
+
+def _run(controller: Controller, simulator: Simulator, steps: int) -> Tensor:
+    simulator.reset(simulator.scenarios(noise.keys(5, simulator.n)))
+    controller.reset(simulator.n, gen=_generator())
+    taken = []
+    for _ in range(steps):
+        m = simulator.measure(controller.preview)
+        decision = controller.act(m)
+        _check_decision(controller, m, decision.u, decision.outcome)
+        taken.append(decision.u)
+        simulator.step(decision.u)
+    return torch.stack(taken, dim=1)
+
+
+def _check_decision(controller: Controller, m: Measurement, u: Tensor, outcome: Tensor) -> None:
+    actions = controller.problem.actions
+    _require(tuple(u.shape) == (m.n, actions.m), f"actions must be {(m.n, actions.m)}, got {tuple(u.shape)}")
+    _require(bool(torch.isfinite(u).all()), "an action is not finite")
+    _require(bool(actions.admissible(u).all()), "an action is not admissible")
+    _require(tuple(outcome.shape) == (m.n,), f"outcome must be one per row, got {tuple(outcome.shape)}")
+
+
+def _check_restart(controller: Controller, simulator: Simulator, steps: int) -> None:
+    """A row restarted by mask must not remember; the random draws of samplers may differ, so only shapes count."""
+    _run(controller, simulator, steps)
+    mask = torch.arange(simulator.n) == 0
+    simulator.reset(simulator.scenarios(noise.keys(6, simulator.n)), mask)
+    controller.reset(simulator.n, mask)
+    m = simulator.measure(controller.preview)
+    decision = controller.act(m)
+    _check_decision(controller, m, decision.u, decision.outcome)
+
+
+def _check_fuzz(controller: Controller, simulator: Simulator, fuzz: int) -> None:
+    simulator.reset(simulator.scenarios(noise.keys(7, simulator.n)))
+    controller.reset(simulator.n, gen=_generator())
+    for i in range(fuzz):
+        m = simulator.measure(controller.preview)
+        bad = spoil(m, noise.keys(100 + i, simulator.n))
+        decision = controller.act(bad)
+        _check_decision(controller, m, decision.u, decision.outcome)
+        unseen = ~torch.isfinite(bad.y).all(dim=1)
+        _require(
+            bool((decision.outcome[unseen] != Outcome.OPTIMAL).all()),
+            "a row without a finite observation must say that its action is a fallback",
+        )
+        single = controller.act(replace(m, y=m.y.to(torch.float32)))
+        _check_decision(controller, m, single.u, single.outcome)
+        simulator.step(decision.u)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ControllerCheckError(message)

@@ -1,0 +1,61 @@
+"""The list of controllers. A new controller is enrolled here, and nowhere else."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from steersman.controllers.base import Controller
+
+
+@dataclass(frozen=True)
+class ControllerSpec:
+    """One registered controller.
+
+    Attributes:
+        target: ``module:Class``, imported when it is first used; the constructor's signature is its settings.
+        name: Name in comparison files, equal to ``Class.name``.
+        summary: One line for ``steersman list``.
+        needs_model: Whether :meth:`~steersman.controllers.base.Controller.bind` needs a model.
+    """
+
+    name: str
+    target: str
+    summary: str
+    needs_model: bool = False
+
+    @property
+    def make(self) -> type[Controller]:
+        """The class."""
+        module, _, attribute = self.target.partition(":")
+        found: type[Controller] = getattr(importlib.import_module(module), attribute)
+        return found
+
+
+CONTROLLERS: tuple[ControllerSpec, ...] = (
+    ControllerSpec("zero", "steersman.controllers.baseline:Zero", "the admissible action nearest to zero"),
+    ControllerSpec("constant", "steersman.controllers.baseline:Constant", "the best constant action of a grid"),
+    ControllerSpec("pid", "steersman.controllers.pid:PID", "PID loops with anti-windup, tuned if asked"),
+    ControllerSpec("lqr", "steersman.controllers.lqr:LQR", "linear-quadratic regulator on the model's state", True),
+    ControllerSpec("lqg", "steersman.controllers.lqr:LQG", "the regulator behind a Kalman filter", True),
+    ControllerSpec("mppi", "steersman.controllers.sampling:MPPI", "sampling MPC, softmax-weighted", True),
+    ControllerSpec("cem", "steersman.controllers.sampling:CEM", "sampling MPC, cross-entropy method", True),
+)
+
+
+def controller_spec(name: str) -> ControllerSpec:
+    """The registered controller of that name.
+
+    Raises:
+        ValueError: If there is none; the message lists those that exist.
+    """
+    for spec in CONTROLLERS:
+        if spec.name == name:
+            return spec
+    raise ValueError(f"unknown controller {name!r}; known: {', '.join(spec.name for spec in CONTROLLERS)}")
+
+
+def make_controller(name: str, **settings: Any) -> Controller:
+    """Build a controller by its name, not yet bound to a problem."""
+    return controller_spec(name).make(**settings)

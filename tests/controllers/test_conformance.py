@@ -1,0 +1,102 @@
+"""Every enrolled controller, on a small plant."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from steersman.controllers.base import Controller, Decision, Training
+from steersman.controllers.checks import ControllerCheckError, check_controller
+from steersman.controllers.registry import CONTROLLERS, ControllerSpec, controller_spec, make_controller
+from steersman.dynamics.base import Dynamics
+from steersman.dynamics.collect import HeldLevels, collect
+from steersman.dynamics.registry import make_model
+from steersman.envs import make_plant, make_simulator
+from steersman.envs.simulator import Measurement
+
+PLANT = "steersman/Pendulum-v1"
+SETTINGS: dict[str, dict[str, object]] = {
+    "constant": {"candidates": 3, "scenarios": 2},
+    "pid": {"error": ((0.0, 1.0, 0.0),), "ki": 0.1, "kd": 0.1, "tune": 3, "scenarios": 2},
+    "mppi": {"samples": 8, "horizon": 4},
+    "cem": {"samples": 8, "horizon": 4, "elites": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def models() -> list[Dynamics]:
+    plant, sim = make_plant(PLANT), make_simulator(PLANT, 4)
+    data = collect(sim, HeldLevels(), episodes=4, seed=0, steps=40)
+    return [
+        make_model("linear", None, context=2).bind(sim.problem).fit(data),
+        make_model("linearized", plant, at="zero"),
+        make_model("truth", plant),
+    ]
+
+
+def bound(spec: ControllerSpec, model: Dynamics | None) -> Controller:
+    return make_controller(spec.name, **SETTINGS.get(spec.name, {})).bind(make_simulator(PLANT, 1).problem, model)
+
+
+@pytest.mark.parametrize("spec", CONTROLLERS, ids=lambda s: s.name)
+def test_check_controller(spec: ControllerSpec, models: list[Dynamics]) -> None:
+    assert spec.make.name == spec.name
+    candidates = models[:2] if spec.name in ("lqr", "lqg") else models
+    for model in candidates if spec.needs_model else [None]:
+        check_controller(lambda model=model: bound(spec, model), partial(make_simulator, PLANT))
+
+
+@pytest.mark.parametrize("spec", [s for s in CONTROLLERS if s.needs_model], ids=lambda s: s.name)
+def test_a_missing_model_is_named(spec: ControllerSpec) -> None:
+    with pytest.raises(ValueError, match="model"):
+        bound(spec, None)
+
+
+def test_unknown_controller_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="known: zero, constant"):
+        controller_spec("oracle")
+
+
+class Forgetful(Controller):
+    """Remembers the number of calls across resets."""
+
+    name = "forgetful"
+    calls = 0
+
+    def decide(self, m: Measurement, budget_s: float | None) -> Decision:
+        self.calls += 1
+        return self._optimal(torch.full((m.n, 1), 1.0 / self.calls, dtype=torch.float64))
+
+
+class Wild(Controller):
+    """Returns numbers that are neither finite nor inside the bounds."""
+
+    name = "wild"
+
+    def decide(self, m: Measurement, budget_s: float | None) -> Decision:
+        u = torch.full((m.n, 1), 1e9, dtype=torch.float64)
+        u[0] = torch.nan
+        return self._optimal(u)
+
+
+def test_check_controller_finds_memory_across_episodes() -> None:
+    with pytest.raises(ControllerCheckError, match="forget in reset"):
+        check_controller(lambda: Forgetful().bind(make_plant(PLANT).problem), partial(make_simulator, PLANT))
+
+
+def test_act_makes_any_law_admissible() -> None:
+    check_controller(lambda: Wild().bind(make_plant(PLANT).problem), partial(make_simulator, PLANT))
+    sim = make_simulator(PLANT, 2)
+    controller = Wild().bind(sim.problem)
+    controller.reset(2)
+    sim.reset(sim.scenarios(torch.arange(2)))
+    decision = controller.act(sim.measure())
+    assert decision.outcome.tolist() == [4, 0] and decision.u[:, 0].tolist() == [0.0, 2.0]
+
+
+def test_training_scenarios_differ_from_evaluation_scenarios() -> None:
+    from steersman.envs import noise
+
+    ours: Tensor = Training(partial(make_simulator, PLANT), seed=0).keys(8)
+    assert not set(ours.tolist()) & set(noise.keys(0, 8).tolist())
