@@ -14,16 +14,18 @@ class ControllerSpec:
     """One registered controller.
 
     Attributes:
-        target: ``module:Class``, imported when it is first used; the constructor's signature is its settings.
         name: Name in comparison files, equal to ``Class.name``.
+        target: ``module:Class``, imported when it is first used; the constructor's signature is its settings.
         summary: One line for ``steersman list``.
         needs_model: Whether :meth:`~steersman.controllers.base.Controller.bind` needs a model.
+        learns: Whether training depends on its seed, so that several training seeds are worth running.
     """
 
     name: str
     target: str
     summary: str
     needs_model: bool = False
+    learns: bool = False
 
     @property
     def make(self) -> type[Controller]:
@@ -35,8 +37,8 @@ class ControllerSpec:
 
 CONTROLLERS: tuple[ControllerSpec, ...] = (
     ControllerSpec("zero", "steersman.controllers.baseline:Zero", "the admissible action nearest to zero"),
-    ControllerSpec("constant", "steersman.controllers.baseline:Constant", "the best constant action of a grid"),
-    ControllerSpec("pid", "steersman.controllers.pid:PID", "PID loops with anti-windup, tuned if asked"),
+    ControllerSpec("constant", "steersman.controllers.baseline:Constant", "the best constant action of a grid", learns=True),
+    ControllerSpec("pid", "steersman.controllers.pid:PID", "PID loops with anti-windup, tuned if asked", learns=True),
     ControllerSpec("lqr", "steersman.controllers.lqr:LQR", "linear-quadratic regulator on the model's state", True),
     ControllerSpec("lqg", "steersman.controllers.lqr:LQG", "the regulator behind a Kalman filter", True),
     ControllerSpec("mppi", "steersman.controllers.sampling:MPPI", "sampling MPC, softmax-weighted", True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -105,10 +106,12 @@ class Dynamics(nn.Module, ABC):
     Attributes:
         context: Number of measurements that :meth:`init` needs (1: only the newest).
         needs_state: Whether :meth:`init` reads ``window.now.x`` ("solver access").
+        progress: Called during a fit with a fraction in 0..1 and a short text.
     """
 
     context: int = 1
     needs_state: bool = False
+    progress: Callable[[float, str], None] = staticmethod(lambda fraction, text: None)
 
     def bind(self: Model, problem: ControlProblem) -> Model:
         """Take the names, the exogenous outputs and the period from the problem, before :meth:`fit`."""

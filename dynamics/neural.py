@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -83,16 +82,11 @@ class NeuralDynamics(Learned):
     whiten_: Tensor
     edge_: Tensor
 
-    def __init__(
-        self,
-        settings: NeuralSettings | None = None,
-        progress: Callable[[float, str], None] = lambda fraction, text: None,
-    ) -> None:
-        """Store the settings; ``progress`` is called during a fit with a fraction in 0..1 and a short text."""
+    def __init__(self, settings: NeuralSettings | None = None) -> None:
+        """Store the settings."""
         super().__init__()
         self.settings = settings or NeuralSettings()
         self.context = self.settings.context
-        self.progress = progress
 
     # ------------------------------------------------------------------ fit
 

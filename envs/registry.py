@@ -11,6 +11,7 @@ import torch
 
 from steersman.envs.env import PlantEnv
 from steersman.envs.gym_simulator import GymSimulator
+from steersman.envs.objective import Objective
 from steersman.envs.plant import Plant
 from steersman.envs.simulator import PlantSimulator, Simulator
 from steersman.envs.vector import PlantVectorEnv
@@ -97,20 +98,34 @@ def make_vector_env(plant: str, num_envs: int = 1, **kwargs: Any) -> PlantVector
     return PlantVectorEnv(make_plant(plant, **kwargs), num_envs, **own)
 
 
-def make_simulator(id: str, n: int, device: torch.device | str = "cpu", **kwargs: Any) -> Simulator:
+def make_simulator(
+    id: str, n: int, device: torch.device | str = "cpu", *, objective: Objective | None = None, **kwargs: Any
+) -> Simulator:
     """A simulator of a registered plant, or of any gymnasium environment by its id.
 
+    Args:
+        id: Id of a plant, or of a gymnasium environment.
+        n: Rows.
+        device: Where a plant runs; gymnasium environments run on the CPU.
+        objective: What planners minimise on a gymnasium environment, which itself only returns rewards.
+        kwargs: Arguments of the plant or the environment.
+
     Raises:
-        ValueError: If neither this registry nor gymnasium knows the id.
+        ValueError: If neither this registry nor gymnasium knows the id, or an objective is given for a plant.
+        RuntimeError: If the device is not there.
     """
     name = id.removeprefix("steersman.envs:")
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(f"device {str(device)!r} was asked for but CUDA is not available; use device='cpu'")
     if name.startswith(f"{NAMESPACE}/"):
+        if objective is not None:
+            raise ValueError(f"{name} has an objective of its own; leave objective out")
         return PlantSimulator(make_plant(name, **kwargs), n, device=device)
     try:
         gymnasium.spec(id)
     except gymnasium.error.Error as error:
         raise ValueError(f"unknown environment {id!r}; known plants: {', '.join(plant_ids())} ({error})") from error
-    return GymSimulator(lambda: gymnasium.make(id, **kwargs), n)
+    return GymSimulator(lambda: gymnasium.make(id, **kwargs), n, objective=objective)
 
 
 def register_envs() -> None:

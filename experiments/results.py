@@ -58,6 +58,7 @@ class RunResult:
         train_seconds: CPU seconds used for fitting and training.
         eval_seconds: CPU seconds of the batched evaluation.
         episodes: Recorded episodes.
+        bank: Hash of the scenarios' parameters and initial states; equal for equal plants and scenarios.
     """
 
     key: str
@@ -79,6 +80,7 @@ class RunResult:
     train_seconds: float
     eval_seconds: float
     episodes: Episodes
+    bank: str = ""
 
     @property
     def failures(self) -> int:
