@@ -1,0 +1,129 @@
+"""One PolyStep generation, whatever the particles are."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steersman.optimizers.base import Search, State
+from steersman.optimizers.polystep.control import RadiusControl, TrustRegion
+from steersman.optimizers.polystep.polytopes import Polytope
+from steersman.optimizers.polystep.schedules import Schedule, check_positive, value_at
+from steersman.optimizers.polystep.weighting import SampleSize, Weighting
+
+
+@dataclass
+class PolyMemory:
+    """Present and previous point, velocity, radius multiplier."""
+
+    x: Tensor
+    before: Tensor
+    velocity: Tensor
+    multiplier: float = 1.0
+    steps: int = 0
+
+
+@dataclass(eq=False, kw_only=True)
+class PolytopeSearch(Search[PolyMemory]):
+    """Polls the vertices of randomly rotated polytopes and moves to their weighted mean.
+
+    With directions ``a_pv`` (rotated vertices of particle p), probe radius ``r_p``, step radius ``r_s`` and shells
+    ``s_k = k / (K + 1)``, the cost of a vertex is the mean over k at ``x + r_p s_k a_pv``, and the step is
+    ``r_s sum_v w_pv a_pv`` for all particles at once (Le, "Training Non-Differentiable Networks via Optimal
+    Transport", arXiv 2605.01928). With one shell the probes are at half of ``r_p``.
+
+    Where costs differ by much less than the temperature times the cost divisor s, a step on an orthoplex in d
+    dimensions is ``-(r_s rho / (d temperature s)) grad``, rho being the distance of the probes.
+
+    Attributes:
+        probe_radius: ``r_p``, in units of x; a number or a schedule, times the control's multiplier.
+        step_radius: ``r_s``, likewise.
+        polytope: Template.
+        weighting: Weights from costs.
+        control: Acceptance of steps and adaptation of the radii.
+        shells: K, probes per vertex.
+        momentum: Heavy-ball coefficient in [0, 1); 0 is none.
+    """
+
+    Memory: ClassVar[type[PolyMemory]] = PolyMemory
+
+    probe_radius: float | Schedule = 1.0
+    step_radius: float | Schedule = 1.0
+    polytope: Polytope = Polytope.ORTHOPLEX
+    weighting: Weighting = field(default_factory=SampleSize)
+    control: RadiusControl = field(default_factory=TrustRegion)
+    shells: int = 1
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.polytope = Polytope(self.polytope)
+        check_positive("probe_radius", self.probe_radius)
+        check_positive("step_radius", self.step_radius)
+        if self.shells < 1:
+            raise ValueError(f"shells must be at least 1, got {self.shells}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
+
+    # ------------------------------------------------------------------ geometry, by subclasses
+
+    @abstractmethod
+    def _prepare(self, x0: Tensor) -> tuple[int, int]:
+        """Check the settings against the first point; particles P and vertices V."""
+
+    @abstractmethod
+    def _turn(self, x: Tensor) -> None:
+        """Draw fresh directions."""
+
+    @abstractmethod
+    def _probes(self, x: Tensor, length: float) -> Float[Tensor, "PV dim"]:
+        """``x`` moved by ``length`` along each direction, vertices within particles."""
+
+    @abstractmethod
+    def _mean(self, weight: Float[Tensor, "P V"]) -> Float[Tensor, "dim"]:
+        """Weighted mean of the directions, of all particles at once."""
+
+    # ------------------------------------------------------------------ the search
+
+    def _begin(self, x0: Tensor) -> PolyMemory:
+        self._particles, self._vertices = self._prepare(x0)
+        return PolyMemory(x0, x0.clone(), torch.zeros_like(x0))
+
+    def _restore(self, state: State) -> None:
+        self._particles, self._vertices = self._prepare(self._origin)
+
+    def _size(self) -> int:
+        return self._particles * self._vertices * self.shells + (2 if self.control.compares else 0)
+
+    def _ask(self) -> Tensor:
+        m = self.memory
+        self._turn(m.x)
+        radius = value_at(self.probe_radius, self.generation) * m.multiplier
+        shells = [self._probes(m.x, radius * k / (self.shells + 1)) for k in range(1, self.shells + 1)]
+        extra = [m.x[None], m.before[None]] if self.control.compares else []
+        return torch.cat([*shells, *extra]) if len(shells) + len(extra) > 1 else shells[0]
+
+    def _tell(self, cost: Tensor) -> None:
+        m = self.memory
+        polled = cost[: self._particles * self._vertices * self.shells]
+        now, before = cost[-2:].tolist() if self.control.compares else (0.0, 0.0)
+        verdict = self.control.judge(m.multiplier, now, before, bool((cost == cost[0]).all()))
+        radius = value_at(self.step_radius, self.generation) * m.multiplier
+        m.multiplier = verdict.multiplier
+        if not verdict.keep:
+            m.x, m.velocity = m.before.clone(), torch.zeros_like(m.x)
+            return
+        table = polled.reshape(self.shells, self._particles, self._vertices).mean(dim=0)
+        step = radius * self._mean(self.weighting(table, self.generation).to(m.x.dtype))
+        m.velocity = self.momentum * m.velocity + step
+        m.before, m.x, m.steps = m.x, m.x + m.velocity, m.steps + 1
+
+    @property
+    def incumbent(self) -> Tensor:
+        """The point the polytopes are centred at."""
+        return self.memory.x.clone()

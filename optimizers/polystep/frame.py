@@ -1,0 +1,48 @@
+"""PolyStep for many coordinates: one polytope in a fresh random subspace moves the whole vector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from steersman.optimizers.polystep.driver import PolytopeSearch
+from steersman.optimizers.polystep.rotations import haar_frame
+
+
+@final
+@dataclass(eq=False, kw_only=True)
+class FrameStep(PolytopeSearch):
+    """One particle: ``directions`` orthonormal directions of the whole space, uniform and new each generation.
+
+    The cost of a generation does not depend on the number of coordinates: ``2 directions`` evaluations per shell on
+    an orthoplex. The small-signal step is the gradient projected on the frame, which is on average
+    ``directions / D`` of it.
+
+    Attributes:
+        directions: Size of the frame; at most the number of coordinates, smaller problems take all of them.
+    """
+
+    name: ClassVar[str] = "frame_step"
+
+    directions: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.directions < 1:
+            raise ValueError(f"directions must be at least 1, got {self.directions}")
+
+    def _prepare(self, x0: Tensor) -> tuple[int, int]:
+        k = min(self.directions, len(x0))
+        self._template = self.polytope.vertices(k).to(x0.device, x0.dtype)
+        return 1, self.polytope.size(k)
+
+    def _turn(self, x: Tensor) -> None:
+        self._directions = self._template @ haar_frame(len(x), self._template.shape[1], self.gen, x)
+
+    def _probes(self, x: Tensor, length: float) -> Tensor:
+        return x + length * self._directions
+
+    def _mean(self, weight: Tensor) -> Tensor:
+        return weight[0] @ self._directions

@@ -1,0 +1,60 @@
+"""Random rotations and orthonormal frames, uniform in the sense of Haar."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def haar_rotations(n: int, d: int, gen: torch.Generator, like: Tensor) -> Float[Tensor, "n d d"]:
+    """Independent uniform rotations of SO(d).
+
+    Stewart (1980), Mezzadri (2007): the QR factorisation of a Gaussian matrix is uniform on O(d) once the diagonal
+    of R is made positive; a negated column then turns the improper half into SO(d). In the plane the angle is drawn
+    directly, and d = 1 leaves only the identity.
+
+    Args:
+        n: Number of rotations.
+        d: Dimension.
+        gen: Source of randomness, on the device of ``like``.
+        like: Tensor whose type and device the result takes.
+    """
+    if d == 1:
+        return like.new_ones(n, 1, 1)
+    if d == 2:
+        angle = torch.rand(n, generator=gen, dtype=like.dtype, device=like.device) * (2 * torch.pi)
+        cos, sin = angle.cos(), angle.sin()
+        return torch.stack([cos, -sin, sin, cos], dim=1).reshape(n, 2, 2)
+    gauss = torch.randn(n, d, d, generator=gen, dtype=like.dtype, device=like.device)
+    unsigned, r = torch.linalg.qr(gauss)
+    q: Tensor = unsigned * _signs(r).unsqueeze(-2)
+    improper = torch.linalg.det(q) < 0
+    q[:, :, 0] = torch.where(improper[:, None], -q[:, :, 0], q[:, :, 0])
+    return q
+
+
+def haar_frame(d: int, k: int, gen: torch.Generator, like: Tensor) -> Float[Tensor, "k d"]:
+    """``k`` orthonormal directions in ``d`` dimensions, uniform on the Stiefel manifold, as rows.
+
+    For many dimensions ``A (A^T A)^(-1/2)`` by the k x k Gram matrix is uniform too (both invariances hold) and
+    reads the tall matrix only twice.
+
+    Raises:
+        ValueError: If ``k`` exceeds ``d``.
+    """
+    if not 1 <= k <= d:
+        raise ValueError(f"k must lie between 1 and the dimension {d}, got {k}; take fewer directions")
+    gauss = torch.randn(k, d, generator=gen, dtype=like.dtype, device=like.device)
+    if d < 8 * k:
+        q, r = torch.linalg.qr(gauss.T)
+        frame: Tensor = (q * _signs(r)).T
+        return frame
+    lower = torch.linalg.cholesky(gauss @ gauss.T)
+    whitened: Tensor = torch.linalg.solve_triangular(lower, gauss, upper=False)
+    return whitened
+
+
+def _signs(r: Tensor) -> Tensor:
+    diagonal = torch.diagonal(r, dim1=-2, dim2=-1)
+    return torch.where(diagonal < 0, -1.0, 1.0).to(r.dtype)

@@ -1,0 +1,66 @@
+"""Random search: the yardstick that every other search must beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor
+
+from steersman.optimizers.base import Search
+
+
+@dataclass
+class RandomMemory:
+    """Centre, fixed."""
+
+    x0: Tensor
+
+
+@final
+@dataclass(eq=False, kw_only=True)
+class RandomSearch(Search[RandomMemory]):
+    """Independent draws around the start; nothing is learnt but the best.
+
+    Attributes:
+        size: Draws per generation.
+        spread: Standard deviation ("gaussian") or half-width of the box ("uniform") around ``x0``.
+        law: Distribution of the draws.
+    """
+
+    name: ClassVar[str] = "random"
+    Memory: ClassVar[type[RandomMemory]] = RandomMemory
+
+    size: int = 32
+    spread: float = 1.0
+    law: Literal["gaussian", "uniform"] = "gaussian"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1, got {self.size}")
+        if not self.spread > 0:
+            raise ValueError(f"spread must be positive, got {self.spread}")
+        if self.law not in ("gaussian", "uniform"):
+            raise ValueError(f"law must be 'gaussian' or 'uniform', got {self.law!r}")
+
+    def _begin(self, x0: Tensor) -> RandomMemory:
+        return RandomMemory(x0)
+
+    def _size(self) -> int:
+        return self.size
+
+    def _ask(self) -> Tensor:
+        x0 = self.memory.x0
+        draw = torch.randn if self.law == "gaussian" else torch.rand
+        unit = draw(self.size, len(x0), generator=self.gen, dtype=x0.dtype, device=x0.device)
+        return x0 + self.spread * (unit if self.law == "gaussian" else 2 * unit - 1)
+
+    def _tell(self, cost: Tensor) -> None:
+        pass
+
+    @property
+    def incumbent(self) -> Tensor:
+        """The best point: random search has no other idea of where to be."""
+        return self.champion.x.clone()

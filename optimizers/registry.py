@@ -1,0 +1,32 @@
+"""The searches there are."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from steersman.optimizers.base import Search
+from steersman.optimizers.cma_es import CMAES
+from steersman.optimizers.evolution import OpenAIES
+from steersman.optimizers.polystep.frame import FrameStep
+from steersman.optimizers.polystep.polystep import PolyStep
+from steersman.optimizers.random_search import RandomSearch
+
+SEARCHES: tuple[type[Search[Any]], ...] = (PolyStep, FrameStep, OpenAIES, CMAES, RandomSearch)
+"""Enrolled once; the conformance tests run over it."""
+
+
+def make_search(name: str, **settings: Any) -> Search[Any]:
+    """A search by name, with its fields as settings.
+
+    Raises:
+        ValueError: If no search has that name, it has no such setting, or a setting is out of range.
+    """
+    by_name = {kind.name: kind for kind in SEARCHES}
+    if name not in by_name:
+        raise ValueError(f"unknown search {name!r}; choose one of {', '.join(sorted(by_name))}")
+    kind = by_name[name]
+    known = [field.name for field in fields(kind)]
+    if unknown := sorted(set(settings) - set(known)):
+        raise ValueError(f"search {name!r} has no setting {', '.join(unknown)}; it has {', '.join(known)}")
+    return kind(**settings)

@@ -1,0 +1,210 @@
+"""Geometry, weights and the small-signal law of PolyStep."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from steersman.optimizers.polystep.control import Scheduled, TrustRegion
+from steersman.optimizers.polystep.frame import FrameStep
+from steersman.optimizers.polystep.polystep import PolyStep
+from steersman.optimizers.polystep.polytopes import Polytope
+from steersman.optimizers.polystep.rotations import haar_frame, haar_rotations
+from steersman.optimizers.polystep.schedules import Schedule, value_at
+from steersman.optimizers.polystep.weighting import ExponentialRanks, SampleSize, Softmax, Weighting
+from steersman.optimizers.ranks import centred_ranks
+
+F64 = torch.float64
+
+
+@pytest.mark.parametrize("polytope", Polytope)
+@pytest.mark.parametrize("d", [1, 2, 3, 8])
+def test_polytopes_are_centred_and_isotropic(polytope: Polytope, d: int) -> None:
+    v = polytope.vertices(d)
+    assert len(v) == polytope.size(d)
+    torch.testing.assert_close(v.sum(0), torch.zeros(d, dtype=F64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(v.norm(dim=1), torch.ones(len(v), dtype=F64))
+    torch.testing.assert_close(v.T @ v, torch.eye(d, dtype=F64) * len(v) / d)
+
+
+def test_simplex_is_regular() -> None:
+    v = Polytope.SIMPLEX.vertices(5)
+    products = v @ v.T
+    off = products[~torch.eye(6, dtype=torch.bool)]
+    torch.testing.assert_close(off, torch.full_like(off, -1 / 5))
+
+
+def test_polytopes_refuse_bad_dimensions() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        Polytope.SIMPLEX.vertices(0)
+    with pytest.raises(ValueError, match="2\\^d"):
+        Polytope.CUBE.vertices(13)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 6])
+def test_rotations_are_uniform(d: int) -> None:
+    n = 20_000
+    turns = haar_rotations(n, d, torch.Generator().manual_seed(0), torch.zeros((), dtype=F64))
+    torch.testing.assert_close(turns @ turns.mT, torch.eye(d, dtype=F64).expand(n, d, d), atol=1e-10, rtol=0)
+    torch.testing.assert_close(torch.linalg.det(turns), torch.ones(n, dtype=F64))
+    if d == 1:
+        return
+    # Moments of Haar measure: E Q = 0, E Q_ij Q_kl = delta_ik delta_jl / d, E Q_11^4 = 3 / (d (d + 2)).
+    error = 5 / math.sqrt(n)
+    assert turns.mean(0).abs().amax() < error
+    flat = turns.flatten(1)
+    expected = torch.eye(d * d, dtype=F64) / d
+    if d == 2:  # in the plane Q_11 = Q_22 and Q_12 = -Q_21
+        expected = expected + 0.5 * torch.tensor([[0, 0, 0, 1], [0, 0, -1, 0], [0, -1, 0, 0], [1, 0, 0, 0]], dtype=F64)
+    assert (flat.T @ flat / n - expected).abs().amax() < error
+    assert abs(float(turns[:, 0, 0].pow(4).mean()) - 3 / (d * (d + 2))) < error
+
+
+@pytest.mark.parametrize(("d", "k"), [(3, 3), (5, 2), (40, 4)])
+def test_frames_are_orthonormal_and_uniform(d: int, k: int) -> None:
+    gen, like = torch.Generator().manual_seed(0), torch.zeros((), dtype=F64)
+    frames = torch.stack([haar_frame(d, k, gen, like) for _ in range(3000)])
+    eye = torch.eye(k, dtype=F64).expand(len(frames), k, k)
+    torch.testing.assert_close(frames @ frames.mT, eye, atol=1e-10, rtol=0)
+    flat = frames.flatten(1)
+    assert (flat.T @ flat / len(frames) - torch.eye(d * k, dtype=F64) / d).abs().amax() < 5 / math.sqrt(len(frames))
+    with pytest.raises(ValueError, match="fewer directions"):
+        haar_frame(3, 4, gen, like)
+
+
+def smooth(x: Tensor) -> Tensor:
+    i = torch.arange(1, x.shape[-1] + 1, dtype=F64)
+    return (torch.sin(i * x) + 0.5 * i * x.square()).sum(-1) + x[..., 0] * x[..., -1]
+
+
+def settings(radius: float, temperature: float) -> dict[str, object]:
+    return {
+        "probe_radius": radius,
+        "step_radius": 0.3,
+        "weighting": Softmax(temperature, scaled=False),
+        "control": Scheduled(),
+        "confirmations": 0,
+    }
+
+
+@pytest.mark.parametrize("block", [2, 3, 6])
+def test_small_signal_law_of_blocks(block: int) -> None:
+    """Costs far below the temperature: the step is ``-(r_s rho / (d temperature)) grad``, exactly in the limit."""
+    x0 = torch.linspace(-1, 1, 12, dtype=F64)
+    search = PolyStep(block=block, **settings(1e-4, 10.0)).start(x0)
+    search.tell(smooth(search.ask()))
+    x = x0.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(smooth(x), x)
+    expected = -0.3 * 0.5e-4 / (block * 10.0) * grad
+    torch.testing.assert_close(search.incumbent - x0, expected, rtol=1e-5, atol=1e-12)
+
+
+def test_small_signal_law_of_frames() -> None:
+    """With a frame of all directions the law is the same; with fewer, the step is the gradient's projection."""
+    x0 = torch.linspace(-1, 1, 12, dtype=F64)
+    x = x0.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(smooth(x), x)
+    for k in (4, 12):
+        search = FrameStep(directions=k, **settings(1e-4, 10.0)).start(x0)
+        points = search.ask()
+        search.tell(smooth(points))
+        frame = (points[:k] - x0) / 0.5e-4
+        expected = -0.3 * 0.5e-4 / (k * 10.0) * (grad @ frame.T @ frame)
+        torch.testing.assert_close(search.incumbent - x0, expected, rtol=1e-5, atol=1e-12)
+
+
+def test_large_signal_jumps_to_the_best_vertex() -> None:
+    x0 = torch.zeros(4, dtype=F64)
+    search = FrameStep(directions=4, **settings(1.0, 1e-6)).start(x0)
+    points = search.ask()
+    cost = (points - 3).square().sum(1)
+    search.tell(cost)
+    direction = (points[cost.argmin()] - x0) / 0.5
+    torch.testing.assert_close(search.incumbent, 0.3 * direction)
+
+
+def test_probes_sit_on_their_shells_and_touch_their_block_only() -> None:
+    x0 = torch.linspace(-1, 1, 7, dtype=F64)
+    search = PolyStep(block=3, shells=2, probe_radius=0.6, control=Scheduled(), confirmations=0).start(x0)
+    moved = (search.ask() - x0).reshape(2, 3, 6, 7)
+    for particle in range(3):
+        own = torch.zeros(7, dtype=torch.bool)
+        own[3 * particle : 3 * particle + 3] = True
+        assert (moved[:, particle][..., ~own] == 0).all()
+    torch.testing.assert_close(moved[0, :2].norm(dim=-1), torch.full((2, 6), 0.2, dtype=F64))
+    torch.testing.assert_close(moved[1, :2].norm(dim=-1), torch.full((2, 6), 0.4, dtype=F64))
+
+
+def test_too_many_coordinates_for_blocks_names_the_remedy() -> None:
+    with pytest.raises(ValueError, match="frame_step"):
+        PolyStep().start(torch.zeros(100_000))
+
+
+def test_ties_share_their_rank() -> None:
+    cost = torch.tensor([3.0, 1.0, 3.0, 2.0, 3.0], dtype=F64)
+    torch.testing.assert_close(centred_ranks(cost), torch.tensor([0.25, -0.5, 0.25, -0.25, 0.25], dtype=F64))
+    assert (centred_ranks(torch.zeros(4, dtype=F64)) == 0).all()
+    assert (centred_ranks(torch.ones(1, dtype=F64)) == 0).all()
+    random = torch.randn(50, generator=torch.Generator().manual_seed(0), dtype=F64)
+    assert abs(float(centred_ranks(random).sum())) < 1e-12
+    assert torch.equal(centred_ranks(random), centred_ranks(random.exp()))
+
+
+@pytest.mark.parametrize("weighting", [Softmax(), SampleSize(), ExponentialRanks()])
+def test_weights_do_not_depend_on_units(weighting: Weighting) -> None:
+    cost = torch.randn(5, 6, generator=torch.Generator().manual_seed(0), dtype=F64)
+    cost[2] = 0.3
+    weight = weighting(cost, 0)
+    torch.testing.assert_close(weight.sum(1), torch.ones(5, dtype=F64))
+    torch.testing.assert_close(weight[2], torch.full((6,), 1 / 6, dtype=F64))
+    torch.testing.assert_close(weighting(1e6 * cost - 7e5, 0), weight, rtol=1e-6, atol=1e-9)
+    order = cost[0].argsort()
+    assert (weight[0, order].diff() < 0).all()
+    torch.testing.assert_close(weighting(torch.zeros(2, 4, dtype=F64), 0), torch.full((2, 4), 0.25, dtype=F64))
+
+
+def test_sample_size_is_met() -> None:
+    cost = torch.randn(40, 6, generator=torch.Generator().manual_seed(0), dtype=F64)
+    for fraction in (0.25, 0.5, 0.9):
+        weight = SampleSize(fraction)(cost, 0)
+        assert float((1 / weight.square().sum(1)).mean() / 6) == pytest.approx(fraction, rel=1e-3)
+
+
+def test_schedules() -> None:
+    for shape in ("linear", "cosine", "power"):
+        schedule = Schedule(1.0, 0.01, 100, shape)
+        values = [schedule(i) for i in range(120)]
+        assert values[0] == 1.0 and values[100] == values[119] == pytest.approx(0.01)
+        assert all(a >= b for a, b in itertools.pairwise(values))
+    assert Schedule(1.0, 0.01, 100, "power")(50) == pytest.approx(0.1)
+    assert value_at(2.0, 5) == 2.0
+    with pytest.raises(ValueError, match="positive"):
+        Schedule(1.0, 0.0, 10)
+
+
+def test_trust_region_leaves_a_plateau_that_traps_fixed_radii() -> None:
+    """Zero cost change within 2 of the start, a bowl outside: only growing radii find it."""
+
+    def dish(x: Tensor, generation: int) -> Tensor:
+        far = x.norm(dim=1)
+        return torch.where(far < 2, 10.0, (x - 4).square().sum(1) / 4)
+
+    found = []
+    for control in (TrustRegion(), Scheduled()):
+        search = PolyStep(control=control).start(torch.zeros(4, dtype=F64))
+        for _ in range(150):
+            search.tell(dish(search.ask(), search.generation))
+        found.append(search.best.cost)
+    assert found[0] < 0.1 and found[1] == 10.0
+
+
+def test_trust_region_never_accepts_a_worse_point() -> None:
+    search = FrameStep(confirmations=0).start(torch.full((5,), 2.0, dtype=F64))
+    costs = []
+    for _ in range(60):
+        search.tell(smooth(search.ask()))
+        costs.append(float(smooth(search.memory.before)))
+    assert all(b <= a for a, b in itertools.pairwise(costs))
+    assert costs[-1] < costs[0]
