@@ -37,7 +37,9 @@ class ControllerSpec:
 
 CONTROLLERS: tuple[ControllerSpec, ...] = (
     ControllerSpec("zero", "steersman.controllers.baseline:Zero", "the admissible action nearest to zero"),
-    ControllerSpec("constant", "steersman.controllers.baseline:Constant", "the best constant action of a grid", learns=True),
+    ControllerSpec(
+        "constant", "steersman.controllers.baseline:Constant", "the best constant action of a grid", learns=True
+    ),
     ControllerSpec("pid", "steersman.controllers.pid:PID", "PID loops with anti-windup, tuned if asked", learns=True),
     ControllerSpec("lqr", "steersman.controllers.lqr:LQR", "linear-quadratic regulator on the model's state", True),
     ControllerSpec("lqg", "steersman.controllers.lqr:LQG", "the regulator behind a Kalman filter", True),

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from steersman.envs import noise
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.simulator import PlantSimulator
-from steersman.envs.tree import tree_index, tree_map
 
 _FLOAT: dict[torch.dtype, type[np.floating[Any]]] = {torch.float32: np.float32, torch.float64: np.float64}
 
@@ -54,8 +53,7 @@ class PlantEnv(gymnasium.Env[NDArray[Any], Any]):
             seed = int(self.np_random.integers(2**62))
         self._simulator.reset(self._simulator.scenarios(noise.keys(seed, 1)))
         if self.render_mode is not None:
-            self._trail = Trail(tree_index(self._simulator.p, slice(0, 1)))
-            self._record()
+            self._trail = self._simulator.record()
         return self._observe(), {"z": self._simulator.perform()[0].numpy()}
 
     def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
@@ -78,8 +76,7 @@ class PlantEnv(gymnasium.Env[NDArray[Any], Any]):
             "z": self._simulator.perform()[0].numpy(),
         }
         if self._trail is not None:
-            self._trail.u.append(self.plant.actions.project(u)[0].numpy())
-            self._record()
+            self._simulator.record(self._trail, u)
         truncated = bool(t.truncated)
         return self._observe(), -float(t.cost), bool(t.ended) and not truncated, truncated, info
 
@@ -91,11 +88,3 @@ class PlantEnv(gymnasium.Env[NDArray[Any], Any]):
         sim = self._simulator
         y: NDArray[Any] = self.plant.measure(sim.k, sim.x, sim.p)[0].numpy()
         return y
-
-    def _record(self) -> None:
-        sim, trail = self._simulator, self._trail
-        assert trail is not None  # noqa: S101 - narrows the type
-        trail.k.append(int(sim.k[0]))
-        trail.x.append(tree_map(torch.clone, sim.x))
-        trail.z.append(sim.perform()[0].numpy())
-        trail.r.append(self.plant.reference(sim.k, sim.p)[0].numpy())

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from jaxtyping import Bool, Float, Int64
+from numpy.typing import NDArray
 from torch import Tensor
 
 from steersman.envs.actions import ActionSet
@@ -140,6 +141,17 @@ class GymSimulator(Simulator):
         self._envs = copy.deepcopy(snapshot.envs)
         self._y, self._k = snapshot.y.clone(), snapshot.k.clone()
         self._status, self._u_prev = snapshot.status.clone(), snapshot.u_prev.clone()
+
+    def render(self) -> NDArray[np.uint8]:
+        """RGB picture of the first row.
+
+        Raises:
+            ValueError: If the environment was not made with ``render_mode="rgb_array"``.
+        """
+        picture = self._envs[0].render()
+        if picture is None:
+            raise ValueError("this environment draws no picture; make it with render_mode='rgb_array'")
+        return np.asarray(picture)
 
     def close(self) -> None:
         """Close every environment."""

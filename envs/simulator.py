@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from steersman.envs.actions import ActionSet
-from steersman.envs.plant import ControlProblem, Plant, Status
+from steersman.envs.plant import ControlProblem, Plant, Status, Trail
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.tree import Params, State, tree_finite, tree_index, tree_map, tree_where
 
@@ -254,6 +254,24 @@ class PlantSimulator(Simulator):
         self._x = tree_map(torch.clone, snapshot.x)
         self._scenario, self._k, self._status = snapshot.scenario, snapshot.k, snapshot.status
         self._u_prev = snapshot.u_prev
+
+    def record(self, trail: Trail | None = None, u: Float[Tensor, "n m"] | None = None) -> Trail:
+        """Append row 0 to a trail, for renders; without a trail, begin one.
+
+        Args:
+            trail: What :meth:`record` gave before in this episode.
+            u: Actions that led here; none at the start.
+        """
+        now = slice(0, 1)
+        if trail is None:
+            trail = Trail(tree_index(self.p, now))
+        if u is not None:
+            trail.u.append(self.actions.project(u)[0].detach().cpu().numpy())
+        trail.k.append(int(self._k[0]))
+        trail.x.append(tree_map(torch.clone, tree_index(self._x, now)))
+        trail.z.append(self.perform()[0].cpu().numpy())
+        trail.r.append(self._plant.reference(self._k, self.p)[0].cpu().numpy())
+        return trail
 
     @property
     def k(self) -> Int64[Tensor, "n"]:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steersman.controllers.base import Controller, Outcome
-from steersman.envs.simulator import Simulator
+from steersman.envs.plant import Trail
+from steersman.envs.simulator import PlantSimulator, Simulator
 from steersman.experiments.results import Episodes, Latency
 
 Progress = Callable[[float, str], None]
@@ -33,6 +34,7 @@ class Evaluation:
     episodes: Episodes
     seconds: float
     bank: str
+    trail: Trail | None
 
 
 def evaluate(
@@ -60,6 +62,7 @@ def evaluate(
     steps = torch.zeros(n, dtype=torch.int64, device=simulator.device)
     inadmissible = 0
     tape = _Tape(min(recorded, n))
+    trail = simulator.record() if isinstance(simulator, PlantSimulator) else None
     for k in range(horizon):
         m = simulator.measure(ahead)
         decision = controller.act(m)
@@ -67,6 +70,8 @@ def evaluate(
         inadmissible += int(bad.sum())
         tape.before(simulator.perform(), m.r[:, 0], decision.u, alive)
         t = simulator.step(decision.u)
+        if isinstance(simulator, PlantSimulator) and bool(alive[0]):
+            simulator.record(trail, decision.u)
         cost, violation = cost + t.cost, violation + t.violation
         steps = steps + alive
         fallbacks = fallbacks + (alive & (decision.outcome != Outcome.OPTIMAL))
@@ -78,7 +83,7 @@ def evaluate(
     tape.last(simulator.perform(), simulator.measure().r[:, 0])
     return Evaluation(
         cost, violation, status, steps, fallbacks / steps, inadmissible, tape.episodes(horizon),
-        time.process_time() - start, scenarios.digest(),
+        time.process_time() - start, scenarios.digest(), trail,
     )  # fmt: skip
 
 

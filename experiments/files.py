@@ -20,9 +20,10 @@ def save_result(result: RunResult, path: Path) -> None:
     plain = {
         field.name: getattr(result, field.name)
         for field in fields(result)
-        if field.name not in (*_ARRAYS, "latency", "episodes")
+        if field.name not in (*_ARRAYS, "latency", "episodes", "picture")
     }
     meta = json.dumps({**plain, "latency": asdict(result.latency)})
+    path.with_suffix(".png").write_bytes(result.picture)
     draft = path.with_suffix(".draft.npz")
     np.savez_compressed(draft, allow_pickle=False, meta=np.asarray(meta), **arrays)
     draft.replace(path)
@@ -38,4 +39,7 @@ def load_result(path: Path) -> RunResult:
         meta = json.loads(str(file["meta"]))
         arrays = {name: file[name] for name in _ARRAYS}
         episodes = Episodes(*(file[f"episodes.{field.name}"] for field in fields(Episodes)))
-    return RunResult(**{**meta, **arrays, "latency": Latency(**meta["latency"]), "episodes": episodes})
+    picture = path.with_suffix(".png").read_bytes()
+    return RunResult(
+        **{**meta, **arrays, "latency": Latency(**meta["latency"]), "episodes": episodes, "picture": picture}
+    )

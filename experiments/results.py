@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from numpy.typing import NDArray
 
 
@@ -59,6 +59,7 @@ class RunResult:
         eval_seconds: CPU seconds of the batched evaluation.
         episodes: Recorded episodes.
         bank: Hash of the scenarios' parameters and initial states; equal for equal plants and scenarios.
+        picture: PNG of the first scenario at its end, empty where the environment draws none.
     """
 
     key: str
@@ -68,11 +69,11 @@ class RunResult:
     seed: int
     track: str
     preview: int
-    scenario: Int[NDArray[Any], "n"]
+    scenario: Integer[NDArray[Any], "n"]
     cost: Float[NDArray[Any], "n"]
     violation: Float[NDArray[Any], "n"]
-    status: Int[NDArray[Any], "n"]
-    steps: Int[NDArray[Any], "n"]
+    status: Integer[NDArray[Any], "n"]
+    steps: Integer[NDArray[Any], "n"]
     fallbacks: Float[NDArray[Any], "n"]
     inadmissible: int
     latency: Latency
@@ -81,6 +82,7 @@ class RunResult:
     eval_seconds: float
     episodes: Episodes
     bank: str = ""
+    picture: bytes = field(default=b"", repr=False)
 
     @property
     def failures(self) -> int:
@@ -102,7 +104,6 @@ class PlantSummary:
         shown: Indices of the performance outputs worth plotting.
         actions: Names of the actions.
         units: Units of the actions.
-        picture: PNG of one episode under the baseline, or empty.
     """
 
     id: str
@@ -114,7 +115,6 @@ class PlantSummary:
     shown: tuple[int, ...]
     actions: tuple[str, ...]
     units: tuple[str, ...]
-    picture: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import time
@@ -9,6 +10,7 @@ import traceback
 from dataclasses import asdict
 from pathlib import Path
 
+import imageio.v3 as imageio
 import numpy as np
 import pydantic
 import torch
@@ -20,6 +22,7 @@ from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.registry import make_model, model_spec
 from steersman.envs import noise
+from steersman.envs.plant import Plant, Trail
 from steersman.envs.registry import make_simulator
 from steersman.envs.simulator import Simulator
 from steersman.experiments.evaluate import Evaluation, Progress, evaluate, latency
@@ -29,6 +32,8 @@ from steersman.experiments.settings import validated
 from steersman.experiments.spec import FitSpec, PlantEntry, RunSpec
 from steersman.experiments.store import LEASE_S, Job, Store
 
+ERROR_LENGTH = 500
+"""Longer messages are cut in the report; the whole traceback lies beside the result."""
 COLLECT_ROWS = 32
 """Episodes that are collected in one batch."""
 
@@ -61,7 +66,7 @@ def work(folder: Path, key: str) -> None:
                 _run(store, pydantic.TypeAdapter(RunSpec).validate_json(job.spec))
         except Exception as error:  # the boundary of a job: whatever it is, the comparison goes on and reports it
             store.file(key, ".error.txt").write_text(traceback.format_exc())
-            store.finish(key, f"{type(error).__name__}: {error}")
+            store.finish(key, f"{type(error).__name__}: {error}"[:ERROR_LENGTH])
         else:
             store.finish(key)
 
@@ -172,8 +177,18 @@ def _result(spec: RunSpec, controller: Controller, cost: TrainingCost, found: Ev
         inadmissible=found.inadmissible,
         latency=latency(controller, simulator_of(spec, 1), key, preview=spec.controller.preview),
         train_steps=cost.plant_steps, train_seconds=cost.cpu_seconds, eval_seconds=found.seconds,
-        episodes=found.episodes, bank=found.bank, **arrays,
+        episodes=found.episodes, bank=found.bank, picture=_picture(spec, found.trail), **arrays,
     )  # fmt: skip
+
+
+def _picture(spec: RunSpec, trail: Trail | None) -> bytes:
+    """The plant's own picture as PNG; empty for environments and plants that draw none."""
+    plant = simulator_of(spec, 1).plant
+    if trail is None or plant is None or type(plant).render is Plant.render:
+        return b""
+    file = io.BytesIO()
+    imageio.imwrite(file, plant.render(trail), extension=".png")
+    return file.getvalue()
 
 
 # ------------------------------------------------------------------ news of a job

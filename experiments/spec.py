@@ -115,6 +115,7 @@ class ComparisonSpec:
 
     Attributes:
         name: Name of the comparison.
+        summary: One line for ``steersman list``.
         plants: Plants with their controllers.
         episodes: Scenarios in the bank of each plant.
         seeds: Training seeds: runs of each controller that learns or plans with a learned model.
@@ -126,6 +127,7 @@ class ComparisonSpec:
 
     name: str
     plants: tuple[PlantEntry, ...]
+    summary: str = ""
     episodes: int = 64
     seeds: int = 1
     bank: int = 2026

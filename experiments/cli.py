@@ -1,0 +1,185 @@
+"""The ``steersman`` command: each subcommand is a dataclass, which is also its help."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from steersman.controllers.registry import CONTROLLERS
+from steersman.dynamics.registry import MODELS
+from steersman.envs.registry import PLANTS
+from steersman.experiments.benchmarks.base import BENCHMARKS, bench_table, run_benchmark, write_rows
+from steersman.experiments.compare import compare
+from steersman.experiments.executor import InProcess, Processes
+from steersman.experiments.progress import bar, live
+from steersman.experiments.report import terminal_tables, to_json, write_parquet, write_report
+from steersman.experiments.settings import SpecError
+from steersman.experiments.simulate import simulate
+from steersman.experiments.spec import parse_spec, presets, read_spec
+from steersman.experiments.store import StoreError
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare controllers on shared scenarios; ends in a table and DIR/report.html. Run again to continue."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """A preset (see 'steersman list'), or the path of a TOML file."""
+    out: Path | None = None
+    """Folder of the results; by default results/NAME."""
+    episodes: int | None = None
+    """Scenarios per plant, instead of the file's."""
+    seeds: int | None = None
+    """Training seeds, instead of the file's."""
+    device: str | None = None
+    """Where plants and models run, such as cuda, instead of the file's."""
+    workers: int | None = None
+    """Processes; by default one per core; 0 runs everything in this one."""
+    json: bool = False
+    """Print the scores as JSON instead of a table."""
+
+    def run(self, console: Console) -> int:
+        """Run, and print where the report lies; the status is 1 if a run failed."""
+        spec = read_spec(self.source)
+        given = {name: getattr(self, name) for name in ("episodes", "seeds", "device")}
+        spec = parse_spec(asdict(spec) | {name: value for name, value in given.items() if value is not None})
+        out = self.out or Path("results") / spec.name
+        executor = InProcess() if self.workers == 0 else Processes(self.workers)
+        with live(console, enabled=not self.json) as progress:
+            found = compare(spec, out, executor=executor, progress=progress, command=_command())
+        write_report(found, out / "report.html")
+        write_parquet(found, out / "results.parquet")
+        if self.json:
+            _print(to_json(found))
+        else:
+            for table in terminal_tables(found):
+                console.print(table)
+            console.print(f"Report: [bold]{out / 'report.html'}[/bold]", soft_wrap=True)
+        for failure in found.failures:
+            Console(stderr=True).print(f"[red]{failure.plant}, {failure.controller}:[/red] {failure.error}")
+        return 1 if found.failures else 0
+
+
+@dataclass(frozen=True)
+class List:
+    """List plants, controllers, models, presets and benchmarks."""
+
+    json: bool = False
+    """Print as JSON."""
+
+    def run(self, console: Console) -> int:
+        """Print one table per kind."""
+        kinds = {
+            "plants": {spec.id: spec.summary for spec in PLANTS},
+            "controllers": {spec.name: spec.summary for spec in CONTROLLERS},
+            "models": {spec.name: spec.summary for spec in MODELS},
+            "presets": {name: read_spec(name).summary for name in presets()},
+            "benchmarks": {entry.name: entry.summary for entry in BENCHMARKS},
+        }
+        if self.json:
+            _print(json.dumps(kinds, indent=2))
+            return 0
+        for kind, members in kinds.items():
+            table = Table(title=kind, title_justify="left", show_header=False, box=None, padding=(0, 2))
+            for name, summary in members.items():
+                table.add_row(f"[bold]{name}[/bold]", summary)
+            console.print(table, "")
+        return 0
+
+
+@dataclass(frozen=True)
+class Simulate:
+    """Run one episode of an environment under a controller, and film it."""
+
+    env: Annotated[str, tyro.conf.Positional]
+    """Id of a plant, or of any gymnasium environment."""
+    controller: str = "zero"
+    """Name of a controller."""
+    model: str = ""
+    """Name of a model, for controllers that plan; by default the true plant."""
+    settings: str = "{}"
+    """Settings of the controller, as JSON."""
+    seed: int = 0
+    """Scenario."""
+    steps: int | None = None
+    """Control steps; by default the whole episode."""
+    gif: Path | None = None
+    """Film to write."""
+    json: bool = False
+    """Print the result as JSON."""
+
+    def run(self, console: Console) -> int:
+        """Run and print cost and status."""
+        try:
+            settings: dict[str, Any] = json.loads(self.settings)
+        except json.JSONDecodeError as error:
+            raise SpecError(f"--settings is not JSON ({error}); write for example '{{\"horizon\": 8}}'") from error
+        with bar(console, self.env, enabled=not self.json) as progress:
+            found = simulate(
+                self.env, self.controller, model=self.model, settings=settings, seed=self.seed, steps=self.steps,
+                gif=self.gif, progress=progress,
+            )  # fmt: skip
+        if self.json:
+            _print(json.dumps(asdict(found)))
+        else:
+            console.print(f"cost {found.cost:.6g} over {found.steps} control steps, status {found.status}")
+            if self.gif is not None:
+                console.print(f"Film: [bold]{self.gif}[/bold]", soft_wrap=True)
+        return 0
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure against peers, in one run; the status is 1 if a bar does not hold."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """A benchmark (see 'steersman list')."""
+    json: Path | None = None
+    """File to write the rows to."""
+
+    def run(self, console: Console) -> int:
+        """Run and print the rows."""
+        with bar(console, self.name) as progress:
+            rows = run_benchmark(self.name, progress)
+        console.print(bench_table(rows))
+        if self.json is not None:
+            write_rows(rows, self.json, _command())
+        return 0 if all(row.holds for row in rows) else 1
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point; errors of the user's making end in one clear line and status 2."""
+    commands: dict[str, Callable[..., Any]] = {"compare": Compare, "list": List, "simulate": Simulate, "bench": Bench}
+    command = tyro.extras.subcommand_cli_from_dict(
+        commands, prog="steersman", description="Control of simulated systems, compared honestly.", args=args
+    )
+    try:
+        return int(command.run(Console()))
+    except (SpecError, StoreError, ValueError, RuntimeError) as error:
+        Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; the same command continues from here")
+        return 130
+
+
+def _command() -> str:
+    return shlex.join(["steersman", *sys.argv[1:]])
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Sentences computed from the numbers of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from steersman.experiments.results import Comparison
+from steersman.experiments.stats import Score
+
+
+def headline(baseline: str, found: Sequence[Score]) -> str:
+    """Which controllers beat the baseline on one plant, and which of them is best in each track."""
+    rivals = [s for s in found if s.difference is not None]
+    winners = sorted((s for s in rivals if s.difference is not None and s.difference.beats), key=lambda s: s.mean)
+    if not winners:
+        return f"No controller is shown to beat {baseline} by 5 % or more."
+    parts = []
+    for track in ("data only", "solver access"):
+        best = next((s for s in winners if s.runs[0].track == track), None)
+        if best is not None and best.difference is not None and best.difference.interval is not None:
+            d, base = best.difference, abs(best.difference.mean / best.difference.gain)
+            ends = sorted(-100 * v / base for v in (best.difference.interval.low, best.difference.interval.high))
+            parts.append(
+                f"with {track} the best is {best.controller}, which saves {100 * d.gain:.0f} % "
+                f"(95 % interval {ends[0]:.0f} to {ends[1]:.0f} %)"
+            )
+    return f"{len(winners)} of {len(rivals)} controllers beat {baseline}; {'; '.join(parts)}."
+
+
+def findings(comparison: Comparison, found: Sequence[Score]) -> list[str]:
+    """Three sentences over all plants: who wins, what learning from data costs, what deciding costs."""
+    return [
+        sentence
+        for sentence in (
+            _winners(comparison, found),
+            _price_of_data(comparison, found),
+            _price_of_time(comparison, found),
+        )
+        if sentence
+    ]
+
+
+def _name(plant: str) -> str:
+    return plant.rpartition("/")[2]
+
+
+def _best(found: Sequence[Score], plant: str, track: str | None = None) -> Score | None:
+    rows = [s for s in found if s.plant == plant and (track is None or s.runs[0].track == track)]
+    return min(rows, key=lambda s: s.mean) if rows else None
+
+
+def _winners(comparison: Comparison, found: Sequence[Score]) -> str:
+    parts = [
+        f"{best.controller} on {_name(plant.id)}"
+        for plant in comparison.plants
+        if (best := _best(found, plant.id)) is not None
+    ]
+    return f"Lowest mean cost: {', '.join(parts)}." if parts else ""
+
+
+def _price_of_data(comparison: Comparison, found: Sequence[Score]) -> str:
+    parts = []
+    for plant in comparison.plants:
+        data, solver = (_best(found, plant.id, track) for track in ("data only", "solver access"))
+        if data is not None and solver is not None and solver.mean > 0:
+            parts.append(f"{data.mean / solver.mean:.2g} times on {_name(plant.id)}")
+    if not parts:
+        return ""
+    return (
+        f"Cost of the best controller that sees only data, relative to the best with solver access: {', '.join(parts)}."
+    )
+
+
+def _price_of_time(comparison: Comparison, found: Sequence[Score]) -> str:
+    parts = []
+    for plant in comparison.plants:
+        best = _best(found, plant.id)
+        rows = [s for s in found if s.plant == plant.id and s.difference is not None and s.difference.beats]
+        if best is None or not rows:
+            continue
+        quick = min(rows, key=lambda s: s.over_runs(lambda r: r.latency.p50))
+        ratio = best.over_runs(lambda r: r.latency.p50) / quick.over_runs(lambda r: r.latency.p50)
+        if quick is best:
+            parts.append(f"on {_name(plant.id)} the best is also the fastest winner")
+        else:
+            parts.append(
+                f"on {_name(plant.id)} {quick.controller} decides {ratio:.2g} times faster than the best "
+                f"and costs {quick.mean / best.mean:.2g} times as much"
+            )
+    return f"Decision time: {'; '.join(parts)}." if parts else ""

@@ -1,0 +1,115 @@
+"""One episode of one controller, with a film of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imageio.v2 as imageio
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from steersman.controllers.base import Training
+from steersman.controllers.registry import controller_spec
+from steersman.dynamics.registry import make_model, model_spec
+from steersman.envs import noise
+from steersman.envs.gym_simulator import GymSimulator
+from steersman.envs.plant import Status, Trail
+from steersman.envs.registry import NAMESPACE, make_simulator
+from steersman.envs.simulator import PlantSimulator, Simulator
+from steersman.experiments.settings import SpecError, validated
+
+FRAMES = 200
+"""A film has at most so many frames; longer episodes skip steps."""
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Result of an episode: total cost, control steps, final status by name, and whether an action fell back."""
+
+    cost: float
+    steps: int
+    status: str
+    fallbacks: int
+
+
+def simulate(
+    env: str,
+    controller: str,
+    *,
+    model: str = "",
+    settings: dict[str, Any] | None = None,
+    seed: int = 0,
+    steps: int | None = None,
+    gif: Path | None = None,
+    progress: Callable[[float, str], None] = lambda fraction, text: None,
+) -> Simulated:
+    """Run one episode, training the controller first if it learns.
+
+    Raises:
+        SpecError: If a name or a setting is wrong, or the controller needs a model that has to be fitted.
+    """
+    sim = _simulator(env, film=gif is not None)
+    if steps is not None and not 1 <= steps <= sim.problem.horizon:
+        raise SpecError(f"--steps must be between 1 and the horizon {sim.problem.horizon}, got {steps}")
+    known = controller_spec(controller)
+    law = known.make(**validated(known.make, settings or {}, "--settings"))
+    name = model or ("truth" if known.needs_model else "")
+    if name and not model_spec(name).needs_plant:
+        raise SpecError(f"--model {name} has to be fitted to data; 'steersman compare' does that")
+    law.bind(sim.problem, make_model(name, sim.plant) if name else None)
+    law.train(Training(lambda n: make_simulator(env, n), seed, progress=progress))
+    law.reset(1)
+    sim.reset(sim.scenarios(noise.keys(seed, 1)))
+    total, fallbacks = 0.0, 0
+    length = steps or sim.problem.horizon
+    film = _Film(sim, gif, -(-length // FRAMES))
+    for k in range(length):
+        decision = law.act(sim.measure(law.preview))
+        t = sim.step(decision.u)
+        film.frame(k + 1, decision.u)
+        total, fallbacks = total + float(t.cost), fallbacks + int(decision.outcome[0] != 0)
+        progress((k + 1) / length, f"step {k + 1} of {length}, cost {total:.4g}")
+        if bool(t.ended):
+            break
+    film.close()
+    sim.close()
+    return Simulated(total, k + 1, Status(int(t.status)).name, fallbacks)
+
+
+def _simulator(env: str, *, film: bool) -> Simulator:
+    if not film or env.removeprefix("steersman.envs:").startswith(f"{NAMESPACE}/"):
+        return make_simulator(env, 1)
+    return make_simulator(env, 1, render_mode="rgb_array")
+
+
+class _Film:
+    """Collects pictures of the plant, or of the gymnasium environment, every few steps."""
+
+    def __init__(self, sim: Simulator, path: Path | None, every: int) -> None:
+        self._sim, self._path, self._every = sim, path, every
+        self._pictures: list[NDArray[Any]] = []
+        if path is not None:
+            if path.suffix != ".gif":
+                raise SpecError(f"--gif must name a .gif file, got {path}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._trail: Trail | None = None
+        self.frame(0, None)
+
+    def frame(self, k: int, u: Tensor | None) -> None:
+        if self._path is None:
+            return
+        sim, due = self._sim, k % self._every == 0
+        if isinstance(sim, PlantSimulator):
+            self._trail = sim.record(self._trail, u)
+            if due:
+                self._pictures.append(sim.plant.render(self._trail))
+        elif isinstance(sim, GymSimulator) and due:
+            self._pictures.append(sim.render())
+
+    def close(self) -> None:
+        if self._path is not None:
+            imageio.mimsave(self._path, [np.asarray(p) for p in self._pictures], duration=1000 / 15, loop=0)

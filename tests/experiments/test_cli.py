@@ -1,0 +1,128 @@
+"""The command line: what it prints, and that bad input ends in one clear line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio.v3 as imageio
+import pytest
+
+from steersman.experiments.benchmarks.base import BENCHMARKS, Row, bench_table, run_benchmark, throughput, write_rows
+from steersman.experiments.cli import main
+
+
+def output(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    assert main(list(args)) == 0
+    return capsys.readouterr().out
+
+
+def error(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    assert main(list(args)) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("error:") and "Traceback" not in text
+    return " ".join(text.split())
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = json.loads(output(capsys, "list", "--json"))
+    assert "steersman/WolfSheep-v1" in kinds["plants"] and "tour" in kinds["presets"]
+    assert {"zero", "pid", "lqr", "mppi"} <= set(kinds["controllers"]) and "envs" in kinds["benchmarks"]
+    assert "steersman/TwoArea-v1" in output(capsys, "list")
+
+
+def test_compare_writes_a_report(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'episodes = 5\n[[plants]]\nid = "steersman/Pendulum-v1"\n'
+        '[[plants.controllers]]\nuse = "zero"\n[[plants.controllers]]\nuse = "pid"\n'
+    )
+    args = ("compare", str(file), "--out", str(tmp_path / "r"), "--workers", "0", "--episodes", "2")
+    scores = json.loads(output(capsys, *args, "--json"))["scores"]
+    assert [(s["controller"], s["scenarios"]) for s in scores] == [("zero", 2), ("pid", 2)]
+    assert (tmp_path / "r" / "report.html").stat().st_size > 10_000
+    assert "pid" in output(capsys, *args) and (tmp_path / "r" / "results.parquet").is_file()
+
+
+@pytest.mark.parametrize("env", ["steersman/Pendulum-v1", "CartPole-v1"])
+def test_simulate_films(env: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    film = tmp_path / "films" / "a.gif"
+    args = ("simulate", env, "--steps", "3", "--gif", str(film), "--json")
+    if env == "CartPole-v1":
+        pytest.importorskip("pygame")
+    found = json.loads(output(capsys, *args))
+    assert found["steps"] == 3 and found["status"] == "OK"
+    assert len(imageio.imread(film, index=None)) == 4
+
+
+def test_simulate_with_a_planner(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = '{"horizon": 4, "samples": 8}'
+    args = ("simulate", "steersman/Pendulum-v1", "--controller", "mppi", "--settings", settings, "--steps", "5")
+    assert "over 5 control steps" in output(capsys, *args)
+
+
+BAD = {
+    "preset": (("compare", "nothing"), "unknown preset 'nothing'; known:"),
+    "file": (("compare", "nothing.toml"), "no such file"),
+    "environment": (("simulate", "Nothing-v3"), "unknown environment 'Nothing-v3'"),
+    "plant": (("simulate", "steersman/Nothing-v3"), "unknown plant"),
+    "controller": (("simulate", "steersman/Pendulum-v1", "--controller", "oracle"), "unknown controller 'oracle'"),
+    "setting": (
+        ("simulate", "steersman/Pendulum-v1", "--controller", "pid", "--settings", '{"kq": 1}'),
+        "--settings.kq: unknown key",
+    ),
+    "json": (("simulate", "steersman/Pendulum-v1", "--settings", "{"), "--settings is not JSON"),
+    "horizon": (
+        ("simulate", "steersman/Pendulum-v1", "--controller", "mppi", "--settings", '{"horizon": -1}'),
+        "horizon must be at least 1, got -1",
+    ),
+    "steps": (("simulate", "steersman/Pendulum-v1", "--steps", "900"), "between 1 and the horizon 200, got 900"),
+    "film": (("simulate", "steersman/Pendulum-v1", "--gif", "a.mp4"), "must name a .gif file"),
+    "fitted": (
+        ("simulate", "steersman/Pendulum-v1", "--controller", "mppi", "--model", "neural"),
+        "has to be fitted to data",
+    ),
+    "benchmark": (("bench", "nothing"), "unknown benchmark 'nothing'; known: envs"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_clear_line(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    args, message = BAD[case]
+    assert message in error(capsys, *args)
+
+
+def test_corrupt_store_is_one_clear_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "store.sqlite").write_bytes(b"x" * 4096)
+    assert "not a readable store" in error(capsys, "compare", "tour", "--out", str(tmp_path))
+
+
+def test_module_runs_as_a_program() -> None:
+    command = [sys.executable, "-m", "steersman.experiments.cli", "list", "--json"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/")
+    assert "presets" in json.loads(run.stdout)
+
+
+def test_benchmark_rows(tmp_path: Path) -> None:
+    good, bad = Row("a", "x / s", 30.0, 10.0, "peer", 2.0), Row("b", "x / s", 10.0, 10.0, "peer", 2.0)
+    assert good.ratio == 3.0 and good.holds and not bad.holds
+    assert bench_table([good, bad]).row_count == 2
+    write_rows([good, bad], tmp_path / "deep" / "rows.json", "steersman bench a")
+    whole = json.loads((tmp_path / "deep" / "rows.json").read_text())
+    assert [row["holds"] for row in whole["rows"]] == [True, False] and whole["machine"]
+    with pytest.raises(ValueError, match="unknown benchmark"):
+        run_benchmark("nothing")
+    assert len({entry.name for entry in BENCHMARKS}) == len(BENCHMARKS)
+
+
+def test_throughput_counts_units_and_alternates() -> None:
+    turns: list[str] = []
+
+    def work(name: str, units: int) -> int:
+        turns.append(name)
+        return units + 0 * sum(range(20_000))
+
+    ours, peer = throughput(lambda: work("ours", 1000), lambda: work("peer", 10), repeats=2)
+    assert turns == ["ours", "peer"] * 3 and ours > peer > 0

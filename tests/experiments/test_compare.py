@@ -1,0 +1,216 @@
+"""Comparison runs end to end, small."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from steersman.experiments import runner
+from steersman.experiments.compare import News, check_problems, compare
+from steersman.experiments.report import terminal_tables, to_json, write_parquet, write_report
+from steersman.experiments.results import Comparison
+from steersman.experiments.settings import SpecError
+from steersman.experiments.spec import ComparisonSpec, parse_spec
+from steersman.experiments.store import Store
+
+SMALL = {"settings": {"hidden": [8], "members": 1, "steps": 20}, "data": {"episodes": 2, "steps": 20}}
+PENDULUM: dict[str, Any] = {
+    "id": "steersman/Pendulum-v1",
+    "models": [{"use": "neural", **SMALL}],
+    "controllers": [
+        {"use": "zero"},
+        {"use": "constant", "settings": {"candidates": 3, "scenarios": 1}},
+        {"use": "mppi", "model": "neural", "settings": {"horizon": 2, "samples": 4}, "episodes": 2},
+    ],
+}
+FOREIGN: dict[str, Any] = {
+    "id": "Pendulum-v1",
+    "objective": [
+        {"kind": "linear", "on": "z", "weights": [-2, 0, 0]},
+        {"kind": "quadratic", "on": "u", "weights": [0.001]},
+    ],
+    "models": [{"use": "linear", "data": SMALL["data"]}],
+    "controllers": [
+        {"use": "zero"},
+        {"use": "cem", "model": "linear", "settings": {"horizon": 2, "samples": 8, "elites": 2}},
+    ],
+}
+
+
+def spec(*plants: dict[str, Any], **more: Any) -> ComparisonSpec:
+    return parse_spec({"name": "small", "episodes": 3, "plants": list(plants), **more})
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path]:
+    out = tmp_path_factory.mktemp("small")
+    return compare(spec(PENDULUM, FOREIGN), out, command="steersman compare <small>"), out
+
+
+def test_rows_are_complete_and_paired(found: tuple[Comparison, Path]) -> None:
+    comparison, _ = found
+    assert not comparison.failures
+    assert [(r.controller, len(r.cost)) for r in comparison.results] == [
+        ("zero", 3), ("constant", 3), ("mppi (neural)", 2), ("zero", 3), ("cem (linear)", 3),
+    ]  # fmt: skip
+    for r in comparison.results:
+        assert np.isfinite(r.cost).all() and (r.cost > 0).all() and (r.steps == 200).all() and r.inadmissible == 0
+        assert r.latency.p50 > 0 and r.episodes.z.shape[1] == 201
+    zero, constant, mppi = comparison.results[:3]
+    assert zero.bank == constant.bank != mppi.bank
+    assert zero.train_steps == 0 and constant.train_steps == 600 and mppi.train_steps == 40
+    assert {r.track for r in comparison.results} == {"data only"}
+    assert comparison.notes == (
+        "Pendulum-v1: mppi (neural) is slow and ran on the first 2 of 3 scenarios; its differences are paired on those.",
+    )
+
+
+def test_outputs(found: tuple[Comparison, Path]) -> None:
+    comparison, out = found
+    write_report(comparison, out / "report.html")
+    page = (out / "report.html").read_text()
+    assert "steersman compare &lt;small&gt;" in page and "data:image/png;base64," in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page), "the page must not load anything"
+    for r in comparison.results:
+        assert r.controller in page
+    write_parquet(comparison, out / "results.parquet")
+    table = pq.read_table(out / "results.parquet")
+    assert table.num_rows == 14 and sorted(set(table["scenario"].to_pylist())) == [0, 1, 2]
+    rows = json.loads(to_json(comparison))["scores"]
+    assert rows[1]["verdict"] == "too few scenarios" and rows[1]["interval"] is None and rows[0]["gain"] is None
+    assert [t.row_count for t in terminal_tables(comparison)] == [3, 2]
+
+
+def test_a_finished_comparison_does_nothing(found: tuple[Comparison, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison, out = found
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("work was done again")
+
+    monkeypatch.setattr(runner, "_run", refuse)
+    monkeypatch.setattr(runner, "_fit", refuse)
+    again = compare(spec(PENDULUM, FOREIGN), out)
+    for a, b in zip(comparison.results, again.results, strict=True):
+        assert np.array_equal(a.cost, b.cost) and a.latency == b.latency
+
+
+def test_a_lost_result_is_made_again_and_equal(found: tuple[Comparison, Path]) -> None:
+    comparison, out = found
+    first = comparison.results[1]
+    (out / "store" / f"{first.key}.npz").write_bytes(b"damaged")
+    again = compare(spec(PENDULUM, FOREIGN), out).results[1]
+    assert np.array_equal(first.cost, again.cost)
+
+
+def test_a_failing_run_is_a_row_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = {**PENDULUM, "controllers": PENDULUM["controllers"][:2]}
+    real = runner._controller
+
+    def fail(run: Any, model: Any) -> Any:
+        if run.controller.use == "constant":
+            raise FloatingPointError("the sun was in its eyes")
+        return real(run, model)
+
+    monkeypatch.setattr(runner, "_controller", fail)
+    news: list[News] = []
+    comparison = compare(spec(broken), tmp_path, progress=news.append)
+    assert [r.controller for r in comparison.results] == ["zero"]
+    assert [f.error for f in comparison.failures] == ["FloatingPointError: the sun was in its eyes"]
+    assert {job.state for _, job in news[-1].jobs} == {"done", "failed"}
+    write_report(comparison, tmp_path / "report.html")
+    assert "the sun was in its eyes" in (tmp_path / "report.html").read_text()
+    monkeypatch.undo()
+    assert len(compare(spec(broken), tmp_path).results) == 2
+
+
+def test_changed_scenarios_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from steersman.envs.classic.pendulum import Pendulum
+
+    one = {**PENDULUM, "controllers": PENDULUM["controllers"][:1]}
+    two = {**PENDULUM, "controllers": PENDULUM["controllers"][:2]}
+    compare(spec(one), tmp_path)
+    honest = Pendulum.initial
+    monkeypatch.setattr(Pendulum, "initial", lambda self, key, p: honest(self, key, p) * 0.5)
+    with pytest.raises(SpecError, match="different scenarios"):
+        compare(spec(two), tmp_path)
+
+
+CHECKS = {
+    "unknown plant": ({**PENDULUM, "id": "steersman/Nothing-v1"}, r"plants\.0: unknown plant .*known: steersman/"),
+    "unknown environment": ({**PENDULUM, "id": "Nothing-v9"}, "unknown environment 'Nothing-v9'"),
+    "unknown output": ({**PENDULUM, "shown": ["height"]}, "no output 'height'; known: theta"),
+    "bad setting": (
+        {**PENDULUM, "controllers": [{"use": "zero"}, {"use": "pid", "settings": {"error": [[1.0]]}}]},
+        r"controllers\.1: error must be 1 rows of 3 weights",
+    ),
+    "negative horizon": (
+        {**PENDULUM, "controllers": [{"use": "zero"}, {"use": "mppi", "model": "truth", "settings": {"horizon": -4}}]},
+        "horizon must be at least 1, got -4",
+    ),
+    "objective on a plant": ({**PENDULUM, "objective": FOREIGN["objective"]}, "has an objective of its own"),
+}
+
+
+@pytest.mark.parametrize("case", CHECKS, ids=lambda name: name.replace(" ", "-"))
+def test_what_cannot_run_is_refused_before_anything_runs(case: str, tmp_path: Path) -> None:
+    plant, message = CHECKS[case]
+    with pytest.raises(SpecError, match=message):
+        compare(spec(plant), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_device_is_named() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        with pytest.raises(SpecError, match="CUDA is not available; use device='cpu'"):
+            check_problems(spec(PENDULUM, device="cuda"))
+
+
+def test_killed_and_continued(tmp_path: Path) -> None:
+    slow = {**PENDULUM, "controllers": [
+        {"use": "zero"},
+        {"use": "mppi", "model": "truth", "settings": {"horizon": 40, "samples": 256, "iterations": 4}},
+    ]}  # fmt: skip
+    (tmp_path / "slow.toml").write_text(_toml(slow))
+    command = [sys.executable, "-m", "steersman.experiments.cli", "compare", str(tmp_path / "slow.toml")]
+    with subprocess.Popen([*command, "--out", str(tmp_path), "--workers", "0"], stdout=subprocess.DEVNULL) as process:
+        store = None
+        for _ in range(600):
+            time.sleep(0.1)
+            if (tmp_path / "store" / "store.sqlite").exists():
+                store = Store(tmp_path / "store")
+                states = [job["state"] for job in _jobs(store)]
+                if "done" in states and "running" in states:
+                    break
+        process.send_signal(signal.SIGKILL)
+    assert store is not None
+    assert sorted(job["state"] for job in _jobs(store)) == ["done", "running"]
+    (key,) = [job["key"] for job in _jobs(store) if job["state"] == "running"]
+    assert store.claim(key), "the job of a dead process must be free"
+
+
+def _jobs(store: Store) -> list[dict[str, str]]:
+    with store._connect() as db:
+        return [{"key": key, "state": state} for key, state in db.execute("SELECT key, state FROM jobs")]
+
+
+def _toml(plant: dict[str, Any]) -> str:
+    lines = ["episodes = 8", "[[plants]]", f'id = "{plant["id"]}"']
+    for entry in plant["controllers"]:
+        lines.append("[[plants.controllers]]")
+        for name, value in entry.items():
+            if isinstance(value, dict):
+                inner = ", ".join(f"{k} = {json.dumps(v)}" for k, v in value.items())
+                lines.append(f"{name} = {{ {inner} }}")
+            else:
+                lines.append(f"{name} = {json.dumps(value)}")
+    return "\n".join(lines)

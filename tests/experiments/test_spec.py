@@ -1,0 +1,99 @@
+"""Comparison files: what is accepted, and one clear error for everything else."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steersman.experiments.settings import SpecError
+from steersman.experiments.spec import ComparisonSpec, expand, parse_spec, presets, read_spec
+
+GOOD: dict[str, Any] = {
+    "name": "t",
+    "episodes": 4,
+    "plants": [
+        {
+            "id": "steersman/Pendulum-v1",
+            "models": [{"use": "neural", "label": "small", "settings": {"hidden": [8]}}],
+            "controllers": [{"use": "zero"}, {"use": "mppi", "model": "small", "settings": {"horizon": 4}}],
+        }
+    ],
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """GOOD with the entry at the dotted path set to a value."""
+    import copy
+
+    data = copy.deepcopy(GOOD)
+    *parents, last = path.split(".")
+    node: Any = data
+    for part in parents:
+        node = node[int(part)] if part.isdigit() else node[part]
+    node[int(last) if last.isdigit() else last] = value
+    return data
+
+
+BAD = {
+    "unknown key": (changed("plants.0.colour", 1), r"plants\.0\.colour: unknown key"),
+    "unknown controller": (changed("plants.0.controllers.1.use", "x"), "unknown controller 'x'; known: zero"),
+    "unknown model": (changed("plants.0.controllers.1.model", "x"), "no model 'x'; known: small, truth"),
+    "unknown model class": (changed("plants.0.models.0.use", "x"), "unknown model 'x'"),
+    "unknown setting": (
+        changed("plants.0.controllers.1.settings", {"horizn": 4}),
+        r"controllers\.1\.settings\.horizn: unknown key; known: .*horizon",
+    ),
+    "unknown model setting": (changed("plants.0.models.0.settings", {"hiden": [8]}), r"models\.0\.settings\.hiden"),
+    "wrong type": (changed("plants.0.controllers.1.settings", {"horizon": "far"}), "horizon: .*integer.*'far'"),
+    "no episodes": (changed("episodes", 0), "episodes must be at least 1, got 0"),
+    "negative subset": (changed("plants.0.controllers.0.episodes", -3), r"episodes: must be at least 1, got -3"),
+    "no baseline": (changed("plants.0.controllers.0.use", "constant"), "baseline 'zero' is not among them"),
+    "equal labels": (changed("plants.0.controllers.1", {"use": "zero"}), "labels must differ"),
+    "no model given": (changed("plants.0.controllers.1", {"use": "mppi"}), "plans with a model; name one"),
+    "no plants": (changed("plants", []), "at least one"),
+    "missing key": (changed("plants.0", {"id": "steersman/Pendulum-v1"}), r"plants\.0\.controllers: .*required"),
+    "plant twice": (changed("plants", [GOOD["plants"][0]] * 2), "ids must differ"),
+}
+
+
+@pytest.mark.parametrize("case", BAD, ids=lambda name: name.replace(" ", "-"))
+def test_bad_files_are_refused_with_the_key_and_the_remedy(case: str) -> None:
+    data, message = BAD[case]
+    with pytest.raises(SpecError, match=message):
+        expand(parse_spec(data))
+
+
+def test_expand_repeats_only_what_learns() -> None:
+    runs = expand(parse_spec(GOOD | {"seeds": 3}))
+    assert [run.seed for run in runs] == [0, 0, 1, 2]
+    assert len({run.key for run in runs}) == 4 and len({run.fit.key for run in runs if run.fit}) == 3
+
+
+def test_a_key_depends_on_content_not_on_labels() -> None:
+    def keys(data: dict[str, Any]) -> list[str]:
+        return [run.key for run in expand(parse_spec(data))]
+
+    assert keys(GOOD) == keys(changed("plants.0.controllers.1.label", "another name"))
+    assert keys(GOOD) != keys(changed("plants.0.models.0.settings", {"hidden": [9]}))
+    assert keys(GOOD) != keys(GOOD | {"bank": 1})
+
+
+def test_reading_files(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"unknown preset 'nothing'; known: .*tour"):
+        read_spec("nothing")
+    with pytest.raises(SpecError, match="no such file"):
+        read_spec(str(tmp_path / "nothing.toml"))
+    broken = tmp_path / "broken.toml"
+    broken.write_text("plants = [")
+    with pytest.raises(SpecError, match="not valid TOML"):
+        read_spec(str(broken))
+
+
+@pytest.mark.parametrize("name", presets())
+def test_presets_can_run(name: str) -> None:
+    from steersman.experiments.compare import check_problems
+
+    spec = read_spec(name)
+    assert isinstance(spec, ComparisonSpec) and spec.summary
+    assert expand(spec)
+    check_problems(spec)
