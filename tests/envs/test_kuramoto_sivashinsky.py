@@ -15,7 +15,7 @@ from steersman.dynamics.linearize import Expansion, linearize
 from steersman.envs import noise
 from steersman.envs.integrators import ETDRK4
 from steersman.envs.pde import kuramoto_sivashinsky
-from steersman.envs.pde.kuramoto_sivashinsky import LENGTH, POINTS, SITES, WIDTH, KuramotoSivashinsky
+from steersman.envs.pde.kuramoto_sivashinsky import LENGTH, LIMIT, POINTS, SITES, WIDTH, KuramotoSivashinsky
 from steersman.envs.plant import Status
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import PlantSimulator
@@ -216,14 +216,34 @@ def test_bounded_actions_still_calm_the_chaos(bank: Scenarios, riccati: tuple[Te
     assert cost.median() < 100
 
 
-def test_divergence_is_a_failure_that_never_pays(plant: KuramotoSivashinsky, bank: Scenarios) -> None:
+def test_leaving_the_valid_range_is_a_failure_that_never_pays(plant: KuramotoSivashinsky, bank: Scenarios) -> None:
     sim = PlantSimulator(plant, N)
     sim.reset(bank)
     u = torch.zeros(N, SITES, dtype=F64)
-    u[0] = 1e200
+    u[0], u[1] = 1e200, 300.0
     t = sim.step(u)
-    assert t.status[0] == Status.DIVERGED and not t.status[1:].any()
-    assert t.cost[0] >= 100 * plant.horizon and torch.isfinite(sim.measure().y).all()
+    assert t.status[:2].tolist() == [Status.DIVERGED, Status.VIOLATED] and not t.status[2:].any()
+    most = 0.25 * LENGTH * LIMIT**2
+    assert t.terms["failure"].tolist() == [most * plant.horizon] * 2 + [0.0] * (N - 2)
+    assert torch.isfinite(sim.measure().y).all() and torch.isfinite(t.cost).all()
+
+
+def test_pushing_the_mean_ends_the_episode_before_the_scheme_fails(bank: Scenarios) -> None:
+    bounded, few = KuramotoSivashinsky(), bank.index(slice(0, 4))
+    sim = PlantSimulator(bounded, 4)
+    sim.reset(few)
+    cost, largest = torch.zeros(4, dtype=F64), 0.0
+    for _ in range(bounded.horizon):
+        t = sim.step(torch.ones(4, SITES, dtype=F64))
+        cost += t.cost
+        largest = max(largest, float(t.terms["energy"].max()))
+    assert t.status.tolist() == [Status.VIOLATED] * 4
+    assert largest < bounded.objective.failure
+    # The mean rises by 8 / 22 in each time unit; what is left of it is the waves' own height.
+    assert (sim.k * bounded.period * SITES / LENGTH + bank.x0[:4].mean(dim=1)).tolist() == pytest.approx(
+        [13.0] * 4, abs=2
+    )
+    assert torch.isfinite(cost).all()
 
 
 def test_bounds() -> None:
