@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 PACKAGES := envs dynamics controllers optimizers experiments
 export OMP_NUM_THREADS := 1
 
-.PHONY: test slow lint setup peers clean
+.PHONY: compare test slow lint bench setup peers clean
+
+compare: $(VENV)/.ready
+	$(BIN)/steersman compare tour --out results/tour
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n 2
@@ -17,6 +20,9 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGES:%=-p steersman.%)
+
+bench: $(VENV)/.ready
+	$(BIN)/steersman bench envs --json results/bench/envs.json
 
 setup: $(VENV)/.ready
 

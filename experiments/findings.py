@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from steersman.experiments.results import Comparison
-from steersman.experiments.stats import Score
+from steersman.experiments.stats import MINIMUM, Score
 
 
 def headline(baseline: str, found: Sequence[Score]) -> str:
     """Which controllers beat the baseline on one plant, and which of them is best in each track."""
     rivals = [s for s in found if s.difference is not None]
-    winners = sorted((s for s in rivals if s.difference is not None and s.difference.beats), key=lambda s: s.mean)
+    winners = sorted((s for s in rivals if s.difference is not None and s.difference.beats), key=lambda s: s.relative)
     if not winners:
         return f"No controller is shown to beat {baseline} by 5 % or more."
     parts = []
     for track in ("data only", "solver access"):
         best = next((s for s in winners if s.runs[0].track == track), None)
-        if best is not None and best.difference is not None and best.difference.interval is not None:
-            d, base = best.difference, abs(best.difference.mean / best.difference.gain)
-            ends = sorted(-100 * v / base for v in (best.difference.interval.low, best.difference.interval.high))
+        if best is not None and best.difference is not None and best.difference.gain_interval is not None:
+            d, ends = best.difference, best.difference.gain_interval
             parts.append(
                 f"with {track} the best is {best.controller}, which saves {100 * d.gain:.0f} % "
-                f"(95 % interval {ends[0]:.0f} to {ends[1]:.0f} %)"
+                f"(95 % interval {100 * ends.low:.0f} to {100 * ends.high:.0f} %)"
             )
     return f"{len(winners)} of {len(rivals)} controllers beat {baseline}; {'; '.join(parts)}."
 
@@ -40,13 +39,19 @@ def findings(comparison: Comparison, found: Sequence[Score]) -> list[str]:
     ]
 
 
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2f}"
+
+
 def _name(plant: str) -> str:
     return plant.rpartition("/")[2]
 
 
 def _best(found: Sequence[Score], plant: str, track: str | None = None) -> Score | None:
+    """Lowest cost relative to the baseline on common scenarios, among those that ran enough of them."""
     rows = [s for s in found if s.plant == plant and (track is None or s.runs[0].track == track)]
-    return min(rows, key=lambda s: s.mean) if rows else None
+    enough = [s for s in rows if len(s.scenario) >= MINIMUM]
+    return min(enough or rows, key=lambda s: s.relative) if rows else None
 
 
 def _winners(comparison: Comparison, found: Sequence[Score]) -> str:
@@ -55,15 +60,15 @@ def _winners(comparison: Comparison, found: Sequence[Score]) -> str:
         for plant in comparison.plants
         if (best := _best(found, plant.id)) is not None
     ]
-    return f"Lowest mean cost: {', '.join(parts)}." if parts else ""
+    return f"Lowest cost: {', '.join(parts)}." if parts else ""
 
 
 def _price_of_data(comparison: Comparison, found: Sequence[Score]) -> str:
     parts = []
     for plant in comparison.plants:
         data, solver = (_best(found, plant.id, track) for track in ("data only", "solver access"))
-        if data is not None and solver is not None and solver.mean > 0:
-            parts.append(f"{data.mean / solver.mean:.2g} times on {_name(plant.id)}")
+        if data is not None and solver is not None and solver.relative > 0:
+            parts.append(f"{_times(data.relative / solver.relative)} times on {_name(plant.id)}")
     if not parts:
         return ""
     return (
@@ -84,7 +89,7 @@ def _price_of_time(comparison: Comparison, found: Sequence[Score]) -> str:
             parts.append(f"on {_name(plant.id)} the best is also the fastest winner")
         else:
             parts.append(
-                f"on {_name(plant.id)} {quick.controller} decides {ratio:.2g} times faster than the best "
-                f"and costs {quick.mean / best.mean:.2g} times as much"
+                f"on {_name(plant.id)} {quick.controller} decides {_times(ratio)} times faster than the best "
+                f"and costs {_times(quick.relative / best.relative)} times as much"
             )
     return f"Decision time: {'; '.join(parts)}." if parts else ""

@@ -14,6 +14,7 @@ import jinja2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich import box
 from rich.table import Table
 
 from steersman.experiments import figures
@@ -35,6 +36,7 @@ class Line:
     iqm: str
     difference: str
     gain: str
+    gain_interval: str
     wins: str
     decision: str
     tail: str
@@ -75,21 +77,19 @@ def write_report(comparison: Comparison, path: Path) -> None:
 
 
 def terminal_tables(comparison: Comparison) -> list[Table]:
-    """One table per plant, narrow enough for a terminal of 120 columns."""
+    """One table per plant, narrow enough for a terminal of 80 columns where labels are short."""
     tables = []
     found = scores(comparison)
     for plant in comparison.plants:
-        table = Table(title=f"{plant.id}: {plant.summary}", title_justify="left")
-        names = ("controller", "cost", "95 %", f"vs {comparison.baseline}", "gain", "fails", "decision", "track", "n")
-        for name in names:
+        title = f"{plant.id}: {plant.summary}"
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for name in ("controller", "cost", "gain %", "95 %", "fails", "decision", "track", "n"):
             table.add_column(name, justify="left" if name in ("controller", "track") else "right", no_wrap=True)
         for score in (s for s in found if s.plant == plant.id):
             line = _line(score)
-            style = "bold green" if line.beats else ""
-            table.add_row(
-                line.controller, line.cost, line.interval, line.difference, line.gain, line.failures, line.decision,
-                line.track.replace("solver access", "solver"), line.scenarios, style=style,
-            )  # fmt: skip
+            cells = (line.controller, line.cost, line.gain, line.gain_interval, line.failures, line.decision)
+            track = line.track.replace(" only", "").replace(" access", "")
+            table.add_row(*cells, track, line.scenarios, style="bold green" if line.beats else "")
         tables.append(table)
     return tables
 
@@ -105,7 +105,9 @@ def to_json(comparison: Comparison) -> str:
             "seeds": len(score.runs), "cost": score.mean, "iqm": score.iqm,
             "interval": score.interval and [score.interval.low, score.interval.high],
             "difference": d and d.mean, "difference_interval": d and d.interval and [d.interval.low, d.interval.high],
-            "gain": d and d.gain, "wins": d and d.wins, "verdict": d and d.verdict, "beats": d and d.beats,
+            "gain": d and d.gain,
+            "gain_interval": d and d.gain_interval and [d.gain_interval.low, d.gain_interval.high],
+            "wins": d and d.wins, "verdict": d and d.verdict, "beats": d and d.beats,
             "failures": score.over_runs(lambda r: r.failures),
             "fallbacks": score.over_runs(lambda r: float(np.mean(r.fallbacks))),
             "inadmissible": sum(r.inadmissible for r in score.runs),
@@ -159,7 +161,7 @@ def _section(comparison: Comparison, plant: PlantSummary, found: Sequence[Score]
 
 def _pictures(baseline: str, found: Sequence[Score]) -> tuple[tuple[str, str], ...]:
     """The plant's own picture of the first scenario under the baseline and under the best controller."""
-    best = min(found, key=lambda s: s.mean)
+    best = min(found, key=lambda s: s.relative)
     shown = [s for s in found if s.controller == baseline] + ([best] if best.controller != baseline else [])
     return tuple((s.controller, base64.b64encode(s.runs[0].picture).decode()) for s in shown if s.runs[0].picture)
 
@@ -174,7 +176,8 @@ def _line(score: Score) -> Line:
         interval=DASH if score.interval is None else f"{number(score.interval.low)} .. {number(score.interval.high)}",
         iqm=number(score.iqm),
         difference=_difference(score),
-        gain=DASH if d is None else f"{100 * d.gain:.0f} %",
+        gain=DASH if d is None else f"{100 * d.gain + 0.0:.1f}",
+        gain_interval=gain_range(score),
         wins=DASH if d is None else f"{100 * d.wins:.0f} %",
         decision=seconds(mean(lambda r: r.latency.p50)),
         tail=f"{seconds(mean(lambda r: r.latency.p95))} / {seconds(mean(lambda r: r.latency.max))}",
@@ -188,6 +191,14 @@ def _line(score: Score) -> Line:
         preview=str(runs[0].preview or DASH),
         scenarios=f"{len(score.scenario)}" + (f" x {len(runs)} seeds" if len(runs) > 1 else ""),
     )
+
+
+def gain_range(score: Score) -> str:
+    """Interval of the gain in percent."""
+    d = score.difference
+    if d is None or d.gain_interval is None:
+        return DASH
+    return f"{100 * d.gain_interval.low:.1f} .. {100 * d.gain_interval.high:.1f}"
 
 
 def _difference(score: Score) -> str:

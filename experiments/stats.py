@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -42,6 +43,7 @@ class Difference:
         mean: Mean of cost minus baseline cost; negative is better.
         interval: BCa interval of that mean, from :data:`MINIMUM` pairs on.
         gain: Share of the baseline's mean cost that is saved.
+        gain_interval: BCa interval of that share, both means resampled together.
         wins: Share of scenarios that cost less than under the baseline; ties count half.
         each: The differences, in the order of the scenarios.
     """
@@ -50,6 +52,7 @@ class Difference:
     mean: float
     interval: Interval | None
     gain: float
+    gain_interval: Interval | None
     wins: float
     each: Array
 
@@ -94,6 +97,11 @@ class Score:
     interval: Interval | None
     difference: Difference | None
 
+    @property
+    def relative(self) -> float:
+        """Mean cost as a share of the baseline's on common scenarios; 1 for the baseline itself."""
+        return 1.0 if self.difference is None else 1.0 - self.difference.gain
+
     def over_runs(self, value: Callable[[RunResult], float]) -> float:
         """Mean of a quantity over the training seeds."""
         return float(np.mean([value(run) for run in self.runs]))
@@ -105,8 +113,27 @@ def bca(values: Array, seed: int = 0) -> Interval | None:
         return None
     if np.ptp(values) == 0:
         return Interval(float(values[0]), float(values[0]))
+    return _bootstrap((values,), np.mean, seed)
+
+
+def gain_interval(cost: Array, base: Array, seed: int = 0) -> Interval | None:
+    """BCa interval of ``(mean base - mean cost) / |mean base|``, resampled in pairs; None as in :func:`bca`."""
+    if bca(cost - base) is None or not np.isfinite(base).all():
+        return None
+    if np.ptp(cost - base) == 0:
+        share = float(np.mean(base - cost)) / abs(float(np.mean(base)) or np.nan)
+        return Interval(share, share) if np.isfinite(share) else None
+
+    def saved(c: NDArray[Any], b: NDArray[Any], axis: int) -> NDArray[Any]:
+        mean = np.mean(b, axis=axis)
+        return np.asarray((mean - np.mean(c, axis=axis)) / np.abs(mean))
+
+    return _bootstrap((cost, base), saved, seed, paired=True)
+
+
+def _bootstrap(data: tuple[Array, ...], statistic: Callable[..., Any], seed: int, *, paired: bool = False) -> Interval:
     found = stats.bootstrap(
-        (values,), np.mean, n_resamples=RESAMPLES, method="BCa", rng=np.random.default_rng(seed)
+        data, statistic, n_resamples=RESAMPLES, method="BCa", paired=paired, rng=np.random.default_rng(seed)
     ).confidence_interval
     return Interval(float(found.low), float(found.high))
 
@@ -125,7 +152,8 @@ def difference(cost: Array, scenario: NDArray[np.int64], base: Array, base_scena
     mean = float(np.mean(each))
     wins = float(np.mean(each < 0) + np.mean(each == 0) / 2)
     gain = -mean / abs(reference) if reference else float("nan")
-    return Difference(len(common), mean, bca(each), gain, wins, each)
+    share = gain_interval(cost[mine], base[theirs])
+    return Difference(len(common), mean, bca(each), gain, share, wins, each)
 
 
 def scores(comparison: Comparison) -> list[Score]:

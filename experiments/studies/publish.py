@@ -1,0 +1,127 @@
+"""Publish a comparison as a study: its scores as JSON, a page of text and a plot, in ``results/NAME`` beside this file.
+
+Run ``python -m steersman.experiments.studies.publish tour --out results/tour`` after the comparison; what is not done
+yet is run first.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import matplotlib.pyplot as plt
+import tyro
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from rich.console import Console
+
+from steersman.experiments.compare import compare
+from steersman.experiments.executor import Processes
+from steersman.experiments.findings import findings, headline
+from steersman.experiments.progress import live
+from steersman.experiments.report import gain_range, number, seconds, to_json
+from steersman.experiments.results import Comparison
+from steersman.experiments.spec import read_spec
+from steersman.experiments.stats import Score, scores
+
+RESULTS = Path(__file__).parent / "results"
+TRACKS = {"data only": "#dd8452", "solver access": "#4c72b0"}
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Publish a comparison as a study."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """A preset or a TOML file."""
+    out: Path | None = None
+    """Folder of the comparison's results; by default results/NAME."""
+
+
+def main() -> int:
+    """Entry point."""
+    args = tyro.cli(Publish)
+    spec = read_spec(args.source)
+    with live(Console()) as progress:
+        found = compare(
+            spec, args.out or Path("results") / spec.name, executor=Processes(), progress=progress,
+            command=f"steersman compare {args.source}",
+        )  # fmt: skip
+    folder = RESULTS / spec.name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{spec.name}.json").write_text(to_json(found) + "\n")
+    (folder / f"{spec.name}.md").write_text(page(found))
+    plot(found, folder / f"{spec.name}.png")
+    return 0
+
+
+def page(comparison: Comparison) -> str:
+    """The study's text, computed from its numbers."""
+    found = scores(comparison)
+    lines = [f"# {comparison.name}", "", f"`{comparison.command}`", "", comparison.machine, ""]
+    lines += [f"- {sentence}" for sentence in findings(comparison, found)]
+    for plant in comparison.plants:
+        rows = [score for score in found if score.plant == plant.id]
+        lines += ["", f"## {plant.id}", "", headline(comparison.baseline, rows), ""]
+        lines += ["| controller | mean cost | gain, % | 95 % | failures | decision | plant steps | CPU s | n |"]
+        lines += ["|---|---|---|---|---|---|---|---|---|"]
+        lines += [_row(score) for score in rows]
+    lines += ["", *(f"- {note}" for note in comparison.notes)]
+    lines += [f"- Failed: {f.plant}, {f.controller}: {f.error}" for f in comparison.failures]
+    return "\n".join(lines) + "\n"
+
+
+def _row(score: Score) -> str:
+    mean, d = score.over_runs, score.difference
+    cells = (
+        score.controller, number(score.mean), "" if d is None else f"{100 * d.gain:.1f}",
+        gain_range(score), f"{mean(lambda r: r.failures):.3g}", seconds(mean(lambda r: r.latency.p50)),
+        f"{mean(lambda r: r.train_steps):,.0f}", f"{mean(lambda r: r.train_seconds):.1f}", str(len(score.scenario)),
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def plot(comparison: Comparison, path: Path) -> None:
+    """Mean cost of each controller relative to the baseline, one panel per plant, by track."""
+    found = scores(comparison)
+    height = -(-len(comparison.plants) // 2)
+    figure, panels = plt.subplots(height, 2, figsize=(9.5, 2.9 * height + 0.5), squeeze=False)
+    for axes in panels.flat[len(comparison.plants) :]:
+        axes.axis("off")
+    for axes, plant in zip(panels.flat, comparison.plants, strict=False):
+        _panel(axes, [s for s in found if s.plant == plant.id and s.difference is not None])
+        axes.set_title(plant.id.rpartition("/")[2], fontsize=11)
+    handles = [Line2D([], [], color=tint, marker="o", ls="", label=track) for track, tint in TRACKS.items()]
+    figure.legend(handles=handles, loc="lower center", ncols=2, frameon=False)
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _panel(axes: Axes, rows: Sequence[Score]) -> None:
+    rows = sorted(rows, key=lambda s: -s.relative)
+    for i, score in enumerate(rows):
+        d, tint = score.difference, TRACKS[score.runs[0].track]
+        assert d is not None  # noqa: S101 - filtered by the caller
+        if d.gain_interval is not None:
+            ends = [100 * (1 - v) for v in (d.gain_interval.low, d.gain_interval.high)]
+            axes.plot(ends, [i, i], color=tint, lw=3)
+        axes.plot(100 * score.relative, i, "o", color=tint, ms=7, mec="white")
+    axes.axvline(100, color="0.5", lw=1)
+    axes.set_xscale("log")
+    low = 100 * min((s.relative for s in rows), default=1.0)
+    ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500) if low / 2 <= t <= 100 or t == 100]
+    axes.set_xticks(ticks, [str(t) for t in ticks])
+    axes.minorticks_off()
+    axes.set_yticks(range(len(rows)), [s.controller for s in rows], fontsize=9)
+    axes.set_xlabel("cost, % of no control")
+    axes.grid(True, axis="x", which="both", color="0.92")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

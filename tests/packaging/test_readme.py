@@ -1,0 +1,37 @@
+"""The README's examples are executed, so that they stay true."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from steersman.experiments.compare import check_problems
+from steersman.experiments.spec import expand, read_spec
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def block(language: str) -> str:
+    found = re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+    assert len(found) == 1
+    return str(found[0])
+
+
+def test_quickstart(capsys: pytest.CaptureFixture[str]) -> None:
+    code = block("python")
+    assert len(code.splitlines()) <= 35
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    zero, lqr = (float(line.rpartition(" ")[2]) for line in capsys.readouterr().out.splitlines())
+    assert lqr < 0.1 * zero
+
+
+def test_comparison_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(block("toml"))
+    spec = read_spec(str(tmp_path / "mine.toml"))
+    check_problems(spec)
+    assert len(expand(spec)) == 2
+
+
+def test_pictures_exist() -> None:
+    for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
+        assert (Path(__file__).parents[2] / path).is_file(), path
