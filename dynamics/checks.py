@@ -13,6 +13,12 @@ from steersman.envs.simulator import Simulator
 from steersman.envs.tree import tree_index
 
 
+ROUNDING = 1e-9
+"""Equal up to the order of summation, which BLAS chooses by the layout of memory."""
+REFIT = 1e-4
+"""The same after a training that amplifies rounding."""
+
+
 class DynamicsCheckError(AssertionError):
     """A model breaks its contract; the message says which part and what to do."""
 
@@ -34,14 +40,15 @@ def check_dynamics(make: Callable[[], Dynamics], data: Trajectories, simulator: 
     window = _window(simulator, model.context)
     first = _rollout(model, window, simulator, horizon)
     _check_shapes(first, simulator, horizon)
-    _same(first, _rollout(model, window, simulator, horizon), 0.0, "two rollouts from one window differ")
+    _same(first, _rollout(model, window, simulator, horizon), ROUNDING, "two rollouts from one window differ")
     alone = _rollout(model, _row(window, 1), simulator, horizon, row=1)
     _same(tuple(part[1:2] for part in first), alone, 1e-6, "a row depends on the rest of its batch")
     _check_poison(model, window, simulator, horizon, first)
-    _same(first, _rollout(model.fit(data), window, simulator, horizon), 0.0, "a second fit does not forget the first")
     restored = make().bind(simulator.problem)
     restored.load_state_dict(model.state_dict())
-    _same(first, _rollout(restored, window, simulator, horizon), 0.0, "a restored model predicts something else")
+    _same(first, _rollout(restored, window, simulator, horizon), ROUNDING, "a restored model predicts something else")
+    model.fit(data)
+    _same(first, _rollout(model, window, simulator, horizon), REFIT, "a second fit does not forget the first")
     if simulator.problem.gradient == "exact" or not model.needs_state:
         _check_gradient(model, window, simulator, horizon)
 
@@ -98,7 +105,7 @@ def _check_poison(
     with torch.no_grad():
         poisoned = model.rollout(model.init(window), U)
     others = tuple(part[1:] for part in poisoned)
-    _same(tuple(part[1:] for part in first), others, 1e-12, "a NaN action in one row reached other rows")
+    _same(tuple(part[1:] for part in first), others, ROUNDING, "a NaN action in one row reached other rows")
 
 
 def _check_gradient(model: Dynamics, window: Window, simulator: Simulator, horizon: int) -> None:
@@ -112,8 +119,7 @@ def _check_gradient(model: Dynamics, window: Window, simulator: Simulator, horiz
 
 def _same(a: tuple[Tensor, ...], b: tuple[Tensor, ...], tolerance: float, message: str) -> None:
     for left, right in zip(a, b, strict=True):
-        equal = torch.equal(left, right) if tolerance == 0 else torch.allclose(left, right, tolerance, tolerance)
-        _require(equal, message)
+        _require(torch.allclose(left, right, tolerance, tolerance), message)
 
 
 def _require(condition: bool, message: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from rich import box
 from rich.table import Table
 
 from steersman.experiments.machine import describe_machine
@@ -97,9 +98,9 @@ def throughput(ours: Callable[[], int], peer: Callable[[], int], *, repeats: int
 
 def bench_table(rows: list[Row]) -> Table:
     """The rows for a terminal."""
-    table = Table("case", "metric", "ours", "peer", "peer's name", "ratio", "bar", "holds")
+    table = Table("case", "metric", "ours", "peer", "peer's name", "ratio", "bar", "holds", box=box.SIMPLE_HEAD)
     for row in rows:
-        cells = (row.case, row.metric, f"{row.ours:,.4g}", f"{row.peer:,.4g}", row.peer_name, f"{row.ratio:.3g}")
+        cells = (row.case, row.metric, f"{row.ours:,.0f}", f"{row.peer:,.0f}", row.peer_name, f"{row.ratio:.3g}")
         table.add_row(*cells, f"{row.bar:g}", "yes" if row.holds else "NO", style="" if row.holds else "bold red")
     return table
 
