@@ -12,7 +12,6 @@ from steersman.envs import noise
 from steersman.envs.simulator import Simulator
 from steersman.envs.tree import tree_index
 
-
 ROUNDING = 1e-9
 """Equal up to the order of summation, which BLAS chooses by the layout of memory."""
 REFIT = 1e-4
