@@ -45,6 +45,9 @@ CONTROLLERS: tuple[ControllerSpec, ...] = (
     ControllerSpec("lqg", "steersman.controllers.lqr:LQG", "the regulator behind a Kalman filter", True),
     ControllerSpec("mppi", "steersman.controllers.sampling:MPPI", "sampling MPC, softmax-weighted", True),
     ControllerSpec("cem", "steersman.controllers.sampling:CEM", "sampling MPC, cross-entropy method", True),
+    ControllerSpec(
+        "mip-mpc", "steersman.controllers.mip.controller:MixedIntegerMPC", "mixed-integer MPC, globally optimal", True
+    ),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,6 +15,8 @@ from steersman.dynamics.base import Dynamics, Hidden
 from steersman.envs.plant import ControlProblem
 from steersman.envs.simulator import Measurement
 from steersman.envs.tree import tree_map
+
+Planner = TypeVar("Planner", bound="SamplingMPC")
 
 
 class SamplingMPC(Controller, ABC):
@@ -59,7 +62,7 @@ class SamplingMPC(Controller, ABC):
         self.knots, self.spread, self.doubt = knots or horizon, spread, doubt
         self.preview = horizon
 
-    def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> SamplingMPC:
+    def bind(self: Planner, problem: ControlProblem, model: Dynamics | None = None) -> Planner:
         """Attach problem and model.
 
         Raises:
@@ -119,6 +122,17 @@ class SamplingMPC(Controller, ABC):
         found = torch.isfinite(best_cost)
         code = torch.where(found, int(outcome), int(Outcome.SHIFTED)).to(torch.uint8)
         return Decision(self._plan[:, 0], code)
+
+    @property
+    def plan(self) -> Float[Tensor, "n horizon m"]:
+        """The last plan of each row, one action per control step.
+
+        Raises:
+            RuntimeError: Before the first decision of an episode.
+        """
+        if self._plan is None:
+            raise RuntimeError("there is no plan yet; call act first")
+        return self._plan.repeat_interleave(self._hold, dim=1)
 
     # ------------------------------------------------------------------ what subclasses decide
 

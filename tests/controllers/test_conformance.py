@@ -20,6 +20,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "constant": {"candidates": 3, "scenarios": 2},
     "pid": {"error": ((0.0, 1.0, 0.0),), "ki": 0.1, "kd": 0.1, "tune": 3, "scenarios": 2},
     "mppi": {"samples": 8, "horizon": 4},
+    "mip-mpc": {"samples": 8, "horizon": 3},
     "cem": {"samples": 8, "horizon": 4, "elites": 2},
 }
 
@@ -42,7 +43,7 @@ def bound(spec: ControllerSpec, model: Dynamics | None) -> Controller:
 @pytest.mark.parametrize("spec", CONTROLLERS, ids=lambda s: s.name)
 def test_check_controller(spec: ControllerSpec, models: list[Dynamics]) -> None:
     assert spec.make.name == spec.name
-    candidates = models[:2] if spec.name in ("lqr", "lqg") else models
+    candidates = models[:2] if spec.name in ("lqr", "lqg", "mip-mpc") else models
     for model in candidates if spec.needs_model else [None]:
         check_controller(lambda model=model: bound(spec, model), partial(make_simulator, PLANT))
 

@@ -1,0 +1,1 @@
+"""Mixed-integer model-predictive control with piecewise-linear models."""
