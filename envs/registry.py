@@ -50,6 +50,9 @@ PLANTS: tuple[PlantSpec, ...] = (
     ),
     PlantSpec("TwoArea-v1", "steersman.envs.grid.two_area:TwoArea", "two-area grid after faults, storage power", 100),
     PlantSpec(
+        "TwoAreaBrake-v1", "steersman.envs.grid.two_area:TwoAreaBrake", "two-area grid after faults, dynamic brake", 100
+    ),
+    PlantSpec(
         "KuramotoSivashinsky-v1",
         "steersman.envs.pde.kuramoto_sivashinsky:KuramotoSivashinsky",
         "chaos of a partial differential equation, 8 sensors and 8 actuators",

@@ -1,8 +1,9 @@
-"""Kundur's two-area grid after a short circuit, steadied by storage in the middle of the tie."""
+"""Kundur's two-area grid after a short circuit, steadied by storage in the tie or by a dynamic brake."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
@@ -18,24 +19,22 @@ from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State, tree_leaves
 
 STORAGE_BUSES = (7, 8)
+BRAKE = 4.0
+"""Conductance of the dynamic brake in pu."""
 CRITICAL: dict[int, float] = {5: 0.505, 6: 0.62, 7: 0.64, 8: 0.775}
 """Critical clearing time in s of a fault at each bus: nominal loading, no control, 5 s, on a grid of 5 ms."""
 _SPEED = 2 * math.pi * kundur.FREQUENCY
 
 
-class TwoArea(Plant):
+class TwoAreaGrid(Plant, ABC):
     """Four classical machines, two areas, a weak tie; a fault sets the areas swinging and nothing damps them.
 
     Machine i (constant voltage E_i behind x', no damping, constant mechanical power) obeys
     ``delta_i' = 2 pi 60 omega_i`` and ``2 H_i omega_i' = Pm_i - Re(E_i conj(sum_j Y_ij E_j))``. Loads are
     constant impedances, so the network is a 4 x 4 matrix Y. A scenario is a self-clearing three-phase fault
     with a random bus, start and duration (off the integrator's grid) and a random loading; its operating point
-    is solved by a power flow.
-
-    Action: active power that storage at buses 7 and 8 feeds into the grid, pu of 100 MVA. It acts as the
-    conductance ``-u / |V0|^2`` at the prefault voltage V0 (power proportional to the square of the voltage, so a
-    fault next to the storage silences it) and enters Y exactly, by eliminating buses 7 and 8. Storage also lifts
-    the voltage and with it the impedance loads: machines are relieved of 0.64 pu per pu at bus 7, 0.49 at bus 8.
+    is solved by a power flow. Subclasses attach conductances to buses, which enter Y exactly, by eliminating
+    those buses.
 
     State ``[n, 8]``: rotor angles in rad in the synchronous frame, speed deviations in pu. Measured: frequency
     deviations of the machines in Hz, angles of machines 2..4 relative to machine 1 in rad. Performance:
@@ -45,41 +44,40 @@ class TwoArea(Plant):
     Integration: the force does not depend on the speed, so Runge-Kutta-Nystrom of order 4 (Hairer, Norsett,
     Wanner, Solving ODEs I, II.14) with three force evaluations; fault edges split the steps row by row.
 
-    Args:
-        dt: Integrator step in s; must divide the control period of 0.1 s.
-
-    Raises:
-        ValueError: If ``dt`` does not divide 0.1 s.
+    Attributes:
+        attached: Buses with a controlled conductance, one per action.
+        faults: Range of critical clearing times that scenarios draw a fault's duration from, as shares.
+        places: Buses that a fault can hit.
     """
 
-    def __init__(self, dt: float = 0.01) -> None:
-        """Set up the plant."""
+    attached: tuple[int, ...]
+    faults: tuple[float, float] = (0.2, 1.0)
+    places: tuple[int, ...] = tuple(CRITICAL)
+
+    def __init__(self, dt: float) -> None:
+        """Set up what both variants share."""
         self.hold = round(0.1 / dt) if dt > 0 else 0
         if self.hold < 1 or abs(self.hold * dt - 0.1) > 1e-12:
             raise ValueError(f"dt must divide the control period of 0.1 s, got {dt}; try 0.01 or 0.005")
         self.dt, self.horizon = dt, 100
         self.gradient = "exact"
-        self.actions = ActionSet((-2.0, -2.0), (2.0, 2.0), names=("storage 7", "storage 8"), units=("pu", "pu"))
-        self.objective = Objective(
-            (
-                Quadratic(name="swing", on="z", weights=(5.0, 5.0, 5.0, 5.0, 0.0)),
-                Quadratic(name="frequency", on="z", weights=(0.0, 0.0, 0.0, 0.0, 1.0)),
-                Quadratic(name="effort", on="u", weights=(0.02, 0.02)),
-            ),
-            failure=20.0,
-        )
         self.measured = (*(f"frequency {i}" for i in range(1, 5)), *(f"angle {i}-1" for i in range(2, 5)))
         self.performed = (*(f"swing {i}" for i in range(1, 5)), "centre frequency")
+
+    @abstractmethod
+    def conductance(self, u: Float[Tensor, "n m"], p: Params) -> Float[Tensor, "n m"]:
+        """Conductance in pu that the actions attach to the buses :attr:`attached`."""
 
     # ---------------------------------------------------------------- scenarios
 
     def params(self, key: Int64[Tensor, "n"]) -> Params:
-        """Faults at buses 5..8 at 0.5..1 s that last 0.2 to 1 times the critical time, loadings 0.9..1.02."""
+        """Faults at 0.5..1 s at :attr:`places`, lasting :attr:`faults` times the critical time, loadings 0.9..1.02."""
         draw = noise.uniform(noise.fold(key, 0), 4)
-        places = torch.tensor(list(CRITICAL), device=key.device)
-        critical = torch.tensor(list(CRITICAL.values()), dtype=torch.float64, device=key.device)
-        choice = (draw[:, 0] * len(CRITICAL)).long()
-        duration = critical[choice] * (0.2 + 0.8 * draw[:, 2])
+        places = torch.tensor(self.places, device=key.device)
+        critical = torch.tensor([CRITICAL[bus] for bus in self.places], dtype=torch.float64, device=key.device)
+        choice = (draw[:, 0] * len(self.places)).long()
+        shortest, longest = self.faults
+        duration = critical[choice] * (shortest + (longest - shortest) * draw[:, 2])
         return self.faulted(places[choice], 0.5 + 0.5 * draw[:, 1], duration, 0.9 + 0.12 * draw[:, 3])
 
     def faulted(
@@ -106,7 +104,7 @@ class TwoArea(Plant):
             raise ValueError("start and duration of a fault must not be negative")
         V = kundur.power_flow(loading)
         E = kundur.internal_voltage(V, loading)
-        networks = [kundur.reduced(V, loading, STORAGE_BUSES, fault) for fault in (None, bus)]
+        networks = [kundur.reduced(V, loading, self.attached, fault) for fault in (None, bus)]
         Y = kundur.eliminate(networks[0], kundur.MACHINES)
         return {
             "bus": bus,
@@ -116,7 +114,7 @@ class TwoArea(Plant):
             "emf": E.abs(),
             "angle": E.angle(),
             "power": (E * torch.einsum("nij,nj->ni", Y, E).conj()).real,
-            "conductance": V[:, [b - 1 for b in STORAGE_BUSES]].abs().square().reciprocal(),
+            "voltage": V[:, [b - 1 for b in self.attached]].abs(),
             # Real pairs, since files of scenarios hold no complex numbers.
             "network": torch.view_as_real(torch.stack(networks, dim=1)),
         }
@@ -142,9 +140,9 @@ class TwoArea(Plant):
             speed = speed + h / 6 * (a1 + 4 * a2 + a3)
         return torch.cat([angle, speed], dim=1)
 
-    def coupling(self, u: Float[Tensor, "n 2"], p: Params) -> tuple[Float[Tensor, "n 8 8"], Float[Tensor, "n 8 8"]]:
+    def coupling(self, u: Float[Tensor, "n m"], p: Params) -> tuple[Float[Tensor, "n 8 8"], Float[Tensor, "n 8 8"]]:
         """Map from internal voltages to currents (real parts, then imaginary parts), sound and faulted."""
-        shunt = torch.nn.functional.pad(-u * p["conductance"], (kundur.MACHINES, 0))
+        shunt = torch.nn.functional.pad(self.conductance(u, p), (kundur.MACHINES, 0))
         networks = torch.view_as_complex(p["network"].contiguous()) + torch.diag_embed(shunt)[:, None]
         return _real(networks[:, 0]), _real(networks[:, 1])
 
@@ -187,10 +185,76 @@ class TwoArea(Plant):
         return (lost * int(Status.TERMINATED)).to(torch.uint8)
 
     def render(self, trail: Trail) -> NDArray[np.uint8]:
-        """One-line diagram with the machines' frequencies, and angles, frequencies and storage so far."""
+        """One-line diagram with the machines' frequencies, and angles, frequencies and actions so far."""
         from steersman.envs.grid.two_area_picture import draw
 
-        return draw(trail, self.period, self.horizon)
+        return draw(trail, self.period, self.horizon, self.attached, self.actions)
+
+
+class TwoArea(TwoAreaGrid):
+    """Storage in the middle of the tie: the action is the active power fed in at buses 7 and 8, pu of 100 MVA.
+
+    It acts as the conductance ``-u / |V0|^2`` at the prefault voltage V0 (power proportional to the square of the
+    voltage, so a fault next to the storage silences it). Storage also lifts the voltage and with it the impedance
+    loads: machines are relieved of 0.64 pu per pu at bus 7, 0.49 at bus 8.
+
+    Args:
+        dt: Integrator step in s; must divide the control period of 0.1 s.
+
+    Raises:
+        ValueError: If ``dt`` does not divide 0.1 s.
+    """
+
+    attached = STORAGE_BUSES
+
+    def __init__(self, dt: float = 0.01) -> None:
+        """Set up the plant."""
+        super().__init__(dt)
+        self.actions = ActionSet((-2.0, -2.0), (2.0, 2.0), names=("storage 7", "storage 8"), units=("pu", "pu"))
+        self.objective = Objective(
+            (*swing_cost(), Quadratic(name="effort", on="u", weights=(0.02, 0.02))), failure=20.0
+        )
+
+    def conductance(self, u: Float[Tensor, "n m"], p: Params) -> Float[Tensor, "n m"]:
+        """See the class."""
+        return -u / p["voltage"].square()
+
+
+class TwoAreaBrake(TwoAreaGrid):
+    """A dynamic brake at bus 6: a resistor of 0.25 pu that is on or off in each control step.
+
+    Faults at buses 5, 6 and 7 last 0.7 to 1.1 times the critical clearing time, so that some scenarios lose
+    synchronism unless the brake takes energy from the machines of area 1; braking costs 2 per step, as in the
+    dynamic-brake task of the RLGC project, whose fault times belong to another machine model and are not used.
+
+    Args:
+        dt: Integrator step in s; must divide the control period of 0.1 s.
+
+    Raises:
+        ValueError: If ``dt`` does not divide 0.1 s.
+    """
+
+    attached = (6,)
+    faults = (0.7, 1.1)
+    places = (5, 6, 7)
+
+    def __init__(self, dt: float = 0.01) -> None:
+        """Set up the plant."""
+        super().__init__(dt)
+        self.actions = ActionSet((0.0,), (1.0,), (True,), names=("brake 6",))
+        self.objective = Objective((*swing_cost(), Quadratic(name="braking", on="u", weights=(2.0,))), failure=20.0)
+
+    def conductance(self, u: Float[Tensor, "n m"], p: Params) -> Float[Tensor, "n m"]:
+        """Four pu while the brake is on."""
+        return BRAKE * u
+
+
+def swing_cost() -> tuple[Quadratic, Quadratic]:
+    """Squares of the machines' deviations from the centre of inertia, and of the centre's from 60 Hz."""
+    return (
+        Quadratic(name="swing", on="z", weights=(5.0, 5.0, 5.0, 5.0, 0.0)),
+        Quadratic(name="frequency", on="z", weights=(0.0, 0.0, 0.0, 0.0, 1.0)),
+    )
 
 
 def _parts(x: State) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 4"]]:
@@ -203,7 +267,7 @@ def _inertia(like: Tensor) -> Tensor:
     return like.new_tensor(kundur.INERTIA)
 
 
-def _real(network: Complex[Tensor, "n 6 6"]) -> Float[Tensor, "n 8 8"]:
+def _real(network: Complex[Tensor, "n b b"]) -> Float[Tensor, "n 8 8"]:
     """Eliminate the storage buses and write the complex matrix as a real one on stacked parts."""
     Y = kundur.eliminate(network, kundur.MACHINES)
     return torch.cat([torch.cat([Y.real, -Y.imag], dim=2), torch.cat([Y.imag, Y.real], dim=2)], dim=1)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from steersman.envs.actions import ActionSet
 from steersman.envs.grid import kundur
 from steersman.envs.picture import pixels
 from steersman.envs.plant import Trail
@@ -19,39 +20,40 @@ _PLACES: dict[int, tuple[float, float]] = {
     **{1: (0, 0), 2: (2, -1), 3: (7, -1), 4: (9, 0)},
 }
 """Where each bus is drawn."""
-_STORAGE = (7, 8)
 
 
-def draw(trail: Trail, period: float, horizon: int) -> NDArray[np.uint8]:
+def draw(trail: Trail, period: float, horizon: int, attached: tuple[int, ...], actions: ActionSet) -> NDArray[np.uint8]:
     """One-line diagram of the present state above the traces of the episode.
 
     Args:
         trail: What the row went through.
         period: Control period, s.
         horizon: Control steps in an episode.
+        attached: Buses with a device, one per action.
+        actions: Their names, units and bounds.
     """
     figure = Figure(figsize=(8.4, 6.4), dpi=100, layout="constrained")
     grid = figure.add_gridspec(2, 3, height_ratios=(1, 1.1))
     now = trail.k[-1] * period
-    _diagram(figure.add_subplot(grid[0, :]), trail, now)
+    _diagram(figure.add_subplot(grid[0, :]), trail, now, attached, actions)
 
     time = np.asarray(trail.k) * period
     x = np.stack([tree_leaves(state)[0][0].numpy() for state in trail.x])
     angle, hertz = x[:, : kundur.MACHINES], kundur.FREQUENCY * x[:, kundur.MACHINES :]
     centre = angle @ np.asarray(kundur.INERTIA)[:, None] / sum(kundur.INERTIA)
-    power = np.asarray(trail.u).reshape(-1, len(_STORAGE))
+    power = np.asarray(trail.u).reshape(-1, len(attached))
     axes = [figure.add_subplot(grid[1, i]) for i in range(3)]
     for i, colour in enumerate(_COLOURS):
         axes[0].plot(time, np.rad2deg(angle[:, i] - centre[:, 0]), color=colour, label=f"G{i + 1}")
         axes[1].plot(time, kundur.FREQUENCY + hertz[:, i], color=colour)
-    for i, bus in enumerate(_STORAGE):
+    for i, bus in enumerate(attached):
         axes[2].step(
             time[: len(power)], power[:, i], where="post", color=("tab:blue", "tab:red")[i], label=f"bus {bus}"
         )
     axes[0].set_title("rotor angle to centre of inertia (deg)", fontsize=9)
     axes[1].set_title("frequency (Hz)", fontsize=9)
-    axes[2].set_title("storage power (pu of 100 MVA)", fontsize=9)
-    axes[2].set_ylim(-2.2, 2.2)
+    axes[2].set_title(_title(actions), fontsize=9)
+    axes[2].set_ylim(min(actions.lower) - 0.2, max(actions.upper) + 0.2)
     for a in axes:
         a.axvspan(float(trail.p["start"][0]), float(trail.p["clear"][0]), color="gold", alpha=0.4, lw=0)
         a.set(xlim=(0, horizon * period), xlabel="time (s)")
@@ -62,8 +64,8 @@ def draw(trail: Trail, period: float, horizon: int) -> NDArray[np.uint8]:
     return pixels(figure)
 
 
-def _diagram(axes: Any, trail: Trail, now: float) -> None:
-    """Buses, machines coloured and labelled by frequency, storage arrows, and the fault while it lasts."""
+def _diagram(axes: Any, trail: Trail, now: float, attached: tuple[int, ...], actions: ActionSet) -> None:
+    """Buses, machines coloured and labelled by frequency, arrows of the devices, and the fault while it lasts."""
     pairs = sorted({branch[:2] for branch in kundur.BRANCHES})
     for pair in pairs:
         circuits = sum(branch[:2] == pair for branch in kundur.BRANCHES)
@@ -77,7 +79,7 @@ def _diagram(axes: Any, trail: Trail, now: float) -> None:
     for bus in kundur.LOADS:
         axes.annotate("load", _PLACES[bus], (_PLACES[bus][0], -1.1), ha="center", arrowprops={"arrowstyle": "<-"})
     _machines(axes, trail)
-    _storage(axes, trail)
+    _devices(axes, trail, attached, actions)
     start, clear, bus = float(trail.p["start"][0]), float(trail.p["clear"][0]), int(trail.p["bus"][0])
     state = "before the fault" if now < start else "fault" if now < clear else "after the fault"
     if start <= now < clear:
@@ -97,10 +99,17 @@ def _machines(axes: Any, trail: Trail) -> None:
         axes.text(x, y - 0.42, f"{hertz[i]:+.3f} Hz", ha="center", va="top", fontsize=8, color=colour)
 
 
-def _storage(axes: Any, trail: Trail) -> None:
-    u = trail.u[-1] if trail.u else np.zeros(len(_STORAGE))
-    for bus, power in zip(_STORAGE, u, strict=True):
-        x = _PLACES[bus][0]
-        feeding = "<-" if power < 0 else "->"
-        axes.annotate("", (x, 0.62), (x, 1.0), arrowprops={"arrowstyle": feeding, "color": "tab:green", "lw": 2})
-        axes.text(x, 1.05, f"storage {power:+.2f} pu", ha="center", fontsize=8, color="tab:green")
+def _devices(axes: Any, trail: Trail, attached: tuple[int, ...], actions: ActionSet) -> None:
+    u = trail.u[-1] if trail.u else np.zeros(len(attached))
+    for bus, power, name, unit in zip(attached, u, actions.names, actions.units, strict=True):
+        x, kind = _PLACES[bus][0], name.rpartition(" ")[0]
+        taking = power < 0 or not unit
+        style = {"arrowstyle": "<-" if taking else "->", "color": "tab:green", "lw": 2 if power else 0.5}
+        axes.annotate("", (x, 0.62), (x, 1.0), arrowprops=style)
+        text = f"{kind} {power:+.2f} {unit}" if unit else f"{kind} {'on' if power else 'off'}"
+        axes.text(x, 1.05, text, ha="center", fontsize=8, color="tab:green")
+
+
+def _title(actions: ActionSet) -> str:
+    kind, unit = actions.names[0].rpartition(" ")[0], actions.units[0]
+    return f"{kind} power ({unit} of 100 MVA)" if unit else f"{kind} (0: off, 1: on)"
