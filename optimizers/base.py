@@ -61,8 +61,8 @@ class Search(ABC, Generic[M]):
         """Rows that :meth:`_ask` returns; constant over the search."""
 
     @abstractmethod
-    def _ask(self) -> Float[Tensor, "pop dim"]:
-        """Points to evaluate; the only place that draws from ``self.gen``."""
+    def _ask(self, out: Float[Tensor, "pop dim"]) -> None:
+        """Write the points to evaluate into ``out``; the only place that draws from ``self.gen``."""
 
     @abstractmethod
     def _tell(self, cost: Float[Tensor, "pop"]) -> None:
@@ -122,6 +122,9 @@ class Search(ABC, Generic[M]):
     def ask(self) -> Float[Tensor, "pop dim"]:
         """The next points to evaluate, in the type and on the device of ``x0``.
 
+        The tensor is fresh and the search keeps it until the costs are told: what is changed in place, say by
+        clipping, is what :attr:`best` will report.
+
         Raises:
             RuntimeError: Before :meth:`start`, or if the costs of the last population have not been told.
         """
@@ -129,9 +132,13 @@ class Search(ABC, Generic[M]):
         if self._asked is not None:
             raise RuntimeError("ask was called twice; tell the costs of the last population first")
         self._gen_before = self.gen.get_state()
-        rows = self._ask()
-        self._asked = torch.cat([rows, self.champion.rows()]) if self.confirmations else rows
-        return self._asked.clone()
+        size = self._size()
+        # Filled in place: with many parameters the copies of a concatenation cost more than the search itself.
+        self._asked = self._origin.new_empty(self.population, len(self._origin))
+        self._ask(self._asked[:size])
+        if self.confirmations:
+            self._asked[size], self._asked[size + 1] = self.champion.x, self.champion.challenger
+        return self._asked
 
     def tell(self, cost: Float[Tensor, "pop"]) -> None:
         """Costs of the rows of the last population. Costs that are not finite count as the worst of all.

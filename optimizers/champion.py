@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -88,7 +87,3 @@ class Champion:
         """Give way to any point with a finite cost when the champion's own is not finite."""
         if not math.isfinite(self.total) or (self.count == 0 and not math.isfinite(self.cost)):
             self.x, self.cost, self.total, self.count = x.clone(), cost, 0.0, 0
-
-    def rows(self) -> Float[Tensor, "2 dim"]:
-        """Champion and challenger, to be evaluated with the next generation."""
-        return torch.stack([self.x, self.challenger])

@@ -89,10 +89,9 @@ class CMAES(Search[CMAMemory]):
     def _size(self) -> int:
         return int(self._es.popsize)
 
-    def _ask(self) -> Tensor:
+    def _ask(self, out: Tensor) -> None:
         self._points = self._es.ask()
-        points = np.stack(self._points)[:, : len(self._like)]
-        return torch.from_numpy(points).to(self._like.device, self._like.dtype)
+        out.copy_(torch.from_numpy(np.stack(self._points)[:, : out.shape[1]]))
 
     def _tell(self, cost: Tensor) -> None:
         values = cost.cpu()

@@ -67,12 +67,11 @@ class OpenAIES(Search[EvolutionMemory]):
     def _size(self) -> int:
         return self.size
 
-    def _ask(self) -> Tensor:
-        mean = self.memory.mean
-        self._noise = torch.randn(
-            self.size // 2, len(mean), generator=self.gen, dtype=mean.dtype, device=mean.device
-        )  # fmt: skip
-        return torch.cat([mean + self.sigma * self._noise, mean - self.sigma * self._noise])
+    def _ask(self, out: Tensor) -> None:
+        mean, pairs = self.memory.mean, self.size // 2
+        self._noise = torch.randn(pairs, len(mean), generator=self.gen, dtype=mean.dtype, device=mean.device)
+        torch.add(mean, self._noise, alpha=self.sigma, out=out[:pairs])
+        torch.sub(mean, self._noise, alpha=self.sigma, out=out[pairs:])
 
     def _tell(self, cost: Tensor) -> None:
         m, pairs = self.memory, self.size // 2

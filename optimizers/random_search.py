@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
-import torch
 from torch import Tensor
 
 from steersman.optimizers.base import Search
@@ -51,11 +50,12 @@ class RandomSearch(Search[RandomMemory]):
     def _size(self) -> int:
         return self.size
 
-    def _ask(self) -> Tensor:
-        x0 = self.memory.x0
-        draw = torch.randn if self.law == "gaussian" else torch.rand
-        unit = draw(self.size, len(x0), generator=self.gen, dtype=x0.dtype, device=x0.device)
-        return x0 + self.spread * (unit if self.law == "gaussian" else 2 * unit - 1)
+    def _ask(self, out: Tensor) -> None:
+        if self.law == "gaussian":
+            out.normal_(generator=self.gen)
+        else:
+            out.uniform_(-1.0, 1.0, generator=self.gen)
+        out.mul_(self.spread).add_(self.memory.x0)
 
     def _tell(self, cost: Tensor) -> None:
         pass

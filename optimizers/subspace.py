@@ -59,11 +59,8 @@ class SubspaceSearch(Search[SubspaceMemory]):
     def _size(self) -> int:
         return self.inner.population
 
-    def _lift(self, z: Tensor) -> Tensor:
-        return torch.addmm(self.memory.origin, z, self.memory.basis)
-
-    def _ask(self) -> Tensor:
-        return self._lift(self.inner.ask())
+    def _ask(self, out: Tensor) -> None:
+        torch.addmm(self.memory.origin, self.inner.ask(), self.memory.basis, out=out)
 
     def _tell(self, cost: Tensor) -> None:
         self.inner.tell(cost)
@@ -80,4 +77,4 @@ class SubspaceSearch(Search[SubspaceMemory]):
     @property
     def incumbent(self) -> Tensor:
         """The inner search's centre, in all coordinates."""
-        return self._lift(self.inner.incumbent[None])[0]
+        return self.memory.origin + self.inner.incumbent @ self.memory.basis

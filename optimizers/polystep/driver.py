@@ -37,6 +37,9 @@ class PolytopeSearch(Search[PolyMemory]):
     ``r_s sum_v w_pv a_pv`` for all particles at once (Le, "Training Non-Differentiable Networks via Optimal
     Transport", arXiv 2605.01928). With one shell the probes are at half of ``r_p``.
 
+    Where the control takes a step back, the search goes to the best probe of the generation if that is better than
+    the point before, else to the point before.
+
     Where costs differ by much less than the temperature times the cost divisor s, a step on an orthoplex in d
     dimensions is ``-(r_s rho / (d temperature s)) grad``, rho being the distance of the probes.
 
@@ -47,7 +50,7 @@ class PolytopeSearch(Search[PolyMemory]):
         weighting: Weights from costs.
         control: Acceptance of steps and adaptation of the radii.
         shells: K, probes per vertex.
-        momentum: Heavy-ball coefficient in [0, 1); 0 is none.
+        momentum: Heavy-ball coefficient in [0, 1); 0 is none. A step that is taken back ends the motion.
     """
 
     Memory: ClassVar[type[PolyMemory]] = PolyMemory
@@ -58,7 +61,7 @@ class PolytopeSearch(Search[PolyMemory]):
     weighting: Weighting = field(default_factory=SampleSize)
     control: RadiusControl = field(default_factory=TrustRegion)
     shells: int = 1
-    momentum: float = 0.0
+    momentum: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,8 +84,8 @@ class PolytopeSearch(Search[PolyMemory]):
         """Draw fresh directions."""
 
     @abstractmethod
-    def _probes(self, x: Tensor, length: float) -> Float[Tensor, "PV dim"]:
-        """``x`` moved by ``length`` along each direction, vertices within particles."""
+    def _probe(self, x: Tensor, length: float, out: Float[Tensor, "PV dim"]) -> None:
+        """Write ``x`` moved by ``length`` along each direction into ``out``, vertices within particles."""
 
     @abstractmethod
     def _mean(self, weight: Float[Tensor, "P V"]) -> Float[Tensor, "dim"]:
@@ -100,13 +103,15 @@ class PolytopeSearch(Search[PolyMemory]):
     def _size(self) -> int:
         return self._particles * self._vertices * self.shells + (2 if self.control.compares else 0)
 
-    def _ask(self) -> Tensor:
-        m = self.memory
+    def _ask(self, out: Tensor) -> None:
+        m, rows = self.memory, self._particles * self._vertices
         self._turn(m.x)
         radius = value_at(self.probe_radius, self.generation) * m.multiplier
-        shells = [self._probes(m.x, radius * k / (self.shells + 1)) for k in range(1, self.shells + 1)]
-        extra = [m.x[None], m.before[None]] if self.control.compares else []
-        return torch.cat([*shells, *extra]) if len(shells) + len(extra) > 1 else shells[0]
+        for k in range(self.shells):
+            self._probe(m.x, radius * (k + 1) / (self.shells + 1), out[k * rows : (k + 1) * rows])
+        if self.control.compares:
+            out[-2], out[-1] = m.x, m.before
+        self._points = out
 
     def _tell(self, cost: Tensor) -> None:
         m = self.memory
@@ -116,7 +121,9 @@ class PolytopeSearch(Search[PolyMemory]):
         radius = value_at(self.step_radius, self.generation) * m.multiplier
         m.multiplier = verdict.multiplier
         if not verdict.keep:
-            m.x, m.velocity = m.before.clone(), torch.zeros_like(m.x)
+            lowest = int(polled.argmin())
+            better = self._points[lowest] if float(polled[lowest]) < before else m.before
+            m.x, m.velocity = better.clone(), torch.zeros_like(m.x)
             return
         table = polled.reshape(self.shells, self._particles, self._vertices).mean(dim=0)
         step = radius * self._mean(self.weighting(table, self.generation).to(m.x.dtype))

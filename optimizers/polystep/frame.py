@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+import torch
 from torch import Tensor
 
 from steersman.optimizers.polystep.driver import PolytopeSearch
+from steersman.optimizers.polystep.polytopes import Polytope
 from steersman.optimizers.polystep.rotations import haar_frame
 
 
@@ -26,7 +28,7 @@ class FrameStep(PolytopeSearch):
 
     name: ClassVar[str] = "frame_step"
 
-    directions: int = 8
+    directions: int = 16
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,10 +41,14 @@ class FrameStep(PolytopeSearch):
         return 1, self.polytope.size(k)
 
     def _turn(self, x: Tensor) -> None:
-        self._directions = self._template @ haar_frame(len(x), self._template.shape[1], self.gen, x)
+        self._frame = haar_frame(len(x), self._template.shape[1], self.gen, x)
 
-    def _probes(self, x: Tensor, length: float) -> Tensor:
-        return x + length * self._directions
+    def _probe(self, x: Tensor, length: float, out: Tensor) -> None:
+        if self.polytope is Polytope.ORTHOPLEX:
+            torch.add(x, self._frame, alpha=length, out=out[: len(self._frame)])
+            torch.sub(x, self._frame, alpha=length, out=out[len(self._frame) :])
+        else:
+            torch.addmm(x, self._template, self._frame, alpha=length, out=out)
 
     def _mean(self, weight: Tensor) -> Tensor:
-        return weight[0] @ self._directions
+        return weight[0] @ self._template @ self._frame

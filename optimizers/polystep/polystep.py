@@ -46,21 +46,21 @@ class PolyStep(PolytopeSearch):
                 f"x0 has {len(x0)} entries, so a generation would hold {particles * count * self.shells} points of "
                 "that length; search a subspace (SubspaceSearch) or use frame_step, which moves all entries at once"
             )
-        self._template = self.polytope.vertices(d).to(x0.device, x0.dtype)
+        self._d = d
         return particles, count
 
     def _turn(self, x: Tensor) -> None:
-        turns = haar_rotations(self._particles, self._template.shape[1], self.gen, x)
-        self._directions = self._template @ turns.mT
+        self._directions = self.polytope.turned(haar_rotations(self._particles, self._d, self.gen, x))
 
-    def _probes(self, x: Tensor, length: float) -> Tensor:
-        """Each row differs from ``x`` in its own block only: one fill and a scatter into block diagonals."""
+    def _probe(self, x: Tensor, length: float, out: Tensor) -> None:
+        """Each row differs from ``x`` in its own block only: one fill and an addition to block diagonals."""
         p, v, d = self._directions.shape
-        padded = x.new_empty(p, v, p, d)
-        padded.view(p * v, p * d)[:, : len(x)] = x
-        padded.diagonal(dim1=0, dim2=2).add_(self._directions.permute(1, 2, 0), alpha=length)
-        rows = padded.view(p * v, p * d)
-        return rows if p * d == len(x) else rows[:, : len(x)].contiguous()
+        whole = len(x) // d
+        rows = out.copy_(x).view(p, v, len(x))
+        blocks = rows[:whole, :, : whole * d].view(whole, v, whole, d).diagonal(dim1=0, dim2=2)
+        blocks.add_(self._directions[:whole].permute(1, 2, 0), alpha=length)
+        if whole < p:
+            rows[whole, :, whole * d :].add_(self._directions[whole, :, : len(x) - whole * d], alpha=length)
 
     def _mean(self, weight: Tensor) -> Tensor:
         return torch.bmm(weight[:, None], self._directions).flatten()[: len(self.memory.x)]

@@ -47,6 +47,12 @@ class Polytope(StrEnum):
         signs = list(itertools.product((1.0, -1.0), repeat=d))
         return torch.tensor(signs, dtype=torch.float64) / math.sqrt(d)
 
+    def turned(self, frames: Float[Tensor, "*batch d D"]) -> Float[Tensor, "*batch V D"]:
+        """Vertices in frames whose rows are orthonormal directions; the product with :meth:`vertices`."""
+        if self is Polytope.ORTHOPLEX:
+            return torch.cat([frames, -frames], dim=-2)
+        return self.vertices(frames.shape[-2]).to(frames.device, frames.dtype) @ frames
+
 
 def _simplex(d: int) -> Tensor:
     """Unit vectors with mutual products -1/d, column by column as in a Cholesky factorisation."""

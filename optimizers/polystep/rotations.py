@@ -37,8 +37,8 @@ def haar_rotations(n: int, d: int, gen: torch.Generator, like: Tensor) -> Float[
 def haar_frame(d: int, k: int, gen: torch.Generator, like: Tensor) -> Float[Tensor, "k d"]:
     """``k`` orthonormal directions in ``d`` dimensions, uniform on the Stiefel manifold, as rows.
 
-    For many dimensions ``A (A^T A)^(-1/2)`` by the k x k Gram matrix is uniform too (both invariances hold) and
-    reads the tall matrix only twice.
+    In many dimensions ``L^-1 A`` with ``L L^T = A A^T`` for a Gaussian A is taken: its law does not change under
+    rotations of the space either, which only the uniform one does, and it needs no factorisation of the long matrix.
 
     Raises:
         ValueError: If ``k`` exceeds ``d``.
@@ -48,10 +48,12 @@ def haar_frame(d: int, k: int, gen: torch.Generator, like: Tensor) -> Float[Tens
     gauss = torch.randn(k, d, generator=gen, dtype=like.dtype, device=like.device)
     if d < 8 * k:
         q, r = torch.linalg.qr(gauss.T)
-        frame: Tensor = (q * _signs(r)).T
+        frame: Tensor = (q * _signs(r)).T.contiguous()
         return frame
     lower = torch.linalg.cholesky(gauss @ gauss.T)
-    whitened: Tensor = torch.linalg.solve_triangular(lower, gauss, upper=False)
+    # The small inverse and one product keep the rows contiguous; a triangular solve returns them strided.
+    inverse = torch.linalg.solve_triangular(lower, torch.eye(k, dtype=like.dtype, device=like.device), upper=False)
+    whitened: Tensor = inverse @ gauss
     return whitened
 
 

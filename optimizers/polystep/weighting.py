@@ -76,7 +76,7 @@ class SampleSize(Weighting):
         unit = excess / torch.where(spread > 0, spread, 1.0)
         low, high = math.log(1e-9), math.log(1e3)
         bounds = unit.new_tensor([low, high])
-        for _ in range(40):
+        for _ in range(24):
             middle = bounds.mean()
             weight = torch.softmax(-unit / middle.exp(), dim=1)
             share = (1 / weight.square().sum(dim=1)).mean() / cost.shape[1]

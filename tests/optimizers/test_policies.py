@@ -159,7 +159,7 @@ def ring(n: int) -> tuple[Tensor, Tensor]:
     return x, torch.where(x.square().sum(1) < 1, 1.0, -1.0)
 
 
-@pytest.mark.parametrize("make_search", [PolyStep, lambda: FrameStep(directions=16)])
+@pytest.mark.parametrize("make_search", [PolyStep, FrameStep])
 @pytest.mark.parametrize("kind", [Int8Policy, SpikingPolicy])
 def test_polystep_trains_what_has_no_gradient(kind: type[Policy], make_search: Callable[[], PolyStep]) -> None:
     policy = kind(2, 1, (12,), gen=gen(), dtype=torch.float32)

@@ -30,6 +30,7 @@ VARIANTS: dict[str, Make] = {
     "polystep, paper": lambda: PolyStep(
         polytope=Polytope.SIMPLEX,
         control=Scheduled(),
+        momentum=0.0,
         weighting=PAPER["weighting"],
         probe_radius=PAPER["radius"],
         step_radius=PAPER["radius"],
@@ -96,7 +97,7 @@ def test_what_a_population_is(make: Make) -> None:
     search.tell(torch.arange(search.population, dtype=torch.float32))
     sizes.add(len(search.ask()))
     assert sizes == {search.population}
-    assert search.ask.__self__._asked.dtype == torch.float32 == search.incumbent.dtype
+    assert search.best.x.dtype == torch.float32 == search.incumbent.dtype
     assert search.evaluations == search.population and search.generation == 1
 
 
