@@ -48,6 +48,18 @@ CONTROLLERS: tuple[ControllerSpec, ...] = (
     ControllerSpec(
         "mip-mpc", "steersman.controllers.mip.controller:MixedIntegerMPC", "mixed-integer MPC, globally optimal", True
     ),
+    ControllerSpec(
+        "neural", "steersman.controllers.neural:NeuralPolicy", "network trained through a model", True, learns=True
+    ),
+    ControllerSpec(
+        "policy-search",
+        "steersman.controllers.policy_search:PolicySearch",
+        "policy found without gradients",
+        learns=True,
+    ),
+    ControllerSpec("ppo", "steersman.controllers.rl:PPO", "proximal policy optimisation", learns=True),
+    ControllerSpec("sac", "steersman.controllers.rl:SAC", "soft actor-critic", learns=True),
+    ControllerSpec("dqn", "steersman.controllers.rl:DQN", "deep Q-learning, for a discrete action", learns=True),
 )
 
 

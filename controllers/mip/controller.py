@@ -24,7 +24,6 @@ from steersman.dynamics.linear import LinearDynamics
 from steersman.envs.plant import ControlProblem
 from steersman.envs.simulator import Measurement
 
-
 LARGEST = 1e9
 """A state beyond this is no measurement; HiGHS would take its costs for infinite."""
 

@@ -16,11 +16,17 @@ from steersman.envs import make_plant, make_simulator
 from steersman.envs.simulator import Measurement
 
 PLANT = "steersman/Pendulum-v1"
+DISCRETE = "steersman/TwoAreaBrake-v1"
 SETTINGS: dict[str, dict[str, object]] = {
     "constant": {"candidates": 3, "scenarios": 2},
     "pid": {"error": ((0.0, 1.0, 0.0),), "ki": 0.1, "kd": 0.1, "tune": 3, "scenarios": 2},
     "mppi": {"samples": 8, "horizon": 4},
     "mip-mpc": {"samples": 8, "horizon": 3},
+    "neural": {"hidden": (4,), "steps": 2, "batch": 4, "horizon": 3, "explore": 2},
+    "policy-search": {"hidden": (3,), "plant_steps": 20_000, "scenarios": 1, "explore": 2, "options": {"size": 6}},
+    "ppo": {"plant_steps": 64, "envs": 4, "hidden": (8,), "rollout": 16},
+    "sac": {"plant_steps": 64, "envs": 4, "hidden": (8,), "warmup": 16},
+    "dqn": {"plant_steps": 64, "envs": 4, "hidden": (8,), "warmup": 16},
     "cem": {"samples": 8, "horizon": 4, "elites": 2},
 }
 
@@ -36,8 +42,13 @@ def models() -> list[Dynamics]:
     ]
 
 
+def plant_of(spec: ControllerSpec) -> str:
+    return DISCRETE if spec.name == "dqn" else PLANT
+
+
 def bound(spec: ControllerSpec, model: Dynamics | None) -> Controller:
-    return make_controller(spec.name, **SETTINGS.get(spec.name, {})).bind(make_simulator(PLANT, 1).problem, model)
+    problem = make_simulator(plant_of(spec), 1).problem
+    return make_controller(spec.name, **SETTINGS.get(spec.name, {})).bind(problem, model)
 
 
 @pytest.mark.parametrize("spec", CONTROLLERS, ids=lambda s: s.name)
@@ -45,7 +56,7 @@ def test_check_controller(spec: ControllerSpec, models: list[Dynamics]) -> None:
     assert spec.make.name == spec.name
     candidates = models[:2] if spec.name in ("lqr", "lqg", "mip-mpc") else models
     for model in candidates if spec.needs_model else [None]:
-        check_controller(lambda model=model: bound(spec, model), partial(make_simulator, PLANT))
+        check_controller(lambda model=model: bound(spec, model), partial(make_simulator, plant_of(spec)))
 
 
 @pytest.mark.parametrize("spec", [s for s in CONTROLLERS if s.needs_model], ids=lambda s: s.name)

@@ -23,6 +23,11 @@ def build(spec: ModelSpec) -> Dynamics:
         from steersman.dynamics.neural import NeuralSettings
 
         return make_model(spec.name, plant, settings=NeuralSettings(hidden=(8,), members=2, steps=20))
+    if spec.name == "sparse":
+        from steersman.dynamics.sparse import SparseSettings
+
+        short = SparseSettings(relus=4, hidden=(8,), dense_steps=20, rounds=2, round_steps=10, tune_steps=20)
+        return make_model(spec.name, plant, settings=short)
     return make_model(spec.name, plant)
 
 

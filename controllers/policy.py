@@ -1,0 +1,138 @@
+"""What trained policies share: how outputs become observations and raw actions become admissible ones."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from steersman.controllers.base import Controller, Decision, Training
+from steersman.dynamics.base import Dynamics
+from steersman.dynamics.collect import HeldLevels, collect
+from steersman.dynamics.windows import spread
+from steersman.envs.actions import ActionSet
+from steersman.envs.plant import ControlProblem
+from steersman.envs.simulator import Measurement
+from steersman.optimizers.policies.base import Policy
+from steersman.optimizers.policies.gru import GRUPolicy
+from steersman.optimizers.policies.int8 import Int8Policy
+from steersman.optimizers.policies.mlp import MLPPolicy
+from steersman.optimizers.policies.spiking import SpikingPolicy
+
+PolicyName = Literal["mlp", "gru", "int8", "spiking"]
+LIMIT = 4.0
+"""Observations are clipped to so many standard deviations."""
+
+
+def build_policy(name: PolicyName, inputs: int, outputs: int, hidden: tuple[int, ...], seed: int) -> Policy:
+    """A fresh policy with weights drawn from the seed.
+
+    Raises:
+        ValueError: If a GRU is asked for with several hidden widths.
+    """
+    gen = torch.Generator().manual_seed(seed)
+    if name == "gru":
+        if len(hidden) != 1:
+            raise ValueError(f"a gru policy has one hidden width, got {hidden}")
+        return GRUPolicy(inputs, outputs, hidden[0], gen=gen)
+    kinds = {"mlp": MLPPolicy, "int8": Int8Policy, "spiking": SpikingPolicy}
+    policy: Policy = kinds[name](inputs, outputs, hidden, gen=gen)
+    return policy
+
+
+class Unremembering(Policy):
+    """A plain module ``obs -> raw action`` in the shape of a policy without memory."""
+
+    def __init__(self, module: nn.Module, inputs: int, outputs: int) -> None:
+        """Wrap the module."""
+        super().__init__(inputs, outputs, 0)
+        self.module = module
+
+    def forward(
+        self, obs: Float[Tensor, "n inputs"], state: Float[Tensor, "n memory"]
+    ) -> tuple[Float[Tensor, "n outputs"], Float[Tensor, "n memory"]]:
+        """See :class:`~steersman.optimizers.policies.base.Policy`."""
+        return self.module(obs), state
+
+
+def to_action(actions: ActionSet, raw: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
+    """Continuous actions from raw ones in [-1, 1] (clipped): 0 is the action nearest to zero, +-1 are the bounds.
+
+    An unbounded side has a scale of 1. Integer actions are left to be rounded by a projection.
+    """
+    lower, upper = actions.bounds(raw)
+    neutral = torch.minimum(torch.maximum(torch.zeros_like(lower), lower), upper)
+    up = torch.where(torch.isfinite(upper), upper - neutral, 1.0)
+    down = torch.where(torch.isfinite(lower), neutral - lower, 1.0)
+    raw = raw.clamp(-1.0, 1.0)
+    return neutral + torch.relu(raw) * up - torch.relu(-raw) * down
+
+
+class TrainedPolicy(Controller, ABC):
+    """A policy on normalised measured outputs; subclasses say how it is trained.
+
+    Observations are ``(y - mean) / std`` of exploratory episodes, clipped to :data:`LIMIT`; a plant that measures
+    its references shows them to the policy as well.
+    """
+
+    def __init__(self, policy: PolicyName, hidden: tuple[int, ...], explore: int, module: nn.Module | None) -> None:
+        """Store the settings.
+
+        Raises:
+            ValueError: If ``explore`` is below 1.
+        """
+        if explore < 1:
+            raise ValueError(f"explore must be at least 1, got {explore}")
+        self.policy, self.hidden, self.explore, self.module = policy, tuple(hidden), explore, module
+
+    def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> TrainedPolicy:
+        """Build the policy for the problem's outputs and actions."""
+        super().bind(problem, model)
+        m = problem.actions.m
+        if self.module is None:
+            self._policy: Policy = build_policy(self.policy, problem.ny, m, self.hidden, 0)
+        else:
+            own = self.module
+            self._policy = own if isinstance(own, Policy) else Unremembering(own, problem.ny, m)
+        self._mean, self._std = torch.zeros(problem.ny).double(), torch.ones(problem.ny).double()
+        return self
+
+    def reset(self, n: int, mask: Bool[Tensor, "n"] | None = None, *, gen: torch.Generator | None = None) -> None:
+        """Clear the memory."""
+        super().reset(n, mask, gen=gen)
+        fresh = self._policy.initial_state(n)
+        self._state: Tensor = fresh if mask is None else torch.where(mask[:, None], fresh, self._state)
+
+    @torch.no_grad()
+    def decide(self, m: Measurement, budget_s: float | None) -> Decision:
+        """See :class:`~steersman.controllers.base.Controller`."""
+        if len(self._state) != m.n:
+            self._state = self._policy.initial_state(m.n)
+        raw, self._state = self._policy(self.observe(m.y), self._state)
+        return self._optimal(to_action(self.problem.actions, raw).to(m.y))
+
+    def observe(self, y: Float[Tensor, "*b ny"]) -> Float[Tensor, "*b ny"]:
+        """Normalised observations in the type of the policy's weights."""
+        like = next(self._policy.parameters())
+        return ((y.to(like) - self._mean.to(like)) / self._std.to(like)).clamp(-LIMIT, LIMIT)
+
+    def _normalise(self, training: Training) -> int:
+        """Take mean and spread from exploratory episodes; the plant steps they used."""
+        simulator = training.simulate(self.explore)
+        data = collect(simulator, HeldLevels(), episodes=self.explore, seed=training.seed + 1)
+        self._mean, self._std = spread(data.y[:, :-1][data.valid].double())
+        return data.steps
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights and normalisation."""
+        weights = {f"policy.{name}": t.detach() for name, t in self._policy.state_dict().items()}
+        return {**weights, "mean": self._mean, "std": self._std}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """See :class:`~steersman.controllers.base.Controller`."""
+        weights = {name[7:]: t for name, t in state.items() if name.startswith("policy.")}
+        self._policy.load_state_dict(weights)
+        self._mean, self._std = state["mean"], state["std"]

@@ -1,0 +1,355 @@
+"""Reinforcement learning by stable-baselines3 as controllers: PPO, SAC and DQN on the batched plant."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import stable_baselines3 as sb3
+import torch
+from gymnasium import spaces
+from safetensors.torch import load_file, save_file
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.dqn.policies import DQNPolicy
+from stable_baselines3.sac.policies import SACPolicy
+from torch import Tensor
+
+from steersman.controllers.base import Controller, Decision, Training, TrainingCost
+from steersman.dynamics.base import Dynamics
+from steersman.envs.plant import ControlProblem, Plant
+from steersman.envs.sb3 import SB3VecEnv
+from steersman.envs.simulator import Measurement
+from steersman.envs.vector import PlantVectorEnv
+
+CHECKPOINTS = 10
+"""Checkpoints written during a training."""
+BANK = 256
+"""Scenarios that restarts are drawn from: a plant's start can cost more than many of its steps."""
+CLIP = 10.0
+"""Normalised observations are clipped to so many standard deviations."""
+
+
+class Reinforcement(Controller, ABC):
+    """What the algorithms share: the batched environment, normalisation, logs, checkpoints, and the deployed policy.
+
+    Observations and rewards are normalised by running statistics in training, observations with the same statistics
+    at run time. Actions of finite boxes are scaled from [-1, 1]. A training with a folder writes ``progress.csv``,
+    TensorBoard events and a checkpoint from which it goes on after a crash: weights, statistics and the count of
+    steps, but neither the optimiser's moments nor a replay buffer, so a resumed training is **not** equal to an
+    uninterrupted one, bit for bit. Budgets are plant steps, rounded up to whole rollouts of the algorithm.
+    """
+
+    def __init__(
+        self, plant_steps: int, envs: int, hidden: tuple[int, ...], rate: float, gamma: float, normalise: bool
+    ) -> None:
+        """Store the settings.
+
+        Raises:
+            ValueError: If a number is out of range.
+        """
+        for setting, value in (("plant_steps", plant_steps), ("envs", envs)):
+            if value < 1:
+                raise ValueError(f"{setting} must be at least 1, got {value}")
+        if not rate > 0 or not 0 < gamma <= 1:
+            raise ValueError(f"need rate > 0 and 0 < gamma <= 1, got rate={rate}, gamma={gamma}")
+        self.plant_steps, self.envs, self.hidden = plant_steps, envs, tuple(hidden)
+        self.rate, self.gamma, self.normalise = rate, gamma, normalise
+
+    @abstractmethod
+    def _algorithm(self, env: VecNormalize, seed: int) -> BaseAlgorithm:
+        """The algorithm on the environment."""
+
+    @abstractmethod
+    def _fresh(self, observations: spaces.Box, actions: spaces.Space[Any]) -> BasePolicy:
+        """The algorithm's policy network, untrained."""
+
+    def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> Reinforcement:
+        """Build the policy for the problem's spaces.
+
+        Raises:
+            ValueError: If an action is unbounded, or the algorithm cannot serve the action set.
+        """
+        if not problem.actions.bounded:
+            raise ValueError(f"{self.name} needs finite action bounds; use the bounded variant of the plant")
+        super().bind(problem, model)
+        space = problem.actions.space()
+        self._scaled = isinstance(space, spaces.Box)
+        if self._scaled:
+            space = spaces.Box(-1.0, 1.0, (problem.actions.m,), np.float32)
+        self._check(space)
+        torch.manual_seed(0)  # stable-baselines3 draws weights from the global generator only
+        self._policy = self._fresh(spaces.Box(-np.inf, np.inf, (problem.ny,), np.float64), space)
+        self._policy.set_training_mode(False)
+        self._mean, self._std = torch.zeros(problem.ny).double(), torch.ones(problem.ny).double()
+        return self
+
+    def _check(self, space: spaces.Space[Any]) -> None:
+        """Refuse action spaces that the algorithm cannot serve."""
+
+    def train(self, training: Training) -> TrainingCost:
+        """Learn for the budget of plant steps; with a folder, from the last checkpoint on.
+
+        Raises:
+            ValueError: If there is no plant behind the simulator.
+        """
+        start = time.process_time()
+        plant = training.simulate(1).plant
+        if plant is None:
+            raise ValueError(f"{self.name} trains on plants; wrap this environment as a Plant, or plan on a model")
+        env = self._environment(plant, training)
+        algorithm = self._algorithm(env, training.seed)
+        done = 0
+        if training.folder is not None:
+            training.folder.mkdir(parents=True, exist_ok=True)
+            algorithm.set_logger(configure(str(training.folder), ["csv", "tensorboard"]))
+            done = self._resume(algorithm, env, training.folder)
+        else:
+            algorithm.set_logger(configure(None, []))
+        if done < self.plant_steps:
+            watch = _Watch(self, training, env, done)
+            algorithm.learn(self.plant_steps - done, callback=watch)
+            done += algorithm.num_timesteps
+        self._take(algorithm, env)
+        env.close()
+        return TrainingCost(done, time.process_time() - start)
+
+    def _environment(self, plant: Plant, training: Training) -> VecNormalize:
+        bank = training.simulate(BANK).scenarios(training.keys(BANK))
+        inner = SB3VecEnv(PlantVectorEnv(plant, self.envs, bank=bank))
+        inner.seed(training.seed)
+        return VecNormalize(inner, norm_obs=self.normalise, norm_reward=self.normalise, clip_obs=CLIP, gamma=self.gamma)
+
+    def _take(self, algorithm: BaseAlgorithm, env: VecNormalize) -> None:
+        """Take weights and statistics over."""
+        self._policy.load_state_dict(algorithm.policy.state_dict())
+        self._policy.set_training_mode(False)
+        if self.normalise:
+            statistics: Any = env.obs_rms
+            self._mean = torch.as_tensor(statistics.mean).double().clone()
+            self._std = torch.as_tensor(statistics.var + env.epsilon).double().sqrt()
+
+    @torch.no_grad()
+    def decide(self, m: Measurement, budget_s: float | None) -> Decision:
+        """The deterministic action of the policy."""
+        obs = ((m.y.double().cpu() - self._mean) / self._std).clamp(-CLIP, CLIP)
+        action = torch.as_tensor(self._policy.predict(obs.numpy(), deterministic=True)[0])
+        actions = self.problem.actions
+        if self._scaled:
+            lower, upper = actions.bounds(obs)
+            u = lower + (action.double() + 1) / 2 * (upper - lower)
+        else:
+            u = actions.decode(action)
+        return self._optimal(u.to(m.y))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights and statistics of the observations."""
+        weights = {f"policy.{name}": t.detach().clone() for name, t in self._policy.state_dict().items()}
+        return {**weights, "mean": self._mean, "std": self._std}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """See :class:`~steersman.controllers.base.Controller`."""
+        self._policy.load_state_dict({name[7:]: t for name, t in state.items() if name.startswith("policy.")})
+        self._mean, self._std = state["mean"], state["std"]
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def save_checkpoint(self, algorithm: BaseAlgorithm, env: VecNormalize, steps: int, folder: Path) -> None:
+        """Write weights, statistics and the count of steps."""
+        tensors = {f"policy.{name}": t.contiguous() for name, t in algorithm.policy.state_dict().items()}
+        for name, rms in (("obs", env.obs_rms), ("ret", env.ret_rms)):
+            for part in ("mean", "var", "count"):
+                tensors[f"{name}.{part}"] = torch.as_tensor(np.asarray(getattr(rms, part), dtype=np.float64)).clone()
+        draft = folder / "checkpoint.draft.safetensors"
+        tensors["steps"] = torch.tensor(steps)
+        save_file(tensors, str(draft))
+        draft.replace(folder / "checkpoint.safetensors")
+
+    def _resume(self, algorithm: BaseAlgorithm, env: VecNormalize, folder: Path) -> int:
+        path = folder / "checkpoint.safetensors"
+        if not path.is_file():
+            return 0
+        tensors = load_file(str(path))
+        weights = {name[7:]: t for name, t in tensors.items() if name.startswith("policy.")}
+        algorithm.policy.load_state_dict(weights)
+        for name, rms in (("obs", env.obs_rms), ("ret", env.ret_rms)):
+            for part in ("mean", "var", "count"):
+                setattr(rms, part, tensors[f"{name}.{part}"].numpy())
+        return int(tensors["steps"])
+
+
+class _Watch(BaseCallback):
+    """Reports progress and writes checkpoints."""
+
+    def __init__(self, owner: Reinforcement, training: Training, env: VecNormalize, done: int) -> None:
+        super().__init__()
+        self._owner, self._training, self._env, self._done = owner, training, env, done
+        self._every = max(1, owner.plant_steps // CHECKPOINTS)
+        self._next = done + self._every
+
+    def _on_step(self) -> bool:
+        steps = self._done + self.num_timesteps
+        self._training.progress(min(1.0, steps / self._owner.plant_steps), f"{steps:,} plant steps")
+        if steps >= self._next and self._training.folder is not None:
+            self._next += self._every
+            self._owner.save_checkpoint(self.model, self._env, steps, self._training.folder)
+        return True
+
+
+class PPO(Reinforcement):
+    """Proximal policy optimisation (Schulman et al. 2017)."""
+
+    name = "ppo"
+
+    def __init__(
+        self,
+        plant_steps: int = 100_000,
+        envs: int = 32,
+        hidden: tuple[int, ...] = (64, 64),
+        rate: float = 3e-4,
+        gamma: float = 0.99,
+        normalise: bool = True,
+        rollout: int = 64,
+        batch: int = 256,
+        epochs: int = 10,
+        entropy: float = 0.0,
+    ) -> None:
+        """Store the settings.
+
+        Args:
+            plant_steps: Budget.
+            envs: Copies of the plant.
+            hidden: Widths of the hidden layers of actor and critic.
+            rate: Learning rate.
+            gamma: Discount.
+            normalise: Whether observations and rewards are normalised.
+            rollout: Steps of each copy between updates.
+            batch: Mini-batch.
+            epochs: Passes over each rollout.
+            entropy: Weight of the entropy bonus.
+
+        Raises:
+            ValueError: If a number is out of range.
+        """
+        super().__init__(plant_steps, envs, hidden, rate, gamma, normalise)
+        self.rollout, self.batch, self.epochs, self.entropy = rollout, batch, epochs, entropy
+
+    def _algorithm(self, env: VecNormalize, seed: int) -> BaseAlgorithm:
+        return sb3.PPO(
+            "MlpPolicy", env, self.rate, self.rollout, min(self.batch, self.rollout * self.envs), self.epochs,
+            self.gamma, ent_coef=self.entropy, policy_kwargs={"net_arch": list(self.hidden)}, seed=seed, device="cpu",
+        )  # fmt: skip
+
+    def _fresh(self, observations: spaces.Box, actions: spaces.Space[Any]) -> BasePolicy:
+        return ActorCriticPolicy(observations, actions, lambda _: self.rate, net_arch=list(self.hidden))
+
+
+class SAC(Reinforcement):
+    """Soft actor-critic (Haarnoja et al. 2018), for continuous actions."""
+
+    name = "sac"
+
+    def __init__(
+        self,
+        plant_steps: int = 20_000,
+        envs: int = 16,
+        hidden: tuple[int, ...] = (64, 64),
+        rate: float = 1e-3,
+        gamma: float = 0.99,
+        normalise: bool = True,
+        batch: int = 256,
+        updates: int = 4,
+        warmup: int = 1000,
+    ) -> None:
+        """Store the settings.
+
+        Args:
+            plant_steps: Budget.
+            envs: Copies of the plant.
+            hidden: Widths of the hidden layers of actor and critics.
+            rate: Learning rate.
+            gamma: Discount.
+            normalise: Whether observations and rewards are normalised.
+            batch: Mini-batch.
+            updates: Gradient steps after each step of all copies.
+            warmup: Plant steps under random actions.
+
+        Raises:
+            ValueError: If a number is out of range.
+        """
+        super().__init__(plant_steps, envs, hidden, rate, gamma, normalise)
+        self.batch, self.updates, self.warmup = batch, updates, warmup
+
+    def _check(self, space: spaces.Space[Any]) -> None:
+        if not isinstance(space, spaces.Box):
+            raise ValueError("sac needs continuous actions; use ppo or dqn on this plant")
+
+    def _algorithm(self, env: VecNormalize, seed: int) -> BaseAlgorithm:
+        return sb3.SAC(
+            "MlpPolicy", env, self.rate, self.plant_steps, self.warmup, self.batch, gamma=self.gamma,
+            gradient_steps=self.updates, policy_kwargs={"net_arch": list(self.hidden)}, seed=seed, device="cpu",
+        )  # fmt: skip
+
+    def _fresh(self, observations: spaces.Box, actions: spaces.Space[Any]) -> BasePolicy:
+        assert isinstance(actions, spaces.Box)  # noqa: S101 - _check has seen to it
+        return SACPolicy(observations, actions, lambda _: self.rate, net_arch=list(self.hidden))
+
+
+class DQN(Reinforcement):
+    """Deep Q-learning (Mnih et al. 2015), for one discrete action."""
+
+    name = "dqn"
+
+    def __init__(
+        self,
+        plant_steps: int = 50_000,
+        envs: int = 16,
+        hidden: tuple[int, ...] = (64, 64),
+        rate: float = 1e-3,
+        gamma: float = 0.99,
+        normalise: bool = True,
+        batch: int = 128,
+        updates: int = 4,
+        warmup: int = 2000,
+        exploration: float = 0.3,
+    ) -> None:
+        """Store the settings.
+
+        Args:
+            plant_steps: Budget.
+            envs: Copies of the plant.
+            hidden: Widths of the hidden layers.
+            rate: Learning rate.
+            gamma: Discount.
+            normalise: Whether observations and rewards are normalised.
+            batch: Mini-batch.
+            updates: Gradient steps after each step of all copies.
+            warmup: Plant steps under random actions.
+            exploration: Share of the budget over which random actions fade out.
+
+        Raises:
+            ValueError: If a number is out of range.
+        """
+        super().__init__(plant_steps, envs, hidden, rate, gamma, normalise)
+        self.batch, self.updates, self.warmup, self.exploration = batch, updates, warmup, exploration
+
+    def _check(self, space: spaces.Space[Any]) -> None:
+        if not isinstance(space, spaces.Discrete):
+            raise ValueError("dqn needs one discrete action; use ppo or sac on this plant")
+
+    def _algorithm(self, env: VecNormalize, seed: int) -> BaseAlgorithm:
+        return sb3.DQN(
+            "MlpPolicy", env, self.rate, self.plant_steps, self.warmup, self.batch, gamma=self.gamma, train_freq=1,
+            gradient_steps=self.updates, target_update_interval=1000, exploration_fraction=self.exploration,
+            policy_kwargs={"net_arch": list(self.hidden)}, seed=seed, device="cpu",
+        )  # fmt: skip
+
+    def _fresh(self, observations: spaces.Box, actions: spaces.Space[Any]) -> BasePolicy:
+        assert isinstance(actions, spaces.Discrete)  # noqa: S101 - _check has seen to it
+        return DQNPolicy(observations, actions, lambda _: self.rate, net_arch=list(self.hidden))

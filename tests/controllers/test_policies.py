@@ -1,0 +1,169 @@
+"""Trained policies: through a model, through the plant, and without gradients."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from dynamics_test_plants import Oscillator
+from torch import Tensor, nn
+
+from steersman.controllers.base import Controller, Training, TrainingCost
+from steersman.controllers.neural import NeuralPolicy
+from steersman.controllers.policy import to_action
+from steersman.controllers.policy_search import PolicySearch
+from steersman.controllers.rl import DQN, PPO, SAC
+from steersman.controllers.rollout import run_episodes
+from steersman.dynamics.base import Dynamics
+from steersman.dynamics.collect import HeldLevels, collect
+from steersman.dynamics.linear import LinearDynamics
+from steersman.dynamics.plant_model import PlantModel
+from steersman.envs import make_plant, noise
+from steersman.envs.actions import ActionSet
+from steersman.envs.simulator import PlantSimulator
+from steersman.optimizers.vectorise import SlowPopulationWarning
+
+
+def simulate(n: int) -> PlantSimulator:
+    return PlantSimulator(Oscillator(), n)
+
+
+def cost(controller: Controller | None, n: int = 16) -> float:
+    sim = simulate(n)
+    scenarios = sim.scenarios(noise.keys(99, n))
+    if controller is None:
+        return float(run_episodes(sim, scenarios, lambda m: torch.zeros(n, 1, dtype=torch.float64)).cost.mean())
+    controller.reset(n)
+    return float(run_episodes(sim, scenarios, lambda m: controller.act(m).u).cost.mean())
+
+
+def trained(controller: Controller, model: Dynamics | None = None, seed: int = 0) -> TrainingCost:
+    controller.bind(Oscillator().problem, model)
+    spent = controller.train(Training(simulate, seed))
+    assert spent.plant_steps > 0 and spent.cpu_seconds > 0
+    return spent
+
+
+@pytest.mark.parametrize("policy", ["mlp", "gru"])
+def test_trained_through_the_plant(policy: str) -> None:
+    controller = NeuralPolicy(policy, hidden=(8,), steps=80, batch=16, rate=1e-2, horizon=12, explore=4)  # type: ignore[arg-type]
+    trained(controller, PlantModel(Oscillator()))
+    assert controller.track == "solver access"
+    assert cost(controller) < 0.7 * cost(None)
+
+
+def test_trained_through_a_learned_model() -> None:
+    model = LinearDynamics(1).bind(Oscillator().problem).fit(collect(simulate(8), HeldLevels(), episodes=8, seed=0))
+    controller = NeuralPolicy(hidden=(8,), steps=80, batch=16, rate=1e-2, horizon=12, explore=4)
+    spent = trained(controller, model)
+    assert controller.track == "data only" and spent.plant_steps == 3 * 4 * 60
+    assert cost(controller) < 0.7 * cost(None)
+
+
+def test_same_seed_same_policy_and_exact_count_of_plant_steps() -> None:
+    def weights(seed: int) -> dict[str, Tensor]:
+        controller = NeuralPolicy(hidden=(4,), steps=4, batch=4, horizon=4, curriculum=False, explore=2)
+        # exploration, two sets of starts, four gradient steps and four validations
+        assert trained(controller, PlantModel(Oscillator()), seed).plant_steps == 3 * 2 * 60 + (4 + 4) * 4 * 4
+        return controller.state_dict()
+
+    a, b, c = weights(0), weights(0), weights(1)
+    assert all(torch.allclose(a[name], b[name], atol=1e-6) for name in a)
+    assert not torch.allclose(a["policy.layers.0.weight"], c["policy.layers.0.weight"])
+
+
+def test_a_plant_without_gradient_is_refused() -> None:
+    plant = make_plant("steersman/WolfSheep-v1")
+    with pytest.raises(ValueError, match="no gradient; train through a learned model"):
+        NeuralPolicy().bind(plant.problem, PlantModel(plant))
+    with pytest.raises(ValueError, match="trained through a model"):
+        NeuralPolicy().bind(plant.problem)
+
+
+@pytest.mark.parametrize(
+    ("search", "policy"), [("cma_es", "mlp"), ("polystep", "spiking"), ("openai_es", "int8"), ("random", "gru")]
+)
+def test_search_improves_on_doing_nothing(search: str, policy: str) -> None:
+    controller = PolicySearch(search, policy, hidden=(4,), plant_steps=150_000, scenarios=4, explore=4)  # type: ignore[arg-type]
+    trained(controller)
+    assert cost(controller) < 0.9 * cost(None)
+
+
+def test_budget_is_not_exceeded_and_covers_a_generation() -> None:
+    spent = trained(PolicySearch(hidden=(2,), plant_steps=10_000, scenarios=1, explore=2))
+    assert 8_000 < spent.plant_steps <= 10_000
+    with pytest.raises(ValueError, match="does not cover one generation; it takes"):
+        trained(PolicySearch(plant_steps=500))
+    with pytest.raises(ValueError, match="no setting"):
+        PolicySearch(options={"sygma": 1.0})
+
+
+def test_search_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    def weights(folder: Path | None, plant_steps: int) -> Tensor:
+        controller = PolicySearch(hidden=(2,), plant_steps=plant_steps, scenarios=1, explore=2).bind(
+            Oscillator().problem
+        )
+        controller.train(Training(simulate, 0, folder))
+        return controller.state_dict()["policy.layers.0.weight"]
+
+    whole = weights(None, 12_000)
+    weights(tmp_path, 8_000)
+    assert torch.equal(weights(tmp_path, 12_000), whole)
+
+
+def test_a_module_of_the_users_own_without_memory_and_one_that_vmap_rejects() -> None:
+    class Sign(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.zeros(3, 1, dtype=torch.float64))
+
+        def forward(self, obs: Tensor) -> Tensor:
+            if float(obs.abs().sum()) < 0:  # data-dependent control flow, which vmap cannot trace
+                raise AssertionError
+            return torch.sign(obs @ self.gain)
+
+    controller = PolicySearch("random", plant_steps=4_000, scenarios=1, explore=2, module=Sign(), options={"size": 6})
+    with pytest.warns(SlowPopulationWarning, match="Unremembering"):
+        trained(controller)
+    assert cost(controller) < float("inf")
+
+
+@pytest.mark.parametrize(
+    "controller",
+    [
+        PPO(plant_steps=12_000, envs=16, hidden=(16,), rate=3e-3),
+        SAC(plant_steps=6_000, envs=16, hidden=(32,), rate=3e-3, updates=8, warmup=500),
+    ],
+    ids=lambda c: c.name,
+)
+def test_reinforcement_learning_improves_on_doing_nothing(controller: PPO | SAC) -> None:
+    steps = controller.plant_steps
+    assert steps <= trained(controller).plant_steps <= steps + 16 * 64
+    assert cost(controller) < 0.8 * cost(None)
+    assert float((controller.state_dict()["std"] - 1).abs().max()) > 0.01, "the statistics of the training are kept"
+
+
+def test_reinforcement_learning_logs_and_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    controller = PPO(plant_steps=2_048, envs=8, hidden=(8,), rollout=32).bind(Oscillator().problem)
+    controller.train(Training(simulate, 0, tmp_path))
+    assert (tmp_path / "progress.csv").is_file() and list(tmp_path.glob("events.*"))
+    longer = PPO(plant_steps=4_096, envs=8, hidden=(8,), rollout=32).bind(Oscillator().problem)
+    heard: list[str] = []
+    longer.train(Training(simulate, 0, tmp_path, lambda fraction, text: heard.append(text)))
+    assert int(heard[0].split()[0].replace(",", "")) > 1_800, "it must not begin again"
+
+
+def test_algorithms_name_the_plants_they_cannot_serve() -> None:
+    brake, chaos = make_plant("steersman/TwoAreaBrake-v1"), make_plant("steersman/KuramotoSivashinskyUnbounded-v1")
+    with pytest.raises(ValueError, match="use ppo or dqn"):
+        SAC().bind(brake.problem)
+    with pytest.raises(ValueError, match="use ppo or sac"):
+        DQN().bind(Oscillator().problem)
+    with pytest.raises(ValueError, match="finite action bounds"):
+        PPO().bind(chaos.problem)
+
+
+def test_raw_actions_span_the_bounds_around_the_neutral_one() -> None:
+    actions = ActionSet((0.0, -2.0, -float("inf")), (0.1, 4.0, float("inf")))
+    raw = torch.tensor([[-1.0, -1.0, -1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [9.0, 9.0, 9.0]], dtype=torch.float64)
+    want = [[0.0, -2.0, -1.0], [0.0, 0.0, 0.0], [0.1, 4.0, 1.0], [0.1, 4.0, 1.0]]
+    assert torch.allclose(to_action(actions, raw), torch.tensor(want, dtype=torch.float64))
