@@ -49,12 +49,35 @@ def check_controller(
         "two runs after reset with equal generators differ: draw from the generator, and forget in reset",
     )
     _check_restart(controller, simulator, steps)
-    _check_fuzz(controller, simulator, fuzz)
+    check_fuzzed(controller, simulator, fuzz)
     restored = make()
     state = {name: tensor.clone() for name, tensor in controller.state_dict().items()}
     if state:
         restored.load_state_dict(state)
     _require(_close(first, _run(restored, simulator, steps)), "a restored controller acts differently")
+
+
+def check_time_limit(
+    controller: Controller, simulator: Simulator, budget_s: float, *, slack_s: float = 0.2, steps: int = 5
+) -> None:
+    """Require that ``act`` keeps a budget of wall time; the slack covers the part that cannot be interrupted.
+
+    Raises:
+        ControllerCheckError: If even the quickest of ``steps`` calls takes longer; other programs may delay some.
+    """
+    simulator.reset(simulator.scenarios(noise.keys(8, simulator.n)))
+    controller.reset(simulator.n, gen=_generator())
+    taken = []
+    for _ in range(steps):
+        m = simulator.measure(controller.preview)
+        decision = controller.act(m, budget_s)
+        _check_decision(controller, m, decision.u, decision.outcome)
+        taken.append(decision.seconds)
+        simulator.step(decision.u)
+    _require(
+        min(taken) <= budget_s + slack_s,
+        f"act took {min(taken):.2f} s with a budget of {budget_s} s: look at the clock between iterations",
+    )
 
 
 def spoil(m: Measurement, key: Tensor) -> Measurement:
@@ -102,7 +125,12 @@ def _check_restart(controller: Controller, simulator: Simulator, steps: int) -> 
     _check_decision(controller, m, decision.u, decision.outcome)
 
 
-def _check_fuzz(controller: Controller, simulator: Simulator, fuzz: int) -> None:
+def check_fuzzed(controller: Controller, simulator: Simulator, fuzz: int) -> None:
+    """Show the controller ``fuzz`` spoiled batches, in two types of floating-point numbers.
+
+    Raises:
+        ControllerCheckError: If an action is not finite or not admissible, or hides that it is a fallback.
+    """
     simulator.reset(simulator.scenarios(noise.keys(7, simulator.n)))
     controller.reset(simulator.n, gen=_generator())
     for i in range(fuzz):

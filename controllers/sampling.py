@@ -14,7 +14,10 @@ from steersman.controllers.base import Controller, Decision, Memory, Outcome
 from steersman.dynamics.base import Dynamics, Hidden
 from steersman.envs.plant import ControlProblem
 from steersman.envs.simulator import Measurement
-from steersman.envs.tree import tree_map
+from steersman.envs.tree import tree_index, tree_map
+
+BLOCK = 2048
+"""Rollouts that are predicted together on a CPU."""
 
 Planner = TypeVar("Planner", bound="SamplingMPC")
 
@@ -111,7 +114,7 @@ class SamplingMPC(Controller, ABC):
                 outcome = Outcome.INCUMBENT
                 break
             knots = self._draw(mean, std)
-            cost = self._cost(h, knots, m)
+            cost = self._costs(h, knots, m)
             mean, std = self._refine(knots, cost, mean, std)
             lowest, index = cost.min(dim=1)
             chosen = knots[torch.arange(m.n, device=index.device), index]
@@ -175,6 +178,14 @@ class SamplingMPC(Controller, ABC):
         unit[:, 0] = 0.0
         drawn = mean[:, None] + std[:, None] * unit
         return self.problem.actions.project(drawn.reshape(-1, width)).reshape(drawn.shape)
+
+    def _costs(self, h: Hidden, knots: Tensor, m: Measurement) -> Float[Tensor, "n k"]:
+        """Costs of all samples; on a CPU in blocks of rows, whose rollouts stay in the cache."""
+        rows = m.n if knots.device.type != "cpu" else max(1, BLOCK // self.samples)
+        if rows >= m.n:
+            return self._cost(h, knots, m)
+        blocks = torch.arange(m.n).split(rows)  # type: ignore[no-untyped-call]
+        return torch.cat([self._cost(tree_index(h, at), knots[at], m.rows(at)) for at in blocks])
 
     def _cost(self, h: Hidden, knots: Tensor, m: Measurement) -> Float[Tensor, "n k"]:
         n, k, _, width = knots.shape

@@ -134,6 +134,10 @@ class Dynamics(nn.Module, ABC):
     def output(self, h: Hidden) -> tuple[Float[Tensor, "n ny"], Float[Tensor, "n nz"]]:
         """Predicted measured and performance outputs; exogenous outputs repeat their last value."""
 
+    def violation(self, h: Hidden, u: Float[Tensor, "n m"]) -> Float[Tensor, "n"] | None:
+        """Sum of the plant's violated soft constraints; None where the model knows of none."""
+        return None
+
     def failing(self, h: Hidden) -> Bool[Tensor, "n"] | None:
         """Rows that have failed, or None if the model knows no failure."""
         return None

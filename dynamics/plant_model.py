@@ -71,6 +71,11 @@ class PlantModel(Dynamics):
         k, x, p, _, _ = _parts(h)
         return self.plant.measure(k, x, p), self.plant.perform(k, x, p)
 
+    def violation(self, h: Hidden, u: Float[Tensor, "n m"]) -> Float[Tensor, "n"]:
+        """Sum of the violated soft constraints."""
+        k, x, p, _, _ = _parts(h)
+        return torch.relu(self.plant.constraints(k, x, u, p)).sum(dim=1)
+
     def failing(self, h: Hidden) -> Bool[Tensor, "n"]:
         """Rows whose status is not OK."""
         return _parts(h)[3] != Status.OK

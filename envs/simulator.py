@@ -41,6 +41,12 @@ class Measurement:
         """Number of rows."""
         return self.y.shape[0]
 
+    def rows(self, index: Int64[Tensor, "k"]) -> Measurement:
+        """The measurements of some rows."""
+        x = None if self.x is None else tree_index(self.x, index)
+        p = None if self.p is None else tree_index(self.p, index)
+        return Measurement(self.k[index], self.y[index], self.r[index], self.u_prev[index], x, p)
+
     def blind(self) -> Measurement:
         """The same measurement without state and parameters: what the "data only" track sees."""
         return replace(self, x=None, p=None)

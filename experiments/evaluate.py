@@ -23,13 +23,13 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Per scenario: cost, violation, status, steps, share of fallbacks; and what was recorded."""
+    """Per scenario: cost, violation, status, steps, decisions by outcome; and what was recorded."""
 
     cost: Tensor
     violation: Tensor
     status: Tensor
     steps: Tensor
-    fallbacks: Tensor
+    outcomes: Tensor
     inadmissible: int
     episodes: Episodes
     seconds: float
@@ -58,7 +58,8 @@ def evaluate(
     ahead = controller.preview if preview else 0
     alive = torch.ones(n, dtype=torch.bool, device=simulator.device)
     cost = torch.zeros(n, dtype=simulator.dtype, device=simulator.device)
-    violation, fallbacks = torch.zeros_like(cost), torch.zeros_like(cost)
+    violation = torch.zeros_like(cost)
+    outcomes = torch.zeros(n, len(Outcome), dtype=torch.int64, device=simulator.device)
     steps = torch.zeros(n, dtype=torch.int64, device=simulator.device)
     inadmissible = 0
     tape = _Tape(min(recorded, n))
@@ -74,7 +75,7 @@ def evaluate(
             simulator.record(trail, decision.u)
         cost, violation = cost + t.cost, violation + t.violation
         steps = steps + alive
-        fallbacks = fallbacks + (alive & (decision.outcome != Outcome.OPTIMAL))
+        outcomes[alive, decision.outcome[alive].long()] += 1
         alive = alive & ~t.ended
         progress((k + 1) / horizon, f"step {k + 1} of {horizon}")
         if not bool(alive.any()):
@@ -82,7 +83,7 @@ def evaluate(
     status = t.status
     tape.last(simulator.perform(), simulator.measure().r[:, 0])
     return Evaluation(
-        cost, violation, status, steps, fallbacks / steps, inadmissible, tape.episodes(horizon),
+        cost, violation, status, steps, outcomes, inadmissible, tape.episodes(horizon),
         time.process_time() - start, scenarios.digest(), trail,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from steersman.experiments.results import Episodes, Latency, RunResult
 
-_ARRAYS = ("scenario", "cost", "violation", "status", "steps", "fallbacks")
+_ARRAYS = ("scenario", "cost", "violation", "status", "steps", "outcomes")
 
 
 def save_result(result: RunResult, path: Path) -> None:

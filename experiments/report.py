@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from rich import box
 from rich.table import Table
 
+from steersman.controllers.base import Outcome
 from steersman.experiments import figures
 from steersman.experiments.findings import findings, headline
 from steersman.experiments.results import Comparison, PlantSummary
@@ -110,6 +111,7 @@ def to_json(comparison: Comparison) -> str:
             "wins": d and d.wins, "verdict": d and d.verdict, "beats": d and d.beats,
             "failures": score.over_runs(lambda r: r.failures),
             "fallbacks": score.over_runs(lambda r: float(np.mean(r.fallbacks))),
+            "outcomes": _outcomes(score),
             "inadmissible": sum(r.inadmissible for r in score.runs),
             "decision_s": [score.over_runs(lambda r: r.latency.p50), score.over_runs(lambda r: r.latency.p95),
                            score.over_runs(lambda r: r.latency.max)],
@@ -184,13 +186,23 @@ def _line(score: Score) -> Line:
         train_steps=f"{mean(lambda r: r.train_steps):,.0f}",
         train_seconds=f"{mean(lambda r: r.train_seconds):.1f}",
         failures=f"{mean(lambda r: r.failures):.3g}",
-        fallbacks=f"{100 * mean(lambda r: float(np.mean(r.fallbacks))):.1f} %",
+        fallbacks=_fallbacks(score),
         inadmissible=str(sum(r.inadmissible for r in runs)),
         violation=number(mean(lambda r: float(np.mean(r.violation)))),
         track=runs[0].track,
         preview=str(runs[0].preview or DASH),
         scenarios=f"{len(score.scenario)}" + (f" x {len(runs)} seeds" if len(runs) > 1 else ""),
     )
+
+
+def _outcomes(score: Score) -> dict[str, float]:
+    """Share of the decisions that came about in each way."""
+    return {kind.name.lower(): float(np.mean([r.share(kind) for r in score.runs])) for kind in Outcome}
+
+
+def _fallbacks(score: Score) -> str:
+    found = {kind: share for kind, share in _outcomes(score).items() if share > 0 and kind != "optimal"}
+    return ", ".join(f"{kind} {100 * share:.1f} %" for kind, share in found.items()) or "none"
 
 
 def gain_range(score: Score) -> str:

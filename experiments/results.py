@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float, Integer
 from numpy.typing import NDArray
 
+from steersman.controllers.base import Outcome
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -51,7 +53,7 @@ class RunResult:
         violation: Integral of the constraint violation.
         status: Status at the end (0: reached the horizon; else see :class:`steersman.envs.plant.Status`).
         steps: Control steps until the end.
-        fallbacks: Share of decisions that were not what the controller is meant to return.
+        outcomes: Decisions of each row by :class:`~steersman.controllers.base.Outcome`.
         inadmissible: Number of actions that were not admissible; anything but 0 is a defect.
         latency: Decision time at n = 1.
         train_steps: Plant control steps used for data and training.
@@ -74,7 +76,7 @@ class RunResult:
     violation: Float[NDArray[Any], "n"]
     status: Integer[NDArray[Any], "n"]
     steps: Integer[NDArray[Any], "n"]
-    fallbacks: Float[NDArray[Any], "n"]
+    outcomes: Integer[NDArray[Any], "n kinds"]
     inadmissible: int
     latency: Latency
     train_steps: int
@@ -88,6 +90,16 @@ class RunResult:
     def failures(self) -> int:
         """Episodes that ended by a failure."""
         return int(np.count_nonzero(self.status))
+
+    @property
+    def fallbacks(self) -> Float[NDArray[Any], "n"]:
+        """Share of each row's decisions that were not what the controller is meant to return."""
+        share: Float[NDArray[Any], "n"] = 1 - self.outcomes[:, 0] / self.steps
+        return share
+
+    def share(self, kind: Outcome) -> float:
+        """Share of all decisions that came about in one way."""
+        return float(self.outcomes[:, kind].sum() / self.outcomes.sum())
 
 
 @dataclass(frozen=True)

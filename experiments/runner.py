@@ -168,7 +168,7 @@ def _result(spec: RunSpec, controller: Controller, cost: TrainingCost, found: Ev
     key = noise.keys(spec.bank, 1)
     arrays = {
         name: getattr(found, name).detach().cpu().numpy()
-        for name in ("cost", "violation", "status", "steps", "fallbacks")
+        for name in ("cost", "violation", "status", "steps", "outcomes")
     }
     return RunResult(
         key=spec.key, plant=spec.plant, controller=spec.controller.use,

@@ -69,7 +69,7 @@ def solve(
         rounds: Largest number of solves.
     """
     begun = time.perf_counter()
-    solver = _load(arrays, gap)
+    solver = load(arrays, gap)
     if start is not None:
         _set_start(solver, start)
     best_x, best_value, bound, proven = np.zeros(0), np.inf, -np.inf, False
@@ -104,7 +104,8 @@ def exact_value(arrays: Arrays, x: Vector) -> float:
     return total
 
 
-def _load(arrays: Arrays, gap: float) -> highspy.Highs:
+def load(arrays: Arrays, gap: float = 1e-4) -> highspy.Highs:
+    """A silent HiGHS of one thread that holds the program."""
     lp = highspy.HighsLp()
     rows, columns = arrays.A.shape
     by_column = arrays.A.tocsc()

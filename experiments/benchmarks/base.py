@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -61,6 +62,7 @@ class Benchmark:
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("envs", "steersman.experiments.benchmarks.envs:rows", "batched environments against gymnasium's"),
+    Benchmark("families", "steersman.experiments.benchmarks.families:rows", "controllers and searches against peers"),
 )
 
 
@@ -100,9 +102,25 @@ def bench_table(rows: list[Row]) -> Table:
     """The rows for a terminal."""
     table = Table("case", "metric", "ours", "peer", "peer's name", "ratio", "bar", "holds", box=box.SIMPLE_HEAD)
     for row in rows:
-        cells = (row.case, row.metric, f"{row.ours:,.0f}", f"{row.peer:,.0f}", row.peer_name, f"{row.ratio:.3g}")
+        cells = (row.case, row.metric, f"{_short(row.ours)}", f"{_short(row.peer)}", row.peer_name, f"{row.ratio:.3g}")
         table.add_row(*cells, f"{row.bar:g}", "yes" if row.holds else "NO", style="" if row.holds else "bold red")
     return table
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def peer(package: str) -> str:
+    """Name and version of a peer's package.
+
+    Raises:
+        ModuleNotFoundError: If it is not installed; the message names the extra.
+    """
+    try:
+        return f"{package} {metadata.version(package)}"
+    except metadata.PackageNotFoundError:
+        raise ModuleNotFoundError(f"this benchmark compares with {package}: pip install steersman[peers]") from None
 
 
 def write_rows(rows: list[Row], path: Path, command: str) -> None:

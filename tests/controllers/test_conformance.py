@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from steersman.controllers.base import Controller, Decision, Training
-from steersman.controllers.checks import ControllerCheckError, check_controller
+from steersman.controllers.checks import ControllerCheckError, check_controller, check_fuzzed, check_time_limit
 from steersman.controllers.registry import CONTROLLERS, ControllerSpec, controller_spec, make_controller
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import HeldLevels, collect
@@ -57,6 +57,24 @@ def test_check_controller(spec: ControllerSpec, models: list[Dynamics]) -> None:
     candidates = models[:2] if spec.name in ("lqr", "lqg", "mip-mpc") else models
     for model in candidates if spec.needs_model else [None]:
         check_controller(lambda model=model: bound(spec, model), partial(make_simulator, plant_of(spec)))
+
+
+@pytest.mark.parametrize("spec", CONTROLLERS, ids=lambda s: s.name)
+def test_a_thousand_spoiled_observations(spec: ControllerSpec, models: list[Dynamics]) -> None:
+    controller = bound(spec, models[0] if spec.needs_model else None)
+    controller.train(Training(partial(make_simulator, plant_of(spec)), seed=0))
+    check_fuzzed(controller, make_simulator(plant_of(spec), 50), 20)
+
+
+@pytest.mark.parametrize("spec", CONTROLLERS, ids=lambda s: s.name)
+def test_time_limit(spec: ControllerSpec, models: list[Dynamics]) -> None:
+    heavy = {"samples": 4096, "horizon": 10, "iterations": 50} if spec.name in ("mppi", "cem") else {}
+    heavy = {"horizon": 12} if spec.name == "mip-mpc" else heavy
+    problem = make_simulator(plant_of(spec), 1).problem
+    controller = make_controller(spec.name, **{**SETTINGS.get(spec.name, {}), **heavy})
+    controller.bind(problem, models[0] if spec.needs_model else None)
+    controller.train(Training(partial(make_simulator, plant_of(spec)), seed=0))
+    check_time_limit(controller, make_simulator(plant_of(spec), 4), 0.1)
 
 
 @pytest.mark.parametrize("spec", [s for s in CONTROLLERS if s.needs_model], ids=lambda s: s.name)

@@ -8,6 +8,7 @@ from dynamics_test_plants import Oscillator
 from torch import Tensor, nn
 
 from steersman.controllers.base import Controller, Training, TrainingCost
+from steersman.controllers.informed import PlantRollouts
 from steersman.controllers.neural import NeuralPolicy
 from steersman.controllers.policy import to_action
 from steersman.controllers.policy_search import PolicySearch
@@ -18,6 +19,7 @@ from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.linear import LinearDynamics
 from steersman.dynamics.plant_model import PlantModel
 from steersman.envs import make_plant, noise
+from steersman.envs.abm.wolf_sheep import WolfSheep
 from steersman.envs.actions import ActionSet
 from steersman.envs.simulator import PlantSimulator
 from steersman.optimizers.vectorise import SlowPopulationWarning
@@ -167,3 +169,56 @@ def test_raw_actions_span_the_bounds_around_the_neutral_one() -> None:
     raw = torch.tensor([[-1.0, -1.0, -1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [9.0, 9.0, 9.0]], dtype=torch.float64)
     want = [[0.0, -2.0, -1.0], [0.0, 0.0, 0.0], [0.1, 4.0, 1.0], [0.1, 4.0, 1.0]]
     assert torch.allclose(to_action(actions, raw), torch.tensor(want, dtype=torch.float64))
+
+
+def test_a_policy_learns_on_the_plant_with_the_models_jacobians() -> None:
+    """Stochastic value gradients: values of the plant, derivatives of a model fitted to data."""
+    simulator = simulate(8)
+    model = LinearDynamics(context=2).bind(simulator.problem)
+    data = collect(simulator, HeldLevels(), episodes=16, seed=3)
+    controller = NeuralPolicy(hidden=(8,), steps=60, batch=16, horizon=10, explore=4, rollouts="plant", rate=1e-2)
+    price = trained(controller, model.fit(data))
+    assert cost(controller) < 0.5 * cost(None)
+    assert controller.track == "data only" and price.plant_steps > 60 * 16 * 5
+    with pytest.raises(ValueError, match="needs a learned model"):
+        NeuralPolicy(rollouts="plant").bind(Oscillator().problem, PlantModel(Oscillator()))
+
+
+def test_gradient_through_agents_agrees_with_finite_differences() -> None:
+    """The estimator along real herds against central differences with common random numbers.
+
+    A removal law with six parameters on 256 herds, four control steps of ten ticks. Measured cosine 0.99; the length is about half.
+    """
+    plant = WolfSheep(horizon=20, warmup=60, rounding="binomial")
+    simulator = PlantSimulator(plant, 48)
+    data = collect(simulator, HeldLevels(shortest=2, longest=8), episodes=96, seed=0)
+    controller = NeuralPolicy(hidden=(), rollouts="plant")
+    controller.bind(plant.problem, LinearDynamics(context=3).bind(plant.problem).fit(data))
+    theta = torch.tensor([0.02, 0.03, 0.01, 0.01, 0.01, 0.01], dtype=torch.float64, requires_grad=True)
+    scale = torch.tensor([200.0, 60.0], dtype=torch.float64)
+
+    def law(y: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        return theta[:2] + (y[:, :2] / scale - 1) @ theta[2:].reshape(2, 2), memory
+
+    source = PlantRollouts(
+        controller, law, lambda n: torch.zeros(n, 0), Training(lambda n: PlantSimulator(plant, n), 5), 256
+    )
+    scenarios = source.simulator.scenarios(noise.keys(17, 256))
+
+    def segment() -> Tensor:
+        source.begin(scenarios)
+        return source.segment(4)
+
+    (gradient,) = torch.autograd.grad(segment(), theta)
+    differences = torch.zeros(6, dtype=torch.float64)
+    with torch.no_grad():
+        for i in range(6):
+            ends = []
+            for sign in (1, -1):
+                theta[i] += sign * 0.01
+                ends.append(float(segment()))
+                theta[i] -= sign * 0.01
+            differences[i] = (ends[0] - ends[1]) / 0.02
+    cosine = float(torch.nn.functional.cosine_similarity(gradient, differences, dim=0))
+    assert cosine > 0.9
+    assert bool((gradient.abs() < differences.abs() * 1.5 + 0.1).all()), "shorter than the true gradient, not longer"
