@@ -23,9 +23,9 @@ from torch import Tensor
 
 from steersman.controllers.base import Controller, Decision, Training, TrainingCost
 from steersman.dynamics.base import Dynamics
-from steersman.envs.plant import ControlProblem, Plant
+from steersman.envs.plant import ControlProblem
 from steersman.envs.sb3 import SB3VecEnv
-from steersman.envs.simulator import Measurement
+from steersman.envs.simulator import Measurement, draw_scenarios
 from steersman.envs.vector import PlantVectorEnv
 
 CHECKPOINTS = 10
@@ -94,16 +94,9 @@ class Reinforcement(Controller, ABC):
         """Refuse action spaces that the algorithm cannot serve."""
 
     def train(self, training: Training) -> TrainingCost:
-        """Learn for the budget of plant steps; with a folder, from the last checkpoint on.
-
-        Raises:
-            ValueError: If there is no plant behind the simulator.
-        """
+        """Learn for the budget of plant steps; with a folder, from the last checkpoint on."""
         start = time.process_time()
-        plant = training.simulate(1).plant
-        if plant is None:
-            raise ValueError(f"{self.name} trains on plants; wrap this environment as a Plant, or plan on a model")
-        env = self._environment(plant, training)
+        env = self._environment(training)
         algorithm = self._algorithm(env, training.seed)
         done = 0
         if training.folder is not None:
@@ -117,12 +110,15 @@ class Reinforcement(Controller, ABC):
             algorithm.learn(self.plant_steps - done, callback=watch)
             done += algorithm.num_timesteps
         self._take(algorithm, env)
+        algorithm.logger.close()
         env.close()
         return TrainingCost(done, time.process_time() - start)
 
-    def _environment(self, plant: Plant, training: Training) -> VecNormalize:
-        bank = training.simulate(BANK).scenarios(training.keys(BANK))
-        inner = SB3VecEnv(PlantVectorEnv(plant, self.envs, bank=bank))
+    def _environment(self, training: Training) -> VecNormalize:
+        simulator = training.simulate(self.envs)
+        plant = simulator.plant
+        bank = None if plant is None else draw_scenarios(plant, training.keys(BANK))
+        inner = SB3VecEnv(PlantVectorEnv(simulator, bank=bank))
         inner.seed(training.seed)
         return VecNormalize(inner, norm_obs=self.normalise, norm_reward=self.normalise, clip_obs=CLIP, gamma=self.gamma)
 

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from steersman.envs import noise
 from steersman.envs.plant import Plant, Status, Trail
-from steersman.envs.simulator import PlantSimulator
+from steersman.envs.simulator import PlantSimulator, Simulator
 
 _FLOAT: dict[torch.dtype, type[np.floating[Any]]] = {torch.float32: np.float32, torch.float64: np.float64}
 
 
-def observation_space(plant: Plant) -> spaces.Box:
-    """Unbounded box of the measured output in the plant's dtype."""
-    return spaces.Box(-np.inf, np.inf, (len(plant.measured),), _FLOAT[plant.dtype])
+def observation_space(simulator: Simulator) -> spaces.Box:
+    """Unbounded box of the measured output in the simulator's dtype."""
+    return spaces.Box(-np.inf, np.inf, (simulator.problem.ny,), _FLOAT[simulator.dtype])
 
 
 class PlantEnv(gymnasium.Env[NDArray[Any], Any]):
-    """One copy of a plant.
+    """One copy of a plant, or of any other simulator with one row.
 
     The observation is the measured output y, the reward is minus the stage cost (in the plant's units), and
     ``info`` carries the cost terms, the constraint violation, the status and the performance output.
@@ -33,15 +33,23 @@ class PlantEnv(gymnasium.Env[NDArray[Any], Any]):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012 - gymnasium's contract
 
-    def __init__(self, plant: Plant, render_mode: str | None = None) -> None:
-        """Wrap the plant."""
+    def __init__(self, plant: Plant | Simulator, render_mode: str | None = None) -> None:
+        """Wrap the plant.
+
+        Raises:
+            ValueError: If the render mode is unknown, or a simulator has several rows or draws no picture.
+        """
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode must be None or one of {self.metadata['render_modes']}, got {render_mode!r}")
-        self.plant = plant
+        sim = plant if isinstance(plant, Simulator) else PlantSimulator(plant, 1)
+        if sim.n != 1:
+            raise ValueError(f"a single environment has one row, got a simulator of {sim.n}; use PlantVectorEnv")
+        if render_mode is not None and not isinstance(sim, PlantSimulator):
+            raise ValueError(f"{type(sim).__name__} draws no picture; use render_mode=None")
         self.render_mode = render_mode
-        self.observation_space = observation_space(plant)
-        self.action_space = plant.actions.space(_FLOAT[plant.dtype])
-        self._simulator = PlantSimulator(plant, 1)
+        self.observation_space = observation_space(sim)
+        self.action_space = sim.actions.space(_FLOAT[sim.dtype])
+        self._simulator = sim
         self._trail: Trail | None = None
 
     def reset(
@@ -52,7 +60,7 @@ class PlantEnv(gymnasium.Env[NDArray[Any], Any]):
         if seed is None:
             seed = int(self.np_random.integers(2**62))
         self._simulator.reset(self._simulator.scenarios(noise.keys(seed, 1)))
-        if self.render_mode is not None:
+        if self.render_mode is not None and isinstance(self._simulator, PlantSimulator):
             self._trail = self._simulator.record()
         return self._observe(), {"z": self._simulator.perform()[0].numpy()}
 
@@ -67,7 +75,7 @@ class PlantEnv(gymnasium.Env[NDArray[Any], Any]):
             raise ValueError(f"action must have shape {self.action_space.shape}, got {array.shape}")
         if not np.isfinite(array).all():
             raise ValueError(f"action must be finite, got {array}; check the policy for NaN or overflow")
-        u = self.plant.actions.decode(torch.as_tensor(array)[None]).to(self.plant.dtype)
+        u = self._simulator.actions.decode(torch.as_tensor(array)[None]).to(self._simulator.dtype)
         t = self._simulator.step(u)
         info = {
             "terms": {name: float(value) for name, value in t.terms.items()},
@@ -75,16 +83,16 @@ class PlantEnv(gymnasium.Env[NDArray[Any], Any]):
             "status": Status(int(t.status)),
             "z": self._simulator.perform()[0].numpy(),
         }
-        if self._trail is not None:
+        if self._trail is not None and isinstance(self._simulator, PlantSimulator):
             self._simulator.record(self._trail, u)
         truncated = bool(t.truncated)
         return self._observe(), -float(t.cost), bool(t.ended) and not truncated, truncated, info
 
     def render(self) -> NDArray[np.uint8] | None:
         """The plant's picture of the current state and how it came to it; None without a render mode."""
-        return None if self._trail is None else self.plant.render(self._trail)
+        plant = self._simulator.plant
+        return None if self._trail is None or plant is None else plant.render(self._trail)
 
     def _observe(self) -> NDArray[Any]:
-        sim = self._simulator
-        y: NDArray[Any] = self.plant.measure(sim.k, sim.x, sim.p)[0].numpy()
+        y: NDArray[Any] = self._simulator.measure().y[0].numpy()
         return y

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -90,7 +92,9 @@ def make_plant(id: str, **kwargs: Any) -> Plant:
 
 
 def make_env(plant: str, render_mode: str | None = None, **kwargs: Any) -> PlantEnv:
-    """Entry point of ``gymnasium.make``."""
+    """Entry point of ``gymnasium.make``; ``plant`` is a name in the registry or ``module:name`` of your own."""
+    if ":" in plant:
+        return PlantEnv(make_simulator(plant, 1, **kwargs), render_mode)
     return PlantEnv(make_plant(plant, **kwargs), render_mode)
 
 
@@ -104,10 +108,12 @@ def make_vector_env(plant: str, num_envs: int = 1, **kwargs: Any) -> PlantVector
 def make_simulator(
     id: str, n: int, device: torch.device | str = "cpu", *, objective: Objective | None = None, **kwargs: Any
 ) -> Simulator:
-    """A simulator of a registered plant, or of any gymnasium environment by its id.
+    """A simulator of a registered plant, of a plant or Mesa model of your own, or of any gymnasium environment.
 
     Args:
-        id: Id of a plant, or of a gymnasium environment.
+        id: Id of a plant, or ``module:name`` of a Plant class or a
+            :class:`~steersman.envs.abm.mesa_task.MesaTask` (modules beside you are found), or of a gymnasium
+            environment.
         n: Rows.
         device: Where a plant runs; gymnasium environments run on the CPU.
         objective: What planners minimise on a gymnasium environment, which itself only returns rewards.
@@ -124,11 +130,39 @@ def make_simulator(
         if objective is not None:
             raise ValueError(f"{name} has an objective of its own; leave objective out")
         return PlantSimulator(make_plant(name, **kwargs), n, device=device)
+    own = _imported(id, n, device, kwargs) if ":" in id else None
+    if own is not None:
+        if objective is not None:
+            raise ValueError(f"{id} has an objective of its own; leave objective out")
+        return own
     try:
         gymnasium.spec(id)
     except gymnasium.error.Error as error:
         raise ValueError(f"unknown environment {id!r}; known plants: {', '.join(plant_ids())} ({error})") from error
     return GymSimulator(lambda: gymnasium.make(id, **kwargs), n, objective=objective)
+
+
+def _imported(id: str, n: int, device: torch.device | str, kwargs: dict[str, Any]) -> Simulator | None:
+    """A simulator of the Plant class or MesaTask behind ``module:name``; None if it is neither.
+
+    Raises:
+        ValueError: If the module cannot be found.
+    """
+    from steersman.envs.abm.mesa_simulator import MesaSimulator  # Mesa takes a second to import
+    from steersman.envs.abm.mesa_task import MesaTask
+
+    module, _, name = id.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{id!r}: {error}; run steersman in the folder of that module, or install it") from error
+    if isinstance(found, MesaTask):
+        return MesaSimulator(found, n, **kwargs)
+    if isinstance(found, type) and issubclass(found, Plant):
+        return PlantSimulator(found(**kwargs), n, device=device)
+    return None
 
 
 def register_envs() -> None:

@@ -37,7 +37,7 @@ class SB3VecEnv(VecEnv):
             if not space.is_bounded():
                 raise ValueError(
                     "stable-baselines3 needs finite action bounds; use the bounded variant of the plant "
-                    f"({type(env.plant).__name__} has bounds {env.plant.actions.lower} .. {env.plant.actions.upper})"
+                    f"(they are {env.simulator.actions.lower} .. {env.simulator.actions.upper})"
                 )
             if scale_actions:
                 self._low, self._high = space.low, space.high

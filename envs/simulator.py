@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from steersman.envs.actions import ActionSet
+from steersman.envs.objective import Objective
 from steersman.envs.plant import ControlProblem, Plant, Status, Trail
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.tree import Params, State, tree_finite, tree_index, tree_map, tree_where
@@ -216,23 +218,11 @@ class PlantSimulator(Simulator):
         status = torch.where(finite, plant.status(self._k, x, scenario.p), int(Status.DIVERGED))
         self._status = torch.where(alive, status, self._status).to(torch.uint8)
         self._x, self._u_prev = x, torch.where((alive & finite)[:, None], u, self._u_prev)
-        return self._transition(terms, gap, alive)
+        return settle(plant.objective, plant.horizon, terms, gap, alive, self._k, self._status, self._end)
 
-    def _transition(self, terms: dict[str, Tensor], gap: Tensor, alive: Tensor) -> Transition:
+    def _end(self) -> tuple[Tensor, Tensor]:
         scenario, plant = self._running(), self._plant
-        fell = alive & (self._status != Status.OK)
-        ended = fell | (alive & (self._k >= plant.horizon))
-        if plant.objective.terminal:
-            z = plant.perform(self._k, self._x, scenario.p)
-            end = plant.objective.terminal_cost(z, plant.reference(self._k, scenario.p))
-            terms["terminal"] = torch.where(ended & ~fell, end, 0.0)
-        if plant.objective.failure:
-            terms["failure"] = fell * plant.objective.failure * (plant.horizon - self._k + 1)
-        # A row that diverged or got a NaN action has no finite stage cost: its failure cost stands alone.
-        terms = {name: torch.where(alive, t, 0.0).nan_to_num(0.0, 0.0, 0.0) for name, t in terms.items()}
-        cost = torch.stack(list(terms.values())).sum(dim=0)
-        violation = torch.where(alive, gap, 0.0).nan_to_num(0.0, 0.0, 0.0)
-        return Transition(cost, terms, violation, self._status, ended, ended & ~fell)
+        return plant.perform(self._k, self._x, scenario.p), plant.reference(self._k, scenario.p)
 
     def measure(self, preview: int = 0) -> Measurement:
         """See :class:`Simulator`."""
@@ -301,6 +291,41 @@ class PlantSimulator(Simulator):
         if self._scenario is None:
             raise RuntimeError("the simulator has no scenario yet; call reset(scenarios) first")
         return self._scenario
+
+
+def settle(
+    objective: Objective,
+    horizon: int,
+    terms: dict[str, Tensor],
+    gap: Float[Tensor, "n"],
+    alive: Bool[Tensor, "n"],
+    k: Int64[Tensor, "n"],
+    status: UInt8[Tensor, "n"],
+    end: Callable[[], tuple[Tensor, Tensor]],
+) -> Transition:
+    """What a control step cost, with the terminal cost and the price of failures.
+
+    Args:
+        objective: Cost as data.
+        horizon: Control steps of an episode.
+        terms: Stage cost by name, of the state before the step.
+        gap: Constraint violation over the step.
+        alive: Rows that were running.
+        k: Control step after the step.
+        status: Status after the step.
+        end: Performance outputs and references after the step.
+    """
+    fell = alive & (status != Status.OK)
+    ended = fell | (alive & (k >= horizon))
+    if objective.terminal:
+        terms["terminal"] = torch.where(ended & ~fell, objective.terminal_cost(*end()), 0.0)
+    if objective.failure:
+        terms["failure"] = fell * objective.failure * (horizon - k + 1)
+    # A row that diverged or got a NaN action has no finite stage cost: its failure cost stands alone.
+    terms = {name: torch.where(alive, t, 0.0).nan_to_num(0.0, 0.0, 0.0) for name, t in terms.items()}
+    cost = torch.stack(list(terms.values())).sum(dim=0)
+    violation = torch.where(alive, gap, 0.0).nan_to_num(0.0, 0.0, 0.0)
+    return Transition(cost, terms, violation, status, ended, ended & ~fell)
 
 
 def draw_scenarios(plant: Plant, key: Int64[Tensor, "n"]) -> Scenarios:

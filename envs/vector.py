@@ -15,19 +15,21 @@ from steersman.envs import noise
 from steersman.envs.env import _FLOAT, observation_space
 from steersman.envs.plant import Plant
 from steersman.envs.scenarios import Scenarios
-from steersman.envs.simulator import PlantSimulator, Transition
+from steersman.envs.simulator import PlantSimulator, Simulator, Transition
 
 
 class PlantVectorEnv(VectorEnv[Tensor, Any, Tensor]):
     """``num_envs`` copies of a plant stepped as one batch, with SAME_STEP autoreset.
+
+    Any other :class:`~steersman.envs.simulator.Simulator` serves in the plant's place, with its own number of rows.
 
     Observations, rewards and flags are torch tensors on ``device``; actions may be tensors or arrays. When rows
     end, ``info["final_obs"]`` holds the observations before the reset (all rows; ``info["_final_obs"]`` is the
     mask). Row i of ``reset(seed=s)`` runs the scenario that a single env gets from ``reset(seed=s + i)``.
 
     Args:
-        plant: The plant.
-        num_envs: Number of copies.
+        plant: The plant, or a simulator.
+        num_envs: Number of copies; a simulator has its own.
         device: Where the batch lives.
         bank: Scenarios to draw restarts from. Without a bank every restart is a fresh scenario, computed for the
             ended rows only; with one it is a gather, which suits plants with a costly start and keeps a GPU busy.
@@ -37,7 +39,7 @@ class PlantVectorEnv(VectorEnv[Tensor, Any, Tensor]):
 
     def __init__(
         self,
-        plant: Plant,
+        plant: Plant | Simulator,
         num_envs: int = 1,
         *,
         device: torch.device | str = "cpu",
@@ -49,14 +51,13 @@ class PlantVectorEnv(VectorEnv[Tensor, Any, Tensor]):
             raise ValueError("a vector env has no render; use the single env with render_mode='rgb_array'")
         if torch.device(device).type == "cuda" and not torch.cuda.is_available():
             raise RuntimeError(f"device {str(device)!r} was asked for but CUDA is not available; use device='cpu'")
-        self.plant = plant
-        self.num_envs = num_envs
-        self.device = torch.device(device)
-        self.single_observation_space = observation_space(plant)
-        self.single_action_space = plant.actions.space(_FLOAT[plant.dtype])
+        self.simulator = plant if isinstance(plant, Simulator) else PlantSimulator(plant, num_envs, device=device)
+        self.num_envs = num_envs = self.simulator.n
+        self.device = self.simulator.device
+        self.single_observation_space = observation_space(self.simulator)
+        self.single_action_space = self.simulator.actions.space(_FLOAT[self.simulator.dtype])
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.simulator = PlantSimulator(plant, num_envs, device=device)
         self._bank = None if bank is None else bank.to(self.device)
         self._key: Tensor | None = None
         self._episode = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
@@ -100,7 +101,7 @@ class PlantVectorEnv(VectorEnv[Tensor, Any, Tensor]):
         array = torch.as_tensor(actions, device=self.device)
         if tuple(array.shape) != self.action_space.shape:
             raise ValueError(f"actions must have shape {self.action_space.shape}, got {tuple(array.shape)}")
-        t = self.simulator.step(self.plant.actions.decode(array).to(self.plant.dtype))
+        t = self.simulator.step(self.simulator.actions.decode(array).to(self.simulator.dtype))
         z = self.simulator.perform()
         obs = final = self._observe()
         # Asking whether any row ended would stall a GPU; with a bank the restart is a gather for all rows.
@@ -130,5 +131,4 @@ class PlantVectorEnv(VectorEnv[Tensor, Any, Tensor]):
             self.simulator.reset(self._bank.index(choice), rows)
 
     def _observe(self) -> Tensor:
-        sim = self.simulator
-        return self.plant.measure(sim.k, sim.x, sim.p)
+        return self.simulator.measure().y
