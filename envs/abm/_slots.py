@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steersman.envs.abm._flock import CELLS, SIDE, UNITS_PER_DEGREE, Flock, Rules
+from steersman.envs.abm._flock import CELLS, SIDE, UNITS_PER_DEGREE, Flock, Rules, run
 from steersman.envs.noise import bits, fold, integers, uniform
 
 SPECIES = ("sheep", "wolf")
@@ -78,3 +78,21 @@ def pack(flock: Flock, ticks: int, before: dict[str, Tensor]) -> dict[str, Tenso
             slots[at] = value[own][fits]
             x[f"{name}_{part}"] = slots.reshape(n, capacity)
     return x
+
+
+def advance(
+    x: dict[str, Tensor], key: Tensor, ticks: int, rules: Rules, theta: Tensor | None, binomial: bool
+) -> dict[str, Tensor]:
+    """State ``ticks`` ticks later, on any device.
+
+    Args:
+        x: State.
+        key: Noise key of each row.
+        ticks: Ticks to run.
+        rules: Rates.
+        theta: Fractions removed each tick, sheep of all rows and then wolves, float64 ``[2 n]``; None removes nothing.
+        binomial: Whether animals are removed independently of each other.
+    """
+    flock = unpack(x)
+    run(flock, key, ticks, rules, theta, binomial)
+    return pack(flock, ticks, x)

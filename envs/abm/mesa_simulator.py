@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing as mp
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -168,6 +169,7 @@ class MesaSimulator(Simulator):
         self._parts = [list(map(int, part)) for part in np.array_split(np.arange(n), max(1, count))]
         self._local = Rows(task, n) if not count else None
         self._workers = [_Worker(task, len(part)) for part in self._parts] if count else []
+        self._release = weakref.finalize(self, _release, self._local, self._workers)
         self._u_prev = self.actions.neutral(n, torch.zeros(1, dtype=self.dtype))
         self._target = torch.tensor(task.target or (0.0,) * self.problem.nz, dtype=self.dtype)
         self._started = False
@@ -231,12 +233,8 @@ class MesaSimulator(Simulator):
         self._u_prev = snapshot.u_prev
 
     def close(self) -> None:
-        """Free all models and stop the workers."""
-        if self._local is not None:
-            self._local.close()
-        for worker in self._workers:
-            worker.stop()
-        self._workers = []
+        """Free all models and stop the workers; also done when the simulator is dropped."""
+        self._release()
 
     @property
     def models(self) -> list[Any]:
@@ -263,3 +261,10 @@ class MesaSimulator(Simulator):
         y, z, k, status = (np.concatenate(parts) for parts in zip(*reports, strict=True))
         self._y, self._z = torch.from_numpy(y), torch.from_numpy(z)
         self._k, self._status = torch.from_numpy(k), torch.from_numpy(status)
+
+
+def _release(rows: Rows | None, workers: list[_Worker]) -> None:
+    if rows is not None:
+        rows.close()
+    for worker in workers:
+        worker.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -9,8 +10,9 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from steersman.envs.abm._flock import Rules, run
-from steersman.envs.abm._slots import SPECIES, pack, setup, unpack
+from steersman.envs.abm import _compiled, _slots
+from steersman.envs.abm._flock import Rules
+from steersman.envs.abm._slots import SPECIES, setup
 from steersman.envs.abm._wolf_sheep_picture import picture
 from steersman.envs.actions import ActionSet
 from steersman.envs.noise import fold, integers
@@ -117,19 +119,15 @@ class WolfSheep(Plant):
     def _warm(self, key: Tensor) -> dict[str, Tensor]:
         x = setup(fold(key, _SETUP), self.rules, self.capacity)
         if self.warmup:
-            flock = unpack(x)
-            run(flock, fold(key, _WARMUP), self.warmup, self.rules, None)
-            x = pack(flock, self.warmup, x)
+            x = _advance(key)(x, fold(key, _WARMUP), self.warmup, self.rules, None, False)
         return x
 
     def step(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n 2"], w: Tensor, p: Params) -> State:
         """State ``hold`` ticks later; ``w`` holds the noise key of each row."""
         x = _tensors(x)
-        flock = unpack(x)
-        theta = u.to(torch.float64).nan_to_num(0.0).t().reshape(-1)
-        removing = bool((theta > 0).any())
-        run(flock, w, self.hold, self.rules, theta if removing else None, self.rounding == "binomial")
-        return pack(flock, self.hold, x)
+        theta = u.detach().to(torch.float64).nan_to_num(0.0).t().reshape(-1)
+        removing = theta if bool((theta > 0).any()) else None
+        return _advance(w)(x, w, self.hold, self.rules, removing, self.rounding == "binomial")
 
     def measure(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n ny"]:
         """See the class."""
@@ -169,6 +167,11 @@ class WolfSheep(Plant):
 
 
 _RANKS: Final = {"tick": 0, "grown": 1} | {f"{s}_{part}": 1 for s in SPECIES for part in ("alive", "x", "y")}
+
+
+def _advance(like: Tensor) -> Callable[..., dict[str, Tensor]]:
+    """The implementation for a device: compiled on a CPU, batched tensor operations elsewhere; equal bit by bit."""
+    return _compiled.advance if like.device.type == "cpu" else _slots.advance
 
 
 def _tensors(x: State) -> dict[str, Tensor]:

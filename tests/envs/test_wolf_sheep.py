@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from steersman.envs import noise
+from steersman.envs.abm import _compiled, _slots
 from steersman.envs.abm._flock import CELLS, Flock, _graze, _hunt
 from steersman.envs.abm.wolf_sheep import TARGETS, Rules, WolfSheep
 from steersman.envs.checks import check_plant
@@ -267,6 +268,36 @@ def test_overflow_ends_its_row_and_leaves_the_others() -> None:
     assert after["sheep_alive"][1].all() and after["sheep_x"].max() < 51
     alone = advance(plant, key[2:], tree_index(p, slice(2, 3)), tree_index(x, slice(2, 3)))
     assert all(torch.equal(after[name][2:], alone[name]) for name in alone)
+
+
+# ------------------------------------------------------------------ two implementations
+
+
+@pytest.mark.parametrize("binomial", [False, True])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_compiled_kernel_equals_the_tensor_operations_bit_by_bit(binomial: bool, threads: int) -> None:
+    key = noise.keys(3, 6)
+    x = y = _slots.setup(key, Rules(), (400, 200))
+    gen = torch.Generator().manual_seed(0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for k in range(20):
+            w = noise.fold(key, k)
+            theta = 0.03 * torch.rand(12, generator=gen, dtype=torch.float64) if k % 3 else None
+            x, y = (module.advance(s, w, 10, Rules(), theta, binomial) for module, s in ((_slots, x), (_compiled, y)))
+            assert all(torch.equal(x[name], y[name]) and x[name].dtype == y[name].dtype for name in x), k
+    finally:
+        torch.set_num_threads(before)
+    assert len({tuple(row) for row in x["sheep_alive"].tolist()}) > 1
+
+
+def test_the_compiled_kernel_accepts_states_with_gaps() -> None:
+    key = noise.keys(4, 3)
+    x = _slots.setup(key, Rules(), (100, 50))
+    x["sheep_alive"][:, ::3] = False
+    a, b = (module.advance(x, key, 5, Rules(), None, False) for module in (_slots, _compiled))
+    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 # -------------------------------------------------------------------------- means
