@@ -19,6 +19,8 @@ from steersman.envs.simulator import Measurement, Simulator
 _STREAM = 0xDA7A
 """Separates the scenarios of data from those that evaluations draw from the same seed."""
 _SWITCH, _LEVEL = 1, 2
+_GROUP = 0x6209
+"""Separates the excitation of groups from the scenarios of their rows."""
 
 
 class Exciter(ABC):
@@ -42,15 +44,22 @@ class HeldLevels(Exciter):
     Long holds reveal slow modes and gains, short ones fast modes; random lengths excite a broad band.
     """
 
-    def __init__(self, shortest: int = 1, longest: int = 10) -> None:
+    def __init__(self, shortest: int = 1, longest: int = 10, share: float = 1.0) -> None:
         """Hold for ``shortest .. longest`` control steps.
 
+        Args:
+            shortest: Least number of control steps.
+            longest: Largest number of control steps.
+            share: Levels are scaled by it, for plants that the full range of actions destroys.
+
         Raises:
-            ValueError: Unless ``1 <= shortest <= longest``.
+            ValueError: Unless ``1 <= shortest <= longest`` and ``0 < share <= 1``.
         """
+        if not 0 < share <= 1:
+            raise ValueError(f"share must lie in (0, 1], got {share}")
         if not 1 <= shortest <= longest:
             raise ValueError(f"holds need 1 <= shortest <= longest, got {shortest} and {longest}")
-        self.shortest, self.longest = shortest, longest
+        self.shortest, self.longest, self.share = shortest, longest, share
 
     def start(self, actions: ActionSet, key: Int64[Tensor, "n"], dtype: torch.dtype) -> None:
         """See :class:`Exciter`."""
@@ -64,7 +73,7 @@ class HeldLevels(Exciter):
         length = self.shortest + (self._unit(m.k, _SWITCH) * (self.longest - self.shortest + 1)).floor().long()
         self._u = torch.where(switch, self._actions.sample(self._unit(m.k, _LEVEL)), self._u)
         self._left = torch.where(switch, length, self._left) - 1
-        return self._actions.project(self._u)
+        return self._actions.project(self.share * self._u)
 
 
 class RandomBinary(Exciter):
@@ -135,6 +144,52 @@ def collect(
         progress((i + 1) / rounds, f"{(i + 1) * simulator.n} episodes")
     y, z, u, valid = (torch.cat(part) for part in zip(*parts, strict=True))
     return Trajectories(y, z, u, valid, simulator.problem.period)
+
+
+def collect_means(
+    simulator: Simulator,
+    policy: Exciter,
+    *,
+    groups: int,
+    seed: int,
+    steps: int | None = None,
+    progress: Callable[[float, str], None] = lambda fraction, text: None,
+) -> Trajectories:
+    """Means over the rows of a simulator, all of them under the same actions: one trajectory for each group.
+
+    A step of a group is valid while every row of it runs. Starts differ from row to row, so a mean begins at the
+    mean start. The plant steps spent are ``groups * simulator.n * steps`` at most.
+
+    Args:
+        simulator: Where to run; its rows are the replicas.
+        policy: Excitation, drawn anew for each group.
+        groups: Number of mean trajectories.
+        seed: As in :func:`collect`.
+        steps: Control steps; the problem's horizon by default.
+        progress: Called with a fraction in 0..1 and a short text after each group.
+    """
+    parts = []
+    for i in range(groups):
+        same = noise.fold(noise.keys(seed, 1, start=i, device=simulator.device), _GROUP).expand(simulator.n)
+        follow = _Together(policy, same)
+        found = collect(simulator, follow, episodes=simulator.n, seed=seed + (i + 1) * 7919, steps=steps)
+        parts.append((found.y.mean(0), found.z.mean(0), found.u[0], found.valid.all(0)))
+        progress((i + 1) / groups, f"{i + 1} of {groups} groups")
+    y, z, u, valid = (torch.stack(part) for part in zip(*parts, strict=True))
+    return Trajectories(y, z, u, valid, simulator.problem.period)
+
+
+class _Together(Exciter):
+    """One excitation for all rows."""
+
+    def __init__(self, policy: Exciter, key: Tensor) -> None:
+        self._policy, self._same = policy, key
+
+    def start(self, actions: ActionSet, key: Int64[Tensor, "n"], dtype: torch.dtype) -> None:
+        self._policy.start(actions, self._same, dtype)
+
+    def __call__(self, m: Measurement) -> Float[Tensor, "n m"]:
+        return self._policy(m)
 
 
 def _round(simulator: Simulator, policy: Policy, key: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -41,6 +41,7 @@ MODELS: tuple[ModelSpec, ...] = (
     ModelSpec("linear", "steersman.dynamics.linear:LinearDynamics", "linear model identified from data"),
     ModelSpec("neural", "steersman.dynamics.neural:NeuralDynamics", "ensemble of residual networks on windows"),
     ModelSpec("sparse", "steersman.dynamics.sparse:SparseNeuralDynamics", "network with few ReLUs, for mip-mpc"),
+    ModelSpec("reactions", "steersman.dynamics.reactions:ReactionDynamics", "kinetics of processes with fitted rates"),
 )
 
 

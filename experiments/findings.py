@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from steersman.experiments.results import Comparison
 from steersman.experiments.stats import MINIMUM, Score
@@ -24,6 +25,44 @@ def headline(baseline: str, found: Sequence[Score]) -> str:
                 f"(95 % interval {100 * ends.low:.0f} to {100 * ends.high:.0f} %)"
             )
     return f"{len(winners)} of {len(rivals)} controllers beat {baseline}; {'; '.join(parts)}."
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The controller to use on a plant in one track; one row of the glance."""
+
+    plant: str
+    track: str
+    controller: str
+    gain: float
+    decision: float
+    train_steps: float
+    train_seconds: float
+
+
+def glance(comparison: Comparison, found: Sequence[Score]) -> list[Choice]:
+    """Lowest cost on each plant and track, what a decision takes and what training cost; fast ones break near ties.
+
+    Controllers whose mean cost is within one percent of the baseline's from the best count as ties.
+    """
+    rows = []
+    for plant in comparison.plants:
+        for track in ("data only", "solver access"):
+            best = _best(found, plant.id, track)
+            if best is None or best.difference is None:
+                continue
+            near = [
+                s for s in found
+                if s.plant == plant.id and s.runs[0].track == track and s.relative <= best.relative + 0.01
+                and len(s.scenario) >= min(MINIMUM, len(best.scenario))
+            ]  # fmt: skip
+            s = min(near, key=lambda s: s.over_runs(lambda r: r.latency.p50))
+            mean = s.over_runs
+            rows.append(Choice(
+                plant.id, track, s.controller, 1 - s.relative, mean(lambda r: r.latency.p50),
+                mean(lambda r: r.train_steps), mean(lambda r: r.train_seconds),
+            ))  # fmt: skip
+    return rows
 
 
 def findings(comparison: Comparison, found: Sequence[Score]) -> list[str]:

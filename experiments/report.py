@@ -19,7 +19,7 @@ from rich.table import Table
 
 from steersman.controllers.base import Outcome
 from steersman.experiments import figures
-from steersman.experiments.findings import findings, headline
+from steersman.experiments.findings import findings, glance, headline
 from steersman.experiments.results import Comparison, PlantSummary
 from steersman.experiments.stats import Score, scores
 
@@ -71,7 +71,12 @@ def write_report(comparison: Comparison, path: Path) -> None:
     loader = jinja2.PackageLoader("steersman.experiments", ".")
     page = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     text = page.get_template("report.html.j2").render(
-        comparison=comparison, sections=sections, findings=findings(comparison, found), dash=DASH
+        comparison=comparison,
+        sections=sections,
+        findings=findings(comparison, found),
+        dash=DASH,
+        glance=glance(comparison, found),
+        seconds=seconds,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from steersman.experiments.compare import compare
 from steersman.experiments.executor import Processes
-from steersman.experiments.findings import findings, headline
+from steersman.experiments.findings import findings, glance, headline
 from steersman.experiments.progress import live
 from steersman.experiments.report import gain_range, number, seconds, to_json
 from steersman.experiments.results import Comparison
@@ -63,6 +63,16 @@ def page(comparison: Comparison) -> str:
     found = scores(comparison)
     lines = [f"# {comparison.name}", "", f"`{comparison.command}`", "", comparison.machine, ""]
     lines += [f"- {sentence}" for sentence in findings(comparison, found)]
+    lines += [
+        "",
+        "| plant | track | controller | saves, % | decision | plant steps | CPU s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {c.plant.rpartition('/')[2]} | {c.track} | {c.controller} | {100 * c.gain:.0f} | {seconds(c.decision)} "
+        f"| {c.train_steps:,.0f} | {c.train_seconds:.1f} |"
+        for c in glance(comparison, found)
+    ]
     for plant in comparison.plants:
         rows = [score for score in found if score.plant == plant.id]
         lines += ["", f"## {plant.id}", "", headline(comparison.baseline, rows), ""]

@@ -28,6 +28,11 @@ def build(spec: ModelSpec) -> Dynamics:
 
         short = SparseSettings(relus=4, hidden=(8,), dense_steps=20, rounds=2, round_steps=10, tune_steps=20)
         return make_model(spec.name, plant, settings=short)
+    if spec.name == "reactions":
+        from steersman.dynamics.reactions import Process, ReactionSettings
+
+        processes = (Process(("q",), {"v": -1.0}), Process(("v",), {"q": 1.0}), Process(("u0",), {"v": 1.0}))
+        return make_model(spec.name, plant, settings=ReactionSettings(processes=processes, steps=5))
     return make_model(spec.name, plant)
 
 

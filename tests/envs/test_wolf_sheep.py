@@ -10,12 +10,13 @@ from steersman.envs.checks import check_plant
 from steersman.envs.plant import Status, Trail
 from steersman.envs.simulator import PlantSimulator
 from steersman.envs.tree import tree_index
+from steersman.experiments.benchmarks.mesa_wolf_sheep import Meadow
 
 REFERENCE = torch.tensor([161.2, 76.0, 969.0], dtype=torch.float64)
 STERILE = Rules(reproduction=(0.0, 0.0))
 
 
-def start(plant: WolfSheep, n: int, seed: int = 0, energy: float | None = None):
+def begin(plant: WolfSheep, n: int, seed: int = 0, energy: float | None = None):
     key = noise.keys(seed, n)
     p = plant.params(key)
     x = plant.initial(key, p)
@@ -71,7 +72,7 @@ def test_bad_arguments() -> None:
 
 def test_setup_is_that_of_the_library_model() -> None:
     plant = WolfSheep(warmup=0)
-    _, p, x = start(plant, 64)
+    _, p, x = begin(plant, 64)
     c = counts(plant, x, p)
     assert (c[:, 0] == 100).all() and (c[:, 1] == 50).all()
     assert abs(c[:, 2].mean() - CELLS / 2) < 4 * (CELLS / 4 / 64) ** 0.5
@@ -87,7 +88,7 @@ def test_setup_is_that_of_the_library_model() -> None:
 
 def test_heading_walk() -> None:
     plant = WolfSheep(hold=1, warmup=0, rules=STERILE)
-    key, p, x = start(plant, 16, energy=10.0)
+    key, p, x = begin(plant, 16, energy=10.0)
     after = advance(plant, key, p, empty(x, "wolf"))
     turned = []
     for row in range(16):
@@ -106,7 +107,7 @@ def test_heading_walk() -> None:
 
 def test_one_sheep_eats_on_a_green_cell() -> None:
     plant = WolfSheep(hold=1, warmup=0, rules=Rules(start=(1000, 1), reproduction=(0.0, 0.0)))
-    key, p, x = start(plant, 2, energy=10.0)
+    key, p, x = begin(plant, 2, energy=10.0)
     x = empty(x, "wolf")
     after = advance(plant, key, p, x)
     for row in range(2):
@@ -133,7 +134,7 @@ def test_the_eating_sheep_is_chosen_uniformly() -> None:
 
 def test_pairs_are_matched_cell_by_cell() -> None:
     plant = WolfSheep(hold=1, warmup=0, capacity=(1024, 1024), rules=Rules(start=(1000, 800), reproduction=(0.0, 0.0)))
-    key, p, x = start(plant, 1, energy=10.0)
+    key, p, x = begin(plant, 1, energy=10.0)
     alone, both = advance(plant, key, p, empty(x, "wolf")), advance(plant, key, p, x)
     sheep, wolves, left = animals(alone, "sheep"), animals(both, "wolf"), animals(both, "sheep")
     killed = ~torch.isin(sheep["identity"], left["identity"])
@@ -158,7 +159,7 @@ def test_the_victim_is_chosen_uniformly() -> None:
 
 def test_births_halve_the_energy_and_the_newborn_does_not_act() -> None:
     plant = WolfSheep(hold=1, warmup=0, rules=Rules(reproduction=(1.0, 0.0)))
-    key, p, x = start(plant, 1, energy=10.0)
+    key, p, x = begin(plant, 1, energy=10.0)
     sheep = animals(advance(plant, key, p, empty(x, "wolf")), "sheep")
     assert len(sheep["x"]) == 200
     old, new = ({name: t[part] for name, t in sheep.items()} for part in (slice(0, 100), slice(100, 200)))
@@ -171,7 +172,7 @@ def test_births_halve_the_energy_and_the_newborn_does_not_act() -> None:
 
 def test_energy_zero_survives_and_below_dies() -> None:
     plant = WolfSheep(hold=1, warmup=0, rules=STERILE)
-    key, p, x = start(plant, 1, energy=1.0)
+    key, p, x = begin(plant, 1, energy=1.0)
     x["grown"] = torch.full_like(x["grown"], 1000)
     x = empty(x, "wolf") | {"wolf_energy": x["wolf_energy"]}
     x = advance(plant, key, p, x)
@@ -183,7 +184,7 @@ def test_energy_zero_survives_and_below_dies() -> None:
 def test_grass_takes_one_update_more_than_its_countdown(regrowth: int) -> None:
     rules = Rules(start=(1, 1), reproduction=(0.0, 0.0), regrowth=regrowth)
     plant = WolfSheep(hold=1, warmup=0, rules=Rules(start=(1, 1)))
-    key, p, x = start(plant, 1, energy=10.0)
+    key, p, x = begin(plant, 1, energy=10.0)
     plant = WolfSheep(hold=1, warmup=0, rules=rules)
     x = empty(x, "wolf") | {"grown": torch.zeros_like(x["grown"])}
     # The countdown is 3 after the meal; the updates of this and the next 3 ticks make the cell green.
@@ -201,7 +202,7 @@ def test_grass_takes_one_update_more_than_its_countdown(regrowth: int) -> None:
 def test_removal_rounds_half_up_and_is_uniform() -> None:
     n = 1500
     plant = WolfSheep(hold=1, warmup=0, capacity=(100, 50), rules=STERILE)
-    key, p, x = start(plant, n, energy=10.0)
+    key, p, x = begin(plant, n, energy=10.0)
     after = advance(plant, key, p, x, (0.0, 0.05))
     assert (counts(plant, after, p)[:, 1] == 47).all()
     same = (x["wolf_identity"][:, :, None] == after["wolf_identity"][:, None, :47]).any(-1)
@@ -214,7 +215,7 @@ def test_removal_rounds_half_up_and_is_uniform() -> None:
 def test_binomial_removal_has_the_binomial_moments() -> None:
     n, theta = 1500, 0.03
     plant = WolfSheep(hold=1, warmup=0, capacity=(100, 50), rounding="binomial", rules=STERILE)
-    key, p, x = start(plant, n, energy=10.0)
+    key, p, x = begin(plant, n, energy=10.0)
     removed = 50 - counts(plant, advance(plant, key, p, x, (0.0, theta)), p)[:, 1]
     variance = 50 * theta * (1 - theta)
     assert abs(removed.mean() - 50 * theta) < 4 * (variance / n) ** 0.5
@@ -223,14 +224,14 @@ def test_binomial_removal_has_the_binomial_moments() -> None:
 
 def test_a_control_step_holds_for_ten_ticks() -> None:
     plant = WolfSheep(hold=10, warmup=0)
-    key, p, x = start(plant, 3)
+    key, p, x = begin(plant, 3)
     assert (advance(plant, key, p, x)["tick"] == 10).all()
     assert plant.period == 10.0
 
 
 def test_targets_alternate_and_the_clock_runs() -> None:
     plant = WolfSheep(warmup=0)
-    _, p, x = start(plant, 32)
+    _, p, x = begin(plant, 32)
     gaps = torch.diff(p["switch_tick"], prepend=torch.zeros(32, 1, dtype=torch.int64))
     assert gaps.min() >= 150 and gaps.max() <= 250 and set(p["first_target"].tolist()) == {0, 1}
     r = torch.stack([plant.reference(torch.full((32,), k), p) for k in range(101)], dim=1)
@@ -260,7 +261,7 @@ def test_extinction_terminates_and_is_paid_for() -> None:
 
 def test_overflow_ends_its_row_and_leaves_the_others() -> None:
     plant = WolfSheep(hold=1, warmup=0, capacity=(100, 400), rules=Rules(reproduction=(0.5, 0.05)))
-    key, p, x = start(plant, 3, energy=10.0)
+    key, p, x = begin(plant, 3, energy=10.0)
     x["sheep_alive"][::2, 5:] = False
     after = advance(plant, key, p, x)
     status = plant.status(torch.ones(3, dtype=torch.int64), after, p)
@@ -306,7 +307,7 @@ def test_the_compiled_kernel_accepts_states_with_gaps() -> None:
 def ensemble(runs: int, ticks: int, theta: tuple[float, float], record: int, warmup: int = 0, seed: int = 7):
     """Means per run of sheep, wolves and grass over the control steps from ``record`` on, and the final state."""
     plant = WolfSheep(warmup=warmup)
-    key, p, x = start(plant, runs, seed)
+    key, p, x = begin(plant, runs, seed)
     total = torch.zeros(runs, 3, dtype=torch.float64)
     for k in range(ticks // 10):
         x = advance(plant, key, p, x, theta, k)
@@ -349,6 +350,40 @@ def test_removal_table(theta: tuple[float, float], want: tuple[int, int, int]) -
     # The table itself is a mean over 8 runs: its error is twice that of 32 runs, plus half a unit of rounding.
     error = mean.std(0) * (1 / 32 + 1 / 8) ** 0.5
     assert ((mean.mean(0) - torch.tensor(want)).abs() < 3 * error + 0.5).all(), (mean.mean(0), error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [(0.0, 0.0), (0.01, 0.01)])
+def test_the_same_model_in_mesa_has_the_same_moments(share: tuple[float, float]) -> None:
+    """Means within 99 % bands and spreads within a third, over 60 runs of each; extinctions in neither."""
+    runs, start, end = 60, 200, 400
+    found = np.zeros((runs, 3, 2))
+    for i in range(runs):
+        model = Meadow(i, share=share)
+        series = []
+        for t in range(end):
+            model.step()
+            if t >= start and t % 10 == 9:
+                series.append(model.counts)
+        found[i] = np.stack([np.mean(series, axis=0), np.std(series, axis=0)], axis=1)
+    plant = WolfSheep(warmup=0)
+    key, p, x = begin(plant, runs)
+    ours = []
+    for k in range(end // 10):
+        x = advance(plant, key, p, x, share, k)
+        if k >= start // 10:
+            ours.append(counts(plant, x, p))
+    batch = torch.stack(ours).numpy()
+    mean, spread = batch.mean(0), batch.std(0)
+    band = 2.58 * np.sqrt((mean.var(0) + found[..., 0].var(0)) / runs)
+    assert (np.abs(mean.mean(0) - found[..., 0].mean(0)) < band + 1e-9).all(), (
+        mean.mean(0),
+        found[..., 0].mean(0),
+        band,
+    )
+    ratio = spread.mean(0) / found[..., 1].mean(0)
+    assert ((ratio > 0.75) & (ratio < 1.33)).all(), ratio
+    assert (batch > 0).all() and (found[..., 0] > 0).all()
 
 
 # ------------------------------------------------------------------------- picture
