@@ -71,6 +71,7 @@ def solve(
     begun = time.perf_counter()
     solver = load(arrays, gap)
     if start is not None:
+        _cut(solver, arrays.squares, start)
         _set_start(solver, start)
     best_x, best_value, bound, proven = np.zeros(0), np.inf, -np.inf, False
     done = 0
@@ -122,6 +123,10 @@ def load(arrays: Arrays, gap: float = 1e-4) -> highspy.Highs:
     solver.setOptionValue("output_flag", False)
     solver.setOptionValue("threads", 1)
     solver.setOptionValue("mip_rel_gap", gap)
+    # With an incumbent from shooting, heuristics that solve smaller programs and restarts cost more than they find.
+    for option in ("run_rins", "run_rens", "run_root_reduced_cost"):
+        solver.setOptionValue(f"mip_heuristic_{option}", False)
+    solver.setOptionValue("mip_allow_restart", False)
     if solver.passModel(lp) == highspy.HighsStatus.kError:
         raise ValueError("HiGHS refused the program; check the model's weights and the objective for NaN")
     return solver
@@ -150,12 +155,12 @@ def _set_start(solver: highspy.Highs, values: Vector) -> None:
 
 
 def _cut(solver: highspy.Highs, squares: tuple[Square, ...], x: Vector) -> None:
-    """Tangents of all quadratic terms at a solution."""
+    """Tangents of all quadratic terms at a solution, or at the leading columns of one."""
     rows, low = [], []
     width = solver.getLp().num_col_
     for square in squares:
         point = float(square.row @ x[: len(square.row)]) + square.shift
-        if square.weight * point**2 - x[square.t] > 1e-9:
+        if square.t >= len(x) or square.weight * point**2 - x[square.t] > 1e-9:
             slope, shift = tangent(square, point)
             row = np.zeros(width)
             row[: len(slope)] = -slope
