@@ -50,6 +50,7 @@ PLANTS: tuple[PlantSpec, ...] = (
     PlantSpec(
         "WolfSheep-v1", "steersman.envs.abm.wolf_sheep:WolfSheep", "predator-prey agents, removal of animals", 100
     ),
+    PlantSpec("SEIRNetwork-v1", "steersman.envs.abm.seir_network:SEIRNetwork", "epidemic on a network, distancing", 30),
     PlantSpec("TwoArea-v1", "steersman.envs.grid.two_area:TwoArea", "two-area grid after faults, storage power", 100),
     PlantSpec(
         "TwoAreaBrake-v1", "steersman.envs.grid.two_area:TwoAreaBrake", "two-area grid after faults, dynamic brake", 100

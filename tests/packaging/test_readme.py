@@ -2,19 +2,21 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from steersman.envs import noise
+from steersman.envs.abm.mesa_simulator import MesaSimulator
 from steersman.experiments.compare import check_problems
 from steersman.experiments.spec import expand, read_spec
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
-def block(language: str) -> str:
-    found = re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
-    assert len(found) == 1
-    return str(found[0])
+def block(language: str, number: int = 0) -> str:
+    return str(re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)[number])
 
 
 def test_quickstart(capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,6 +25,16 @@ def test_quickstart(capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
     zero, lqr = (float(line.rpartition(" ")[2]) for line in capsys.readouterr().out.splitlines())
     assert lqr < 0.1 * zero
+
+
+def test_mesa_model() -> None:
+    code = block("python", 1)
+    assert len(code.splitlines()) <= 25
+    names: dict[str, Any] = {"__name__": "my_twin"}
+    exec(compile(code, "README.md", "exec"), names)
+    simulator = MesaSimulator(names["virus"], 2)
+    simulator.reset(simulator.scenarios(noise.keys(0, 2)))
+    assert float(simulator.step(torch.ones(2, 1, dtype=torch.float64)).cost.min()) > 0
 
 
 def test_comparison_file(tmp_path: Path) -> None:
