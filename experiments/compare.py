@@ -163,10 +163,11 @@ def _check_banks(results: Sequence[RunResult]) -> None:
 def _summary(spec: ComparisonSpec, plant: PlantEntry) -> PlantSummary:
     run = next(run for run in expand(replace(spec, plants=(plant,))))
     problem = simulator_of(run, 1).problem
-    line = next((known.summary for known in PLANTS if known.id == plant.id.removeprefix("steersman.envs:")), "")
+    other = "model of your own" if ":" in plant.id else "gymnasium environment"
+    line = next((known.summary for known in PLANTS if known.id == plant.id.removeprefix("steersman.envs:")), other)
     shown = tuple(problem.performed.index(name) for name in plant.shown) or tuple(range(min(4, problem.nz)))
     return PlantSummary(
-        plant.id, line or "gymnasium environment", problem.period, problem.time_unit, problem.horizon,
+        plant.id, line, problem.period, problem.time_unit, problem.horizon,
         problem.performed, shown, problem.actions.names, problem.actions.units,
     )  # fmt: skip
 

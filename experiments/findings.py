@@ -82,8 +82,9 @@ def _times(ratio: float) -> str:
     return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2f}"
 
 
-def _name(plant: str) -> str:
-    return plant.rpartition("/")[2]
+def short(plant: str) -> str:
+    """An id without its namespace or module."""
+    return plant.rpartition("/")[2].rpartition(":")[2]
 
 
 def _best(found: Sequence[Score], plant: str, track: str | None = None) -> Score | None:
@@ -95,7 +96,7 @@ def _best(found: Sequence[Score], plant: str, track: str | None = None) -> Score
 
 def _winners(comparison: Comparison, found: Sequence[Score]) -> str:
     parts = [
-        f"{best.controller} on {_name(plant.id)}"
+        f"{best.controller} on {short(plant.id)}"
         for plant in comparison.plants
         if (best := _best(found, plant.id)) is not None
     ]
@@ -107,7 +108,7 @@ def _price_of_data(comparison: Comparison, found: Sequence[Score]) -> str:
     for plant in comparison.plants:
         data, solver = (_best(found, plant.id, track) for track in ("data only", "solver access"))
         if data is not None and solver is not None and solver.relative > 0:
-            parts.append(f"{_times(data.relative / solver.relative)} times on {_name(plant.id)}")
+            parts.append(f"{_times(data.relative / solver.relative)} times on {short(plant.id)}")
     if not parts:
         return ""
     return (
@@ -125,10 +126,10 @@ def _price_of_time(comparison: Comparison, found: Sequence[Score]) -> str:
         quick = min(rows, key=lambda s: s.over_runs(lambda r: r.latency.p50))
         ratio = best.over_runs(lambda r: r.latency.p50) / quick.over_runs(lambda r: r.latency.p50)
         if quick is best:
-            parts.append(f"on {_name(plant.id)} the best is also the fastest winner")
+            parts.append(f"on {short(plant.id)} the best is also the fastest winner")
         else:
             parts.append(
-                f"on {_name(plant.id)} {quick.controller} decides {_times(ratio)} times faster than the best "
+                f"on {short(plant.id)} {quick.controller} decides {_times(ratio)} times faster than the best "
                 f"and costs {_times(quick.relative / best.relative)} times as much"
             )
     return f"Decision time: {'; '.join(parts)}." if parts else ""

@@ -118,7 +118,7 @@ class Meadow(mesa.Model):  # type: ignore[misc]
         for kind, count, gain in zip((Sheep, Wolf), self.rules.start, self.rules.gain, strict=True):
             for _ in range(count):
                 place = self.random.uniform(0, SIDE), self.random.uniform(0, SIDE)
-                kind(self, *place, self.random.randrange(360), self.random.randrange(int(2 * gain))).enter()
+                kind(self, *place, self.random.randrange(360) * 1.0, self.random.randrange(int(2 * gain)) * 1.0).enter()
 
     def step(self) -> None:
         """Removal, all sheep, all wolves, then the grass."""

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from steersman.experiments.compare import compare
 from steersman.experiments.executor import Processes
-from steersman.experiments.findings import findings, glance, headline
+from steersman.experiments.findings import findings, glance, headline, short
 from steersman.experiments.progress import live
 from steersman.experiments.report import gain_range, number, seconds, to_json
 from steersman.experiments.results import Comparison
@@ -69,7 +69,7 @@ def page(comparison: Comparison) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {c.plant.rpartition('/')[2]} | {c.track} | {c.controller} | {100 * c.gain:.0f} | {seconds(c.decision)} "
+        f"| {short(c.plant)} | {c.track} | {c.controller} | {100 * c.gain:.0f} | {seconds(c.decision)} "
         f"| {c.train_steps:,.0f} | {c.train_seconds:.1f} |"
         for c in glance(comparison, found)
     ]
@@ -103,7 +103,7 @@ def plot(comparison: Comparison, path: Path) -> None:
         axes.axis("off")
     for axes, plant in zip(panels.flat, comparison.plants, strict=False):
         _panel(axes, [s for s in found if s.plant == plant.id and s.difference is not None])
-        axes.set_title(plant.id.rpartition("/")[2], fontsize=11)
+        axes.set_title(short(plant.id), fontsize=11)
     handles = [Line2D([], [], color=tint, marker="o", ls="", label=track) for track, tint in TRACKS.items()]
     figure.legend(handles=handles, loc="lower center", ncols=2, frameon=False)
     figure.tight_layout(rect=(0, 0.05, 1, 1))
