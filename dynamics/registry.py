@@ -40,6 +40,7 @@ MODELS: tuple[ModelSpec, ...] = (
     ModelSpec("linearized", "steersman.dynamics.linearized:linearized", "the plant's first-order expansion", True),
     ModelSpec("linear", "steersman.dynamics.linear:LinearDynamics", "linear model identified from data"),
     ModelSpec("neural", "steersman.dynamics.neural:NeuralDynamics", "ensemble of residual networks on windows"),
+    ModelSpec("neural-ode", "steersman.dynamics.neural_ode:NeuralODE", "network as the right-hand side of an ODE"),
     ModelSpec("sparse", "steersman.dynamics.sparse:SparseNeuralDynamics", "network with few ReLUs, for mip-mpc"),
     ModelSpec("reactions", "steersman.dynamics.reactions:ReactionDynamics", "kinetics of processes with fitted rates"),
 )

@@ -50,7 +50,24 @@ PLANTS: tuple[PlantSpec, ...] = (
     PlantSpec(
         "WolfSheep-v1", "steersman.envs.abm.wolf_sheep:WolfSheep", "predator-prey agents, removal of animals", 100
     ),
+    PlantSpec(
+        "WolfSheepSteady-v1",
+        "steersman.envs.abm.wolf_sheep:WolfSheep",
+        "the same with one target for the whole episode",
+        100,
+        {"switching": False},
+    ),
     PlantSpec("SEIRNetwork-v1", "steersman.envs.abm.seir_network:SEIRNetwork", "epidemic on a network, distancing", 30),
+    PlantSpec("CarT-v1", "steersman.envs.abm.car_t:CarT", "expansion of T cells, beads added or removed", 50),
+    PlantSpec("Metabolic-v1", "steersman.envs.abm.metabolic:Metabolic", "pathway with feedback inhibition, inflow", 60),
+    PlantSpec(
+        "MetabolicSteady-v1",
+        "steersman.envs.abm.metabolic:Metabolic",
+        "the same with one demand for the whole episode",
+        60,
+        {"switching": False},
+    ),
+    PlantSpec("Sepsis-v1", "steersman.envs.abm.sepsis:Sepsis", "infection and inflammation, cytokine multipliers", 60),
     PlantSpec("TwoArea-v1", "steersman.envs.grid.two_area:TwoArea", "two-area grid after faults, storage power", 100),
     PlantSpec(
         "TwoAreaBrake-v1", "steersman.envs.grid.two_area:TwoAreaBrake", "two-area grid after faults, dynamic brake", 100

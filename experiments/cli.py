@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
@@ -27,6 +28,7 @@ from steersman.experiments.settings import SpecError
 from steersman.experiments.simulate import simulate
 from steersman.experiments.spec import parse_spec, presets, read_spec
 from steersman.experiments.store import StoreError
+from steersman.experiments.studies.registry import STUDIES, run_study
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class List:
-    """List plants, controllers, models, presets and benchmarks."""
+    """List plants, controllers, models, presets, studies and benchmarks."""
 
     json: bool = False
     """Print as JSON."""
@@ -84,6 +86,7 @@ class List:
             "controllers": {spec.name: spec.summary for spec in CONTROLLERS},
             "models": {spec.name: spec.summary for spec in MODELS},
             "presets": {name: read_spec(name).summary for name in presets()},
+            "studies": {study.name: study.summary for study in STUDIES},
             "benchmarks": {entry.name: entry.summary for entry in BENCHMARKS},
         }
         if self.json:
@@ -157,9 +160,29 @@ class Bench:
         return 0 if all(row.holds for row in rows) else 1
 
 
+@dataclass(frozen=True)
+class Study:
+    """Run a study: text, numbers and a plot of a published claim, or of a whole preset. Run again to continue."""
+
+    name: Annotated[str, tyro.conf.Positional]
+    """A study or a preset (see 'steersman list')."""
+    out: Path | None = None
+    """Folder of comparisons; by default results/NAME."""
+
+    def run(self, console: Console) -> int:
+        """Run, and print the text and where it lies."""
+        folder = run_study(self.name, self.out, console)
+        for page in sorted(folder.glob("*.md")):
+            console.print(Markdown(page.read_text()))
+        console.print(f"Study: [bold]{folder}[/bold]", soft_wrap=True)
+        return 0
+
+
 def main(args: list[str] | None = None) -> int:
     """Entry point; errors of the user's making end in one clear line and status 2."""
-    commands: dict[str, Callable[..., Any]] = {"compare": Compare, "list": List, "simulate": Simulate, "bench": Bench}
+    commands: dict[str, Callable[..., Any]] = {
+        "compare": Compare, "list": List, "simulate": Simulate, "study": Study, "bench": Bench,
+    }  # fmt: skip
     command = tyro.extras.subcommand_cli_from_dict(
         commands, prog="steersman", description="Control of simulated systems, compared honestly.", args=args
     )

@@ -103,7 +103,8 @@ def _fit(store: Store, spec: FitSpec) -> None:
     sim = simulator_of(spec, min(COLLECT_ROWS, entry.data.episodes))
     report(0.0, "collecting data")
     data = collect(
-        sim, HeldLevels(entry.data.shortest, entry.data.longest), episodes=entry.data.episodes, steps=entry.data.steps,
+        sim, HeldLevels(entry.data.shortest, entry.data.longest, entry.data.share), episodes=entry.data.episodes,
+        steps=entry.data.steps,
         seed=spec.seed, progress=lambda f, text: report(0.3 * f, f"collecting data: {text}"),
     )  # fmt: skip
     model = _build(entry.use, entry.settings, sim)

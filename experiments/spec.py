@@ -39,18 +39,29 @@ class TermEntry:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class DataEntry:
-    """Data that a model is fitted to: episodes under random levels, each held for a random time."""
+    """Data that a model is fitted to: episodes under random levels, each held for a random time.
+
+    Attributes:
+        episodes: Number of episodes.
+        steps: Control steps of an episode; by default the whole horizon.
+        shortest: Least control steps that a level is held for.
+        longest: Largest number of them.
+        share: Levels are scaled by it, for plants that the full range of actions destroys.
+    """
 
     episodes: int = 32
     steps: int | None = None
     shortest: int = 1
     longest: int = 10
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         if self.episodes < 1 or (self.steps is not None and self.steps < 1):
             raise ValueError(f"episodes and steps must be at least 1, got {self.episodes} and {self.steps}")
         if not 1 <= self.shortest <= self.longest:
             raise ValueError(f"holds need 1 <= shortest <= longest, got {self.shortest} and {self.longest}")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share must lie in (0, 1], got {self.share}")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

@@ -47,6 +47,18 @@ class Rules:
     reproduction: tuple[float, float] = (0.04, 0.05)
     regrowth: int = 30
 
+    def __post_init__(self) -> None:
+        for i, species in enumerate(("sheep", "wolves")):
+            start, gain, births = self.start[i], self.gain[i], self.reproduction[i]
+            if start < 0 or start != int(start):
+                raise ValueError(f"start of {species} must be a number of animals, got {start}")
+            if not 0.5 <= gain < math.inf:
+                raise ValueError(f"gain of {species} must be finite and at least 0.5, got {gain}")
+            if not 0 <= births <= 1:
+                raise ValueError(f"reproduction of {species} must be a probability, got {births}")
+        if self.regrowth < 0 or self.regrowth != int(self.regrowth):
+            raise ValueError(f"regrowth must be a non-negative number of ticks, got {self.regrowth}")
+
 
 @dataclass
 class Flock:

@@ -48,6 +48,7 @@ class WolfSheep(Plant):
         hold: int = 10,
         horizon: int = 100,
         *,
+        switching: bool = True,
         warmup: int = 200,
         rounding: str = "half_up",
         capacity: tuple[int, int] = (1024, 512),
@@ -58,6 +59,7 @@ class WolfSheep(Plant):
         Args:
             hold: Ticks per control step.
             horizon: Control steps in an episode.
+            switching: Whether the target switches during an episode; else the first one, drawn at random, is held.
             warmup: Ticks without control between the model's setup and the start of an episode; 0 starts at the
                 setup itself.
             rounding: ``half_up`` removes ``floor(fraction * count + 1/2)`` animals, ``binomial`` removes each
@@ -79,7 +81,7 @@ class WolfSheep(Plant):
             if slots < start:
                 raise ValueError(f"capacity for {name} is {slots} but the setup has {start}; raise the capacity")
         self.dt, self.hold, self.horizon, self.gradient, self.time_unit = 1.0, hold, horizon, "none", "tick"
-        self.warmup, self.rounding, self.capacity = warmup, rounding, capacity
+        self.switching, self.warmup, self.rounding, self.capacity = switching, warmup, rounding, capacity
         self.actions = ActionSet(
             (0.0, 0.0), (0.1, 0.1), names=("remove_sheep", "remove_wolves"), units=("1/tick", "1/tick")
         )
@@ -133,7 +135,7 @@ class WolfSheep(Plant):
         """See the class."""
         x = _tensors(x)
         now = k * self.hold
-        past = p["switch_tick"] * (p["switch_tick"] <= now[:, None])
+        past = p["switch_tick"] * self._passed(k, p)
         grass = (x["grown"] <= x["tick"][:, None]).sum(dim=1)
         counts = [x["sheep_alive"].sum(dim=1), x["wolf_alive"].sum(dim=1), grass]
         since = now - past.amax(dim=1)
@@ -146,9 +148,13 @@ class WolfSheep(Plant):
         x = _tensors(x)
         return torch.stack([x["sheep_alive"].sum(dim=1), x["wolf_alive"].sum(dim=1)], dim=1).to(self.dtype)
 
+    def _passed(self, k: Tensor, p: Params) -> Tensor:
+        """Switches that have happened, bool ``[n, S]``."""
+        return (p["switch_tick"] <= (k * self.hold)[:, None]) & self.switching
+
     def reference(self, k: Int64[Tensor, "n"], p: Params) -> Float[Tensor, "n 2"]:
         """Target (sheep, wolves) at step ``k``."""
-        switched = (p["switch_tick"] <= (k * self.hold)[:, None]).sum(dim=1)
+        switched = self._passed(k, p).sum(dim=1)
         targets = torch.tensor(TARGETS, dtype=self.dtype, device=k.device)
         return targets[(p["first_target"] + switched) % 2]
 

@@ -1,13 +1,11 @@
 """How well surrogates predict the mean of wolf-sheep-grass herds, free and under controls they never saw.
 
-Run ``python -m steersman.experiments.studies.abm_surrogates``; results lie in ``results/abm-surrogates`` beside this
-file.
+Results lie in ``results/abm-surrogates`` beside this file.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -24,6 +22,7 @@ from steersman.dynamics.base import Dynamics, Trajectories
 from steersman.dynamics.collect import Exciter, HeldLevels, collect_means
 from steersman.dynamics.linear import LinearDynamics
 from steersman.dynamics.neural import NeuralDynamics, NeuralSettings
+from steersman.dynamics.neural_ode import NeuralODE, NeuralODESettings
 from steersman.dynamics.reactions import Process, ReactionDynamics, ReactionSettings
 from steersman.dynamics.windows import window_at
 from steersman.envs.abm.wolf_sheep import WolfSheep
@@ -93,15 +92,17 @@ MODELS: dict[str, Callable[[], Dynamics]] = {
     "mass action": kinetics(False),
     "generalised mass action": kinetics(True),
     "linear": lambda: LinearDynamics(context=4),
+    "neural ODE": lambda: NeuralODE(NeuralODESettings(rollout=20, steps=2000)),
+    "neural ODE, 4 measurements": lambda: NeuralODE(NeuralODESettings(context=4, rollout=20, steps=2000)),
     "neural": lambda: NeuralDynamics(NeuralSettings(context=4, hidden=(32, 32), rollout=10, steps=2000)),
 }
 
 
-def main() -> int:
-    """Entry point."""
+def run(console: Console, out: Path | None) -> Path:
+    """Run the study; it keeps nothing in ``out``."""
     torch.set_num_threads(1)
     outcomes: list[Outcome] = []
-    with bar(Console(), "abm-surrogates") as report:
+    with bar(console, "abm-surrogates") as report:
         report(0.0, "simulating ensembles")
         fresh, settled = (PlantSimulator(WolfSheep(horizon=STEPS, warmup=w), REPLICAS) for w in (0, 200))
         gentle = HeldLevels(3, 20, SHARE)
@@ -120,7 +121,7 @@ def main() -> int:
                 best = model if (name, label) == ("generalised mass action", "all") else best
     RESULTS.mkdir(parents=True, exist_ok=True)
     whole = {
-        "command": "python -m steersman.experiments.studies.abm_surrogates", "machine": describe_machine(),
+        "command": "steersman study abm-surrogates", "machine": describe_machine(),
         "replicas": REPLICAS, "share of valid controlled steps": float(unseen.valid.double().mean()),
         "outcomes": [asdict(o) for o in outcomes],
     }  # fmt: skip
@@ -128,7 +129,7 @@ def main() -> int:
     (RESULTS / "abm-surrogates.md").write_text(page(outcomes))
     assert best is not None  # noqa: S101 - it is among the models
     plot(best, other, unseen, RESULTS / "abm-surrogates.png")
-    return 0
+    return RESULTS
 
 
 def joined(a: Trajectories, b: Trajectories) -> Trajectories:
@@ -159,7 +160,7 @@ def error(model: Dynamics, data: Trajectories) -> tuple[float, ...]:
 def page(outcomes: list[Outcome]) -> str:
     """The study's text, computed from its numbers."""
     lines = [
-        "# abm-surrogates", "", "`python -m steersman.experiments.studies.abm_surrogates`", "", describe_machine(), "",
+        "# abm-surrogates", "", "`steersman study abm-surrogates`", "", describe_machine(), "",
         f"Open-loop error over 500 ticks in percent of the mean (sheep / wolves / grass). Means of {REPLICAS} herds: "
         f"{FREE} free ones from the setup on, {CONTROLLED} under random removal of up to {100 * SHARE * 0.1:.0f} % per "
         f"tick; tested on a free mean of other herds and on {TESTS} means under controls that no fit saw. A step "
@@ -201,7 +202,3 @@ def _panel(axes: Axes, true: Tensor, guess: Tensor) -> None:
     axes.plot(ticks, guess, color="#dd8452", lw=1.5, ls="--", label="generalised mass action")
     axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

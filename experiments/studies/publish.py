@@ -1,19 +1,11 @@
-"""Publish a comparison as a study: its scores as JSON, a page of text and a plot, in ``results/NAME`` beside this file.
-
-Run ``python -m steersman.experiments.studies.publish tour --out results/tour`` after the comparison; what is not done
-yet is run first.
-"""
+"""Publish a comparison as a study: scores as JSON, a page of text and a plot, in ``results/NAME`` beside this file."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import matplotlib.pyplot as plt
-import tyro
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from rich.console import Console
@@ -31,38 +23,39 @@ RESULTS = Path(__file__).parent / "results"
 TRACKS = {"data only": "#dd8452", "solver access": "#4c72b0"}
 
 
-@dataclass(frozen=True)
-class Publish:
-    """Publish a comparison as a study."""
+def publish(
+    source: str,
+    out: Path | None,
+    console: Console,
+    claims: Callable[[Comparison, list[Score]], list[str]] = lambda comparison, found: [],
+) -> Path:
+    """Run what is not done yet of a comparison and write its page; the folder that it is in.
 
-    source: Annotated[str, tyro.conf.Positional]
-    """A preset or a TOML file."""
-    out: Path | None = None
-    """Folder of the comparison's results; by default results/NAME."""
-
-
-def main() -> int:
-    """Entry point."""
-    args = tyro.cli(Publish)
-    spec = read_spec(args.source)
-    with live(Console()) as progress:
-        found = compare(
-            spec, args.out or Path("results") / spec.name, executor=Processes(), progress=progress,
-            command=f"steersman compare {args.source}",
+    Args:
+        source: A preset or a TOML file.
+        out: Folder of the comparison's results; by default results/NAME.
+        console: Where progress is shown.
+        claims: Sentences that the study adds to the findings, from the numbers.
+    """
+    spec = read_spec(source)
+    with live(console) as progress:
+        comparison = compare(
+            spec, out or Path("results") / spec.name, executor=Processes(), progress=progress,
+            command=f"steersman study {source}",
         )  # fmt: skip
     folder = RESULTS / spec.name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{spec.name}.json").write_text(to_json(found) + "\n")
-    (folder / f"{spec.name}.md").write_text(page(found))
-    plot(found, folder / f"{spec.name}.png")
-    return 0
+    (folder / f"{spec.name}.json").write_text(to_json(comparison) + "\n")
+    (folder / f"{spec.name}.md").write_text(page(comparison, claims(comparison, scores(comparison))))
+    plot(comparison, folder / f"{spec.name}.png")
+    return folder
 
 
-def page(comparison: Comparison) -> str:
-    """The study's text, computed from its numbers."""
+def page(comparison: Comparison, claims: Sequence[str] = ()) -> str:
+    """The study's text, computed from its numbers; claims come first."""
     found = scores(comparison)
     lines = [f"# {comparison.name}", "", f"`{comparison.command}`", "", comparison.machine, ""]
-    lines += [f"- {sentence}" for sentence in findings(comparison, found)]
+    lines += [f"- {sentence}" for sentence in (*claims, *findings(comparison, found))]
     lines += [
         "",
         "| plant | track | controller | saves, % | decision | plant steps | CPU s |",
@@ -131,7 +124,3 @@ def _panel(axes: Axes, rows: Sequence[Score]) -> None:
     axes.grid(True, axis="x", which="both", color="0.92")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

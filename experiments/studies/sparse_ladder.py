@@ -1,13 +1,11 @@
 """How much accuracy each halving of the ReLUs costs: sparse networks of 64, 32, 16, 8 and no ReLUs on three plants.
 
-Run ``python -m steersman.experiments.studies.sparse_ladder``; results lie in ``results/sparse-ladder`` beside this
-file.
+Results lie in ``results/sparse-ladder`` beside this file.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,23 +68,23 @@ class Rung:
     seconds: float
 
 
-def main() -> int:
-    """Entry point."""
+def run(console: Console, out: Path | None) -> Path:
+    """Run the study; it keeps nothing in ``out``."""
     torch.set_num_threads(1)
     rungs: list[Rung] = []
-    with bar(Console(), "sparse-ladder") as report:
+    with bar(console, "sparse-ladder") as report:
         for i, task in enumerate(TASKS):
             report(i / len(TASKS), task.plant)
             rungs += ladder(task)
     RESULTS.mkdir(parents=True, exist_ok=True)
     whole = {
-        "command": "python -m steersman.experiments.studies.sparse_ladder", "machine": describe_machine(),
+        "command": "steersman study sparse-ladder", "machine": describe_machine(),
         "episodes": EPISODES, "steps ahead": AHEAD, "rungs": [asdict(rung) for rung in rungs],
     }  # fmt: skip
     (RESULTS / "sparse-ladder.json").write_text(json.dumps(whole, indent=1) + "\n")
     (RESULTS / "sparse-ladder.md").write_text(page(rungs))
     plot(rungs, RESULTS / "sparse-ladder.png")
-    return 0
+    return RESULTS
 
 
 def ladder(task: Task) -> list[Rung]:
@@ -124,7 +122,7 @@ def page(rungs: list[Rung]) -> str:
     columns = [("linear", -1), ("dense SiLU", -1), *(("sparse", k) for k in LADDER)]
     names = ["linear", "dense, 64 SiLU", "64 ReLU (all)", *(f"{k} ReLU" for k in LADDER[1:])]
     lines = [
-        "# sparse-ladder", "", "`python -m steersman.experiments.studies.sparse_ladder`", "", describe_machine(), "",
+        "# sparse-ladder", "", "`steersman study sparse-ladder`", "", describe_machine(), "",
         f"Root-mean-square error of z after {AHEAD} control steps on {EPISODES} new episodes, in percent of the error "
         f"of persistence; mean over {len(SEEDS)} seeds, +- the largest deviation. Networks of two hidden layers of 32 "
         "on windows of two measurements, beside a linear path.", "",
@@ -167,7 +165,3 @@ def plot(rungs: list[Rung], path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

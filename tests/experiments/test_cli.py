@@ -7,9 +7,12 @@ from pathlib import Path
 
 import imageio.v3 as imageio
 import pytest
+from rich.console import Console
 
 from steersman.experiments.benchmarks.base import BENCHMARKS, Row, bench_table, run_benchmark, throughput, write_rows
 from steersman.experiments.cli import main
+from steersman.experiments.studies import abm_control, publish
+from steersman.experiments.studies.registry import run_study
 
 
 def output(capsys: pytest.CaptureFixture[str], *args: str) -> str:
@@ -126,3 +129,48 @@ def test_throughput_counts_units_and_alternates() -> None:
 
     ours, peer = throughput(lambda: work("ours", 1000), lambda: work("peer", 10), repeats=2)
     assert turns == ["ours", "peer"] * 3 and ours > peer > 0
+
+
+def test_study_of_a_preset_is_published(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    source = tmp_path / "tiny.toml"
+    source.write_text(TINY_STUDY)
+    monkeypatch.setattr(publish, "RESULTS", tmp_path / "published")
+    console = Console(quiet=True)
+    folder = publish.publish(str(source), tmp_path / "out", console, abm_control.claims)
+    text = (folder / "tiny.md").read_text()
+    assert "WolfSheep-v1: the best neural controller (neural, surrogate) costs" in text and "simulator ticks" in text
+    assert (folder / "tiny.png").stat().st_size > 5_000
+    assert json.loads((folder / "tiny.json").read_text())
+    with pytest.raises(ValueError, match="unknown study 'abm'; known: abm-control"):
+        run_study("abm", None, console)
+
+
+TINY_STUDY = """
+name = "tiny"
+episodes = 2
+
+[[plants]]
+id = "steersman/WolfSheep-v1"
+settings = { horizon = 6, warmup = 20 }
+
+[[plants.models]]
+use = "neural-ode"
+settings = { steps = 2 }
+data = { episodes = 4, share = 0.5 }
+
+[[plants.controllers]]
+use = "zero"
+
+[[plants.controllers]]
+use = "constant"
+label = "grid search"
+settings = { candidates = 9, scenarios = 1 }
+
+[[plants.controllers]]
+use = "neural"
+label = "neural, surrogate"
+model = "neural-ode"
+settings = { steps = 2, batch = 2, explore = 2, horizon = 3 }
+"""

@@ -1,0 +1,68 @@
+"""The list of studies: published claims with the code that tests them. A new study is enrolled here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from steersman.experiments.spec import presets
+from steersman.experiments.studies.publish import publish
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """One registered study.
+
+    Attributes:
+        name: Name on the command line and of the folder of its results.
+        target: ``module:function`` of a console and a folder for intermediate results; it returns the folder in
+            which text, numbers and plots lie.
+        summary: One line for ``steersman list``.
+    """
+
+    name: str
+    target: str
+    summary: str
+
+
+STUDIES: tuple[StudySpec, ...] = (
+    StudySpec(
+        "abm-control", "steersman.experiments.studies.abm_control:run",
+        "neural controllers of agents, through surrogates and along the plant, against grid search and rivals",
+    ),
+    StudySpec(
+        "abm-surrogates", "steersman.experiments.studies.abm_surrogates:run",
+        "how well surrogates predict mean herds, free and under unseen controls",
+    ),
+    StudySpec(
+        "sparse-ladder", "steersman.experiments.studies.sparse_ladder:run",
+        "error of sparse networks by their number of ReLUs",
+    ),
+)  # fmt: skip
+
+
+def run_study(name: str, out: Path | None, console: Console) -> Path:
+    """Run a study, or publish the comparison of a preset as one; the folder of its results.
+
+    Args:
+        name: A study or a preset.
+        out: Folder for intermediate results of comparisons, which a second run continues from.
+        console: Where progress is shown.
+
+    Raises:
+        ValueError: If there is no such study or preset.
+    """
+    for study in STUDIES:
+        if study.name == name:
+            module, _, function = study.target.partition(":")
+            run: Callable[[Console, Path | None], Path] = getattr(importlib.import_module(module), function)
+            return run(console, out)
+    if name in presets():
+        return publish(name, out, console)
+    known = [study.name for study in STUDIES]
+    known += [preset for preset in presets() if preset not in known]
+    raise ValueError(f"unknown study {name!r}; known: {', '.join(known)}")
