@@ -16,7 +16,7 @@ import torch
 from numba import int64, njit
 from torch import Tensor
 
-from steersman.envs.abm._flock import _BIRTH_BITS, _CHILD, _MATCH, _RANK_BITS, _TURN_BITS, CELLS, CIRCLE, SIDE, Rules
+from steersman.envs.abm._flock import _BIRTH_BITS, _CHILD, _MATCH, _RANK_BITS, _TURN_BITS, CIRCLE, Rules
 from steersman.envs.abm._flock import _tables as tables
 from steersman.envs.abm._slots import SPECIES
 from steersman.envs.noise import _MUL1, _MUL2, GOLDEN
@@ -31,7 +31,6 @@ _TURN, _BIRTH, _RANK = (
 _WORD, _HALF = np.int64((1 << 32) - 1), np.int64((1 << 31) - 1)
 _AT_BIRTH, _AT_RANK = np.int64(_TURN_BITS), np.int64(_TURN_BITS + _BIRTH_BITS)
 _KID, _MEET = np.int64(_CHILD), np.int64(_MATCH)
-_SIDE = np.float32(SIDE)
 _ROOM = 2
 """Slots for animals within a control step, in capacities; a row that outgrows them stops and is flagged."""
 
@@ -49,16 +48,18 @@ def _mix(x):  # type: ignore[no-untyped-def]
 
 
 @_jit(inline="always")
-def _ahead(x, y, heading, east, north):  # type: ignore[no-untyped-def]
+def _ahead(x, y, heading, air):  # type: ignore[no-untyped-def]
+    east, north, _, side = air
+    span = np.float32(side)
     x, y = x + east[heading], y + north[heading]
     if x < 0:
-        x += _SIDE
-    if x >= _SIDE:
-        x -= _SIDE
+        x += span
+    if x >= span:
+        x -= span
     if y < 0:
-        y += _SIDE
-    if y >= _SIDE:
-        y -= _SIDE
+        y += span
+    if y >= span:
+        y -= span
     return x, y
 
 
@@ -91,8 +92,9 @@ def _cull(real, whole, word, count, share, binomial):  # type: ignore[no-untyped
 
 
 @_jit(cache=True)
-def _walk(real, whole, word, cell, count, east, north, turns):  # type: ignore[no-untyped-def]
+def _walk(real, whole, word, cell, count, air):  # type: ignore[no-untyped-def]
     """Turn, go forward, lose energy."""
+    _, _, turns, side = air
     for i in range(count):
         heading = whole[0, i] + turns[((word[i] & _TURN) * len(turns)) >> _TURN_BITS]
         if heading < 0:
@@ -100,8 +102,8 @@ def _walk(real, whole, word, cell, count, east, north, turns):  # type: ignore[n
         if heading >= CIRCLE:
             heading -= CIRCLE
         whole[0, i] = heading
-        real[0, i], real[1, i] = _ahead(real[0, i], real[1, i], heading, east, north)
-        cell[i] = int64(real[1, i]) * SIDE + int64(real[0, i])
+        real[0, i], real[1, i] = _ahead(real[0, i], real[1, i], heading, air)
+        cell[i] = int64(real[1, i]) * side + int64(real[0, i])
         real[2, i] -= np.float32(1)
 
 
@@ -124,7 +126,7 @@ def _graze(real, word, cell, count, grown, best, now, gain, regrowth):  # type: 
 
 
 @_jit(cache=True)
-def _breed(real, whole, word, cell, count, chance, east, north):  # type: ignore[no-untyped-def]
+def _breed(real, whole, word, cell, count, chance, air):  # type: ignore[no-untyped-def]
     """Parents halve their energy; the newborn stand behind the others. The new number, or -1 without room."""
     total = count
     for i in range(count):
@@ -134,10 +136,10 @@ def _breed(real, whole, word, cell, count, chance, east, north):  # type: ignore
             real[2, i] *= np.float32(0.5)
             identity = _mix(word[i] + _KID)
             heading = ((identity & _WORD) * CIRCLE) >> 32
-            x, y = _ahead(real[0, i], real[1, i], heading, east, north)
+            x, y = _ahead(real[0, i], real[1, i], heading, air)
             real[0, total], real[1, total], real[2, total] = x, y, real[2, i]
             whole[0, total], whole[1, total], word[total] = heading, identity, identity
-            cell[total] = int64(y) * SIDE + int64(x)
+            cell[total] = int64(y) * air[3] + int64(x)
             total += 1
     return total
 
@@ -178,13 +180,12 @@ def _keep(real, whole, stay, count):  # type: ignore[no-untyped-def]
 @_jit(cache=True)
 def _row(reals, wholes, counts, grown, key, ticks, share, removing, binomial, gain, chance, regrowth, air):  # type: ignore[no-untyped-def]
     """All ticks of one row; False if it has no room."""
-    east, north, turns = air
     words = (np.empty(reals[0].shape[1], np.int64), np.empty(reals[1].shape[1], np.int64))
     cells = (np.empty(reals[0].shape[1], np.int64), np.empty(reals[1].shape[1], np.int64))
     flags = (np.empty(reals[0].shape[1], np.bool_), np.empty(reals[1].shape[1], np.bool_))
     served = (np.empty(reals[0].shape[1], np.bool_), np.empty(reals[1].shape[1], np.bool_))
     link = np.empty(max(reals[0].shape[1], reals[1].shape[1]), np.int64)
-    head, prey, packs = np.full(CELLS, -1), np.zeros(CELLS, np.int64), np.zeros(CELLS, np.int64)
+    head, prey, packs = np.full(len(grown), -1), np.zeros(len(grown), np.int64), np.zeros(len(grown), np.int64)
     for now in range(ticks):
         own = _mix(_mix(key) + (now + 1) * _G)
         for s in range(2):
@@ -193,10 +194,10 @@ def _row(reals, wholes, counts, grown, key, ticks, share, removing, binomial, ga
                 word[i] = _mix(own + whole[1, i])
             if removing:
                 counts[s] = _cull(real, whole, word, counts[s], share[s], binomial)
-            _walk(real, whole, word, cells[s], counts[s], east, north, turns)
+            _walk(real, whole, word, cells[s], counts[s], air)
         sheep, wolves = counts[0], counts[1]
         _graze(reals[0], words[0], cells[0], sheep, grown, head, now, gain[0], regrowth)
-        herd = _breed(reals[0], wholes[0], words[0], cells[0], sheep, chance[0], east, north)
+        herd = _breed(reals[0], wholes[0], words[0], cells[0], sheep, chance[0], air)
         if herd < 0:
             return False
         for i in range(herd):
@@ -214,7 +215,7 @@ def _row(reals, wholes, counts, grown, key, ticks, share, removing, binomial, ga
             packs[cells[1][i]] = 0
             if served[1][i]:
                 reals[1][2, i] += gain[1]
-        pack = _breed(reals[1], wholes[1], words[1], cells[1], wolves, chance[1], east, north)
+        pack = _breed(reals[1], wholes[1], words[1], cells[1], wolves, chance[1], air)
         if pack < 0:
             return False
         for i in range(pack):
@@ -284,7 +285,7 @@ def advance(
     after |= {"tick": x["tick"] + ticks, "overflow": x["overflow"].clone()}
     share = np.zeros((n, 2)) if theta is None else np.ascontiguousarray(theta.reshape(2, n).t().numpy())
     directions, turns, _ = tables(torch.device("cpu"))
-    air = (directions[0].contiguous().numpy(), directions[1].contiguous().numpy(), turns.numpy())
+    air = (directions[0].contiguous().numpy(), directions[1].contiguous().numpy(), turns.numpy(), rules.side)
     chance = np.array([round(p * (1 << _BIRTH_BITS)) for p in rules.reproduction])
     given = (
         _arrays(x), (*_arrays(after), after["overflow"].numpy()), x["tick"].contiguous().numpy(),

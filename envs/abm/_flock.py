@@ -40,12 +40,14 @@ class Rules:
         gain: Energy gained by one meal.
         reproduction: Probability of giving birth in a tick.
         regrowth: Countdown of eaten grass; the cell is green again after ``regrowth + 1`` ticks.
+        side: Cells along each side of the torus.
     """
 
     start: tuple[int, int] = (100, 50)
     gain: tuple[float, float] = (4.0, 20.0)
     reproduction: tuple[float, float] = (0.04, 0.05)
     regrowth: int = 30
+    side: int = SIDE
 
     def __post_init__(self) -> None:
         for i, species in enumerate(("sheep", "wolves")):
@@ -58,6 +60,9 @@ class Rules:
                 raise ValueError(f"reproduction of {species} must be a probability, got {births}")
         if self.regrowth < 0 or self.regrowth != int(self.regrowth):
             raise ValueError(f"regrowth must be a non-negative number of ticks, got {self.regrowth}")
+        # Coordinates are float32: beyond this side a step of one would lose more than 1e-4 of a cell.
+        if not 2 <= self.side <= 2048 or self.side != int(self.side):
+            raise ValueError(f"side must be a whole number of cells in 2..2048, got {self.side}")
 
 
 @dataclass
@@ -68,8 +73,9 @@ class Flock:
         ints: Group (row, plus n for wolves), heading and identity, int64 ``[3, N]``.
         reals: x, y and energy, float32 ``[3, N]``.
         sheep: How many of the N animals are sheep.
-        grown: Local tick from which each cell is green, int32 ``[n * CELLS]``.
+        grown: Local tick from which each cell is green, int32 ``[n * side * side]``.
         n: Rows.
+        side: Cells along each side of the torus.
     """
 
     ints: Tensor
@@ -77,6 +83,12 @@ class Flock:
     sheep: int
     grown: Tensor
     n: int
+    side: int = SIDE
+
+    @property
+    def cells(self) -> int:
+        """Cells of a row."""
+        return self.side * self.side
 
     def counts(self) -> Tensor:
         """Animals per group, sheep of each row, then wolves of each row: int64 ``[2 n]``."""
@@ -101,19 +113,19 @@ def _field(word: Tensor, offset: int, width: int) -> Tensor:
     return (word >> offset) & ((1 << width) - 1)
 
 
-def forward(position: Tensor, heading: Tensor) -> Tensor:
+def forward(position: Tensor, heading: Tensor, side: int) -> Tensor:
     """Positions ``[2, N]`` one unit ahead on the torus."""
     position = position + _tables(position.device)[0].index_select(1, heading)
-    position += (position < 0) * float(SIDE)
+    position += (position < 0) * float(side)
     # The second step also catches a tiny negative number that the first one rounded up to the side itself.
-    position -= (position >= SIDE) * float(SIDE)
+    position -= (position >= side) * float(side)
     return position
 
 
-def cell_of(group: Tensor, position: Tensor) -> Tensor:
+def cell_of(group: Tensor, position: Tensor, side: int) -> Tensor:
     """Cell index of positions, counted over all groups."""
     whole = position.to(torch.int64)
-    return group * CELLS + (whole[1] * SIDE + whole[0])
+    return group * (side * side) + (whole[1] * side + whole[0])
 
 
 def tick(flock: Flock, key: Tensor, now: int, rules: Rules, theta: Tensor | None, binomial: bool) -> None:
@@ -139,7 +151,9 @@ def tick(flock: Flock, key: Tensor, now: int, rules: Rules, theta: Tensor | None
     herd = torch.cat([cell[sheep], lambs.cell])
     living = torch.cat([grown_up, torch.ones_like(lambs.cell, dtype=torch.bool)])
     herd_word = torch.cat([word[sheep], lambs.ints[2]])
-    killed, fed = _hunt(herd, living, herd_word, cell[wolves] - flock.n * CELLS, word[wolves], flock.n)
+    killed, fed = _hunt(
+        herd, living, herd_word, cell[wolves] - flock.n * flock.cells, word[wolves], flock.n * flock.cells
+    )
     living[killed] = False
     energy[wolves][fed] += rules.gain[1]
     cubs = _births(flock, wolves, position, energy, word, rules.reproduction[1])
@@ -161,8 +175,8 @@ def _move(flock: Flock, word: Tensor) -> tuple[Tensor, Tensor]:
     heading += (heading < 0) * CIRCLE
     heading -= (heading >= CIRCLE) * CIRCLE
     flock.ints = torch.stack([flock.ints[0], heading, flock.ints[2]])
-    position = forward(flock.reals[:2], heading)
-    return position, cell_of(flock.ints[0], position)
+    position = forward(flock.reals[:2], heading, flock.side)
+    return position, cell_of(flock.ints[0], position, flock.side)
 
 
 def _graze(flock: Flock, cell: Tensor, energy: Tensor, word: Tensor, now: int, rules: Rules) -> None:
@@ -186,15 +200,20 @@ def _births(flock: Flock, species: slice, position: Tensor, energy: Tensor, word
     identity = mix(word[species][parent] + _CHILD)
     heading = (_field(identity, 0, 32) * CIRCLE) >> 32
     group = flock.ints[0, species][parent]
-    at = forward(position[:, species][:, parent], heading)
-    return _Newborn(torch.stack([group, heading, identity]), torch.cat([at, mine[parent][None]]), cell_of(group, at))
+    at = forward(position[:, species][:, parent], heading, flock.side)
+    return _Newborn(
+        torch.stack([group, heading, identity]), torch.cat([at, mine[parent][None]]), cell_of(group, at, flock.side)
+    )
 
 
 def _hunt(
-    herd: Tensor, living: Tensor, herd_word: Tensor, pack: Tensor, pack_word: Tensor, n: int
+    herd: Tensor, living: Tensor, herd_word: Tensor, pack: Tensor, pack_word: Tensor, cells: int
 ) -> tuple[Tensor, Tensor]:
-    """Indices of killed sheep and of fed wolves: ``min(wolves, sheep)`` of each, chosen uniformly, per cell."""
-    visited = torch.zeros(n * CELLS, dtype=torch.bool, device=herd.device)
+    """Indices of killed sheep and of fed wolves: ``min(wolves, sheep)`` of each, chosen uniformly, per cell.
+
+    ``cells`` counts those of all rows.
+    """
+    visited = torch.zeros(cells, dtype=torch.bool, device=herd.device)
     visited[pack] = True
     prey = (visited.index_select(0, herd) & living).nonzero()[:, 0]
     visited.zero_()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from steersman.envs.abm._flock import CELLS, SIDE, UNITS_PER_DEGREE, Flock, Rules, run
+from steersman.envs.abm._flock import UNITS_PER_DEGREE, Flock, Rules, run
 from steersman.envs.noise import bits, fold, integers, uniform
 
 SPECIES = ("sheep", "wolf")
@@ -14,13 +16,13 @@ _GRASS, _COUNTDOWN, _PLACE, _HEADING, _ENERGY, _IDENTITY = range(6)
 
 def setup(key: Tensor, rules: Rules, capacity: tuple[int, int]) -> dict[str, Tensor]:
     """The setup of the model for keys ``[n]``: random grass, animals at random places with random energies."""
-    n, device = key.shape[0], key.device
-    brown = uniform(fold(key, _GRASS), CELLS) < 0.5
-    countdown = integers(fold(key, _COUNTDOWN), 0, rules.regrowth, CELLS)
+    n, device, cells = key.shape[0], key.device, rules.side * rules.side
+    brown = uniform(fold(key, _GRASS), cells) < 0.5
+    countdown = integers(fold(key, _COUNTDOWN), 0, rules.regrowth, cells)
     x: dict[str, Tensor] = {"grown": torch.where(brown, countdown + 1, 0).to(torch.int32)}
     for i, name in enumerate(SPECIES):
         own, start = fold(key, 16 + i), rules.start[i]
-        place = uniform(fold(own, _PLACE), start, 2, dtype=torch.float32) * SIDE
+        place = uniform(fold(own, _PLACE), start, 2, dtype=torch.float32) * rules.side
         heading = integers(fold(own, _HEADING), 0, 360, start) * UNITS_PER_DEGREE
         energy = integers(fold(own, _ENERGY), 0, int(2 * rules.gain[i]), start).to(torch.float32)
         spare = (0, capacity[i] - start)
@@ -51,14 +53,15 @@ def unpack(x: dict[str, Tensor]) -> Flock:
         reals.append(torch.stack(own))
     # Cells that have been green for long must not underflow, so their time is cut at the present.
     grown = (x["grown"] - x["tick"][:, None]).clamp(min=0).to(torch.int32).reshape(-1)
-    return Flock(torch.cat(ints, dim=1), torch.cat(reals, dim=1), ints[0].shape[1], grown, n)
+    side = math.isqrt(x["grown"].shape[1])
+    return Flock(torch.cat(ints, dim=1), torch.cat(reals, dim=1), ints[0].shape[1], grown, n, side)
 
 
 def pack(flock: Flock, ticks: int, before: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state ``ticks`` ticks after ``before``; animals beyond the capacity are dropped and flagged."""
     n = flock.n
     tick = before["tick"]
-    grown = flock.grown.reshape(n, CELLS) + tick[:, None]
+    grown = flock.grown.reshape(n, flock.cells) + tick[:, None]
     x = {"grown": grown.to(torch.int32), "tick": tick + ticks, "overflow": before["overflow"]}
     group = flock.ints[0].sort(stable=True)
     counts = flock.counts()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-
-from steersman.envs.abm._flock import SIDE
 
 _BROWN, _GREEN = (176, 145, 106), (96, 160, 72)
 _COLOURS = (("sheep", "tab:blue"), ("wolves", "tab:red"))
@@ -28,8 +27,9 @@ def picture(x: dict[str, Array], ticks: Array, z: Array, r: Array) -> np.ndarray
     figure = Figure(figsize=(9, 4), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     torus, counts = figure.subplots(1, 2, width_ratios=(1, 1.2))
-    green = (x["grown"] <= x["tick"]).reshape(SIDE, SIDE)
-    torus.imshow(np.where(green[..., None], _GREEN, _BROWN).astype(np.uint8), origin="lower", extent=(0, SIDE, 0, SIDE))
+    side = math.isqrt(x["grown"].size)
+    green = (x["grown"] <= x["tick"]).reshape(side, side)
+    torus.imshow(np.where(green[..., None], _GREEN, _BROWN).astype(np.uint8), origin="lower", extent=(0, side, 0, side))
     for name, colour, size in (("sheep", "white", 10), ("wolf", "black", 16)):
         alive = x[f"{name}_alive"]
         torus.scatter(x[f"{name}_x"][alive], x[f"{name}_y"][alive], s=size, c=colour, linewidths=0)

@@ -70,6 +70,34 @@ def test_bad_arguments() -> None:
         WolfSheep(rounding="up")
 
 
+@pytest.mark.parametrize("side", [9, 120])
+def test_other_sides_in_both_implementations(side: int) -> None:
+    rules = Rules(start=(60, 30), side=side)
+    key = noise.keys(5, 4)
+    x = _slots.setup(key, rules, (512, 256))
+    assert x["grown"].shape[1] == side * side and float(x["sheep_x"].max()) > 0.8 * side
+    a, b = (module.advance(x, key, 40, rules, None, False) for module in (_compiled, _slots))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    for part in ("x", "y"):
+        assert float(a[f"sheep_{part}"].max()) < side
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"reproduction": (-0.1, 0.05)}, "reproduction of sheep must be a probability, got -0.1"),
+        ({"reproduction": (0.1, float("nan"))}, "reproduction of wolves must be a probability, got nan"),
+        ({"gain": (float("nan"), 20.0)}, "gain of sheep must be finite"),
+        ({"start": (100, -1)}, "start of wolves"),
+        ({"regrowth": -3}, "regrowth"),
+        ({"side": 1}, "side must be"),
+    ],
+)
+def test_bad_rates(bad: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Rules(**bad)  # type: ignore[arg-type]
+
+
 def test_setup_is_that_of_the_library_model() -> None:
     plant = WolfSheep(warmup=0)
     _, p, x = begin(plant, 64)
@@ -151,7 +179,7 @@ def test_the_victim_is_chosen_uniformly() -> None:
     word = noise.bits(noise.keys(2, n), 4)
     living = torch.ones(n, 3, dtype=torch.bool)
     living[: n // 2, 0] = False
-    killed, fed = _hunt(herd, living.reshape(-1), word[:, :3].reshape(-1), pack, word[:, 3].contiguous(), n)
+    killed, fed = _hunt(herd, living.reshape(-1), word[:, :3].reshape(-1), pack, word[:, 3].contiguous(), n * CELLS)
     dead = torch.zeros(3 * n).index_fill(0, killed, 1.0).reshape(n, 3).double()
     assert (dead.sum(1) == 1).all() and len(fed) == n and dead[: n // 2, 0].sum() == 0
     assert (dead[n // 2 :].mean(0) - 1 / 3).abs().max() < 4 * (2 / 9 / (n / 2)) ** 0.5
