@@ -43,6 +43,10 @@ CONTROLLERS: tuple[ControllerSpec, ...] = (
     ControllerSpec("pid", "steersman.controllers.pid:PID", "PID loops with anti-windup, tuned if asked", learns=True),
     ControllerSpec("lqr", "steersman.controllers.lqr:LQR", "linear-quadratic regulator on the model's state", True),
     ControllerSpec("lqg", "steersman.controllers.lqr:LQG", "the regulator behind a Kalman filter", True),
+    ControllerSpec(
+        "backstepping", "steersman.controllers.backstepping:Backstepping", "kernels for control at a boundary", True
+    ),
+    ControllerSpec("adjoint", "steersman.controllers.adjoint:Adjoint", "plans by gradients through the model", True),
     ControllerSpec("mppi", "steersman.controllers.sampling:MPPI", "sampling MPC, softmax-weighted", True),
     ControllerSpec("cem", "steersman.controllers.sampling:CEM", "sampling MPC, cross-entropy method", True),
     ControllerSpec(

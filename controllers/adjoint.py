@@ -1,0 +1,154 @@
+"""Optimal control by gradients: a sequence of actions found by L-BFGS through a differentiable model."""
+
+from __future__ import annotations
+
+import time
+from typing import cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from steersman.controllers.base import Controller, Decision, Memory, Outcome
+from steersman.dynamics.base import Dynamics, Window
+from steersman.envs.plant import ControlProblem
+from steersman.envs.simulator import Measurement
+
+
+class Adjoint(Controller):
+    """Minimises the planned cost over whole sequences of actions with gradients by reverse mode, then plays them.
+
+    With the plant itself ("truth") of a deterministic task it is the oracle that others are measured against; with a
+    learned model, or with ``replan=1``, it is gradient-based MPC. Bounded actions are ``sine``-shaped functions of
+    free variables, so that every iterate is admissible. Rows are optimised jointly; each keeps its own best plan.
+    """
+
+    name = "adjoint"
+
+    def __init__(self, horizon: int | None = None, iterations: int = 100, replan: int | None = None) -> None:
+        """Store the settings.
+
+        Args:
+            horizon: Control steps of a plan; by default to the end of the episode.
+            iterations: L-BFGS iterations of a plan.
+            replan: Control steps after which a new plan is made, from the old one; by default when it is used up.
+
+        Raises:
+            ValueError: If a number is below 1.
+        """
+        for setting, value in (("horizon", horizon), ("iterations", iterations), ("replan", replan)):
+            if value is not None and value < 1:
+                raise ValueError(f"{setting} must be at least 1, got {value}")
+        self.horizon, self.iterations, self.replan = horizon, iterations, replan
+
+    def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> Adjoint:
+        """Attach the model.
+
+        Raises:
+            ValueError: Without a model, for integer actions, or where there is no gradient.
+        """
+        if model is None:
+            raise ValueError("adjoint plans with a model; give it one, for example 'truth' or 'neural'")
+        if not problem.actions.continuous:
+            raise ValueError("adjoint needs continuous actions; use mip-mpc or a sampling controller")
+        if model.needs_state and problem.gradient == "none":
+            raise ValueError("this plant has no gradient; plan with a learned model such as 'neural', or use mppi")
+        super().bind(problem, model)
+        self.preview = self.horizon or problem.horizon
+        return self
+
+    def reset(self, n: int, mask: Bool[Tensor, "n"] | None = None, *, gen: torch.Generator | None = None) -> None:
+        """Drop the plan."""
+        super().reset(n, mask, gen=gen)
+        self._memory = Memory(cast(Dynamics, self.model).context)
+        self._plan: Tensor | None = None
+        self._age = 0
+        self._outcome = Outcome.OPTIMAL
+
+    def decide(self, m: Measurement, budget_s: float | None) -> Decision:
+        """See :class:`~steersman.controllers.base.Controller`."""
+        window = self._memory.push(m)
+        plan = self._plan
+        stale = plan is None or plan.shape[0] != m.n or self._age >= plan.shape[1]
+        if stale or (self.replan is not None and self._age >= self.replan):
+            left = max(1, self.problem.horizon - int(m.k.max()))
+            length = min(self.horizon or left, left)
+            guess = None if stale or plan is None else plan[:, self._age :]
+            plan, self._outcome = self._optimise(window, length, guess, budget_s)
+            self._plan, self._age = plan, 0
+        assert plan is not None  # noqa: S101 - it has just been made
+        u = plan[:, self._age]
+        self._age += 1
+        return Decision(u, torch.full((m.n,), int(self._outcome), dtype=torch.uint8, device=u.device))
+
+    def _optimise(
+        self, window: Window, length: int, guess: Tensor | None, budget_s: float | None
+    ) -> tuple[Float[Tensor, "n h m"], Outcome]:
+        """The best plan found, and whether the time ended the search."""
+        start = time.perf_counter()
+        m, actions = window.now, self.problem.actions
+        u0 = actions.neutral(m.n, m.y)[:, None].expand(-1, length, -1).clone()
+        if guess is not None:
+            keep = min(length, guess.shape[1])
+            u0[:, :keep] = guess[:, :keep]
+        free = self._free(u0).requires_grad_()
+        best, lowest = u0, torch.full((m.n,), torch.inf, dtype=m.y.dtype, device=m.y.device)
+        late = False
+        search = torch.optim.LBFGS([free], max_iter=self.iterations, history_size=20, line_search_fn="strong_wolfe")
+
+        def closure() -> Tensor:
+            nonlocal best, lowest, late
+            if late or (budget_s is not None and time.perf_counter() - start > 0.5 * budget_s):
+                late = True
+                raise _OutOfTimeError
+            search.zero_grad()
+            u = self._bounded(free)
+            cost = self._cost(window, u)
+            better = torch.isfinite(cost) & (cost < lowest)
+            best = torch.where(better[:, None, None], u, best).detach()
+            lowest = torch.where(better, cost, lowest).detach()
+            total = torch.where(torch.isfinite(cost), cost, 0.0).mean()
+            total.backward()  # type: ignore[no-untyped-call]
+            if free.grad is not None:
+                free.grad.nan_to_num_(0.0, 0.0, 0.0)
+            return total
+
+        try:
+            with torch.enable_grad():
+                search.step(closure)
+        except _OutOfTimeError:
+            return best, Outcome.INCUMBENT
+        return best, Outcome.OPTIMAL
+
+    def _cost(self, window: Window, u: Float[Tensor, "n h m"]) -> Float[Tensor, "n"]:
+        model, m, objective = cast(Dynamics, self.model), window.now, self.problem.objective
+        h, Z = model.init(window), []
+        extra = torch.zeros(m.n, dtype=m.y.dtype, device=m.y.device)
+        for j in range(u.shape[1]):
+            h = model.step(h, u[:, j])
+            Z.append(model.output(h)[1])
+            if objective.failure and (lost := model.failing(h)) is not None:
+                extra = extra + objective.failure * lost
+        last = int(m.k.max()) + u.shape[1] >= self.problem.horizon
+        return extra + objective.plan_cost(torch.stack(Z, 1), u, m.u_prev, m.references(u.shape[1]), last=last)
+
+    def _bounded(self, free: Tensor) -> Tensor:
+        lower, upper = self.problem.actions.bounds(free)
+        middle, half = (lower + upper) / 2, (upper - lower) / 2
+        inside = torch.isfinite(half)
+        safe_middle, safe_half = torch.where(inside, middle, 0.0), torch.where(inside, half, 1.0)
+        shaped = safe_middle + safe_half * torch.sin(free)
+        one_sided = torch.minimum(torch.maximum(free, lower), upper)
+        return torch.where(inside, shaped, one_sided)
+
+    def _free(self, u: Tensor) -> Tensor:
+        """Free variables of actions; just inside the bounds, where the sine has a slope."""
+        lower, upper = self.problem.actions.bounds(u)
+        middle, half = (lower + upper) / 2, (upper - lower) / 2
+        inside = torch.isfinite(half) & (half > 0)
+        ratio = torch.where(inside, (u - middle) / torch.where(inside, half, 1.0), 0.0).clamp(-0.99, 0.99)
+        return torch.where(inside, torch.asin(ratio), u).detach().clone()
+
+
+class _OutOfTimeError(Exception):
+    """The time limit of a decision has passed."""
