@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -9,10 +10,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steersman.controllers.base import Controller, Decision, Memory
+from steersman.controllers.base import Controller, Decision, Memory, Training, TrainingCost
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.kalman import KalmanFilter
 from steersman.dynamics.linear import AffineSystem, LinearDynamics
+from steersman.dynamics.linearize import flatten_state
 from steersman.dynamics.riccati import riccati
 from steersman.envs.objective import Linear, Objective, Quadratic
 from steersman.envs.plant import ControlProblem
@@ -229,15 +231,27 @@ class LQR(_LinearQuadratic):
 class LQG(_LinearQuadratic):
     """The regulator behind a Kalman filter that sees the measured outputs only.
 
-    The process noise is the model's own residual covariance plus ``process_noise`` on every state.
+    The process noise is the model's own residual covariance plus ``process_noise`` on every state. A linearised plant
+    can be calibrated: episodes under the regulator with the true state give the mean and covariance of the start, and
+    the covariance of what the linear model misses.
     """
 
     name = "lqg"
 
     def __init__(
-        self, horizon: int | None = None, process_noise: float = 1e-2, measurement_noise: float = 1e-2
+        self,
+        horizon: int | None = None,
+        process_noise: float = 1e-2,
+        measurement_noise: float = 1e-2,
+        calibrate: int = 0,
     ) -> None:
         """Store the settings; noises are standard deviations in the units of state and outputs.
+
+        Args:
+            horizon: As for :class:`LQR`.
+            process_noise: Of every state, beside what is fitted.
+            measurement_noise: Of every output.
+            calibrate: Episodes of calibration, for a linearised plant; 0 does without.
 
         Raises:
             ValueError: If a number is out of range.
@@ -246,17 +260,67 @@ class LQG(_LinearQuadratic):
         for name, value in (("process_noise", process_noise), ("measurement_noise", measurement_noise)):
             if not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
-        self.process_noise, self.measurement_noise = process_noise, measurement_noise
+        if calibrate < 0:
+            raise ValueError(f"calibrate must be non-negative, got {calibrate}")
+        self.process_noise, self.measurement_noise, self.calibrate = process_noise, measurement_noise, calibrate
+        self._found: dict[str, Tensor] = {}
 
     def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> LQG:
-        """Solve for the feedback and the filter."""
+        """Solve for the feedback and the filter.
+
+        Raises:
+            ValueError: As for :class:`LQR`, and for calibration with a learned model.
+        """
         super().bind(problem, model)
-        sys = self._system
-        W = sys.W + self.process_noise**2 * torch.eye(len(sys.A), dtype=sys.A.dtype)
-        V = self.measurement_noise**2 * torch.eye(len(sys.C), dtype=sys.A.dtype)
-        self._filter = KalmanFilter(sys, W, V)
+        if self.calibrate and not self.model.needs_state:  # type: ignore[union-attr]
+            raise ValueError("calibrate compares with the true state; it needs model = 'linearized'")
         self._kept = [i for i in range(problem.ny) if i not in problem.exogenous]
+        self._build()
         return self
+
+    def train(self, training: Training) -> TrainingCost:
+        """Calibrate, if asked to."""
+        if not self.calibrate:
+            return TrainingCost()
+        began = time.process_time()
+        simulator = training.simulate(self.calibrate)
+        simulator.reset(simulator.scenarios(training.keys(self.calibrate)))
+        sys, missed, used = self._system, [], 0
+        m = simulator.measure(self.preview)
+        first = self._true(m)
+        alive = torch.ones(simulator.n, dtype=torch.bool)
+        for _ in range(simulator.problem.horizon):
+            s = self._true(m)
+            u = self.problem.actions.project(self._feedback(s, m))
+            used += int(alive.sum())
+            alive = alive & ~simulator.step(u).ended
+            m = simulator.measure(self.preview)
+            missed.append((self._true(m) - s @ sys.A.T - u.to(s) @ sys.B.T - sys.c)[alive])
+        gaps = torch.cat(missed)
+        self._found = {"mean": first.mean(dim=0), "spread": first.T.cov(), "missed": gaps.T @ gaps / len(gaps)}
+        self._build()
+        return TrainingCost(used, time.process_time() - began)
+
+    def _true(self, m: Measurement) -> Tensor:
+        assert m.x is not None  # noqa: S101 - calibration runs on a plant
+        return flatten_state(m.x).double()
+
+    def _build(self) -> None:
+        sys, found = self._system, self._found
+        eye = torch.eye(len(sys.A), dtype=sys.A.dtype)
+        W = sys.W + self.process_noise**2 * eye + found.get("missed", 0.0 * eye)
+        V = self.measurement_noise**2 * torch.eye(len(sys.C), dtype=sys.A.dtype)
+        start = (found["mean"], found["spread"] + self.process_noise**2 * eye) if found else None
+        self._filter = KalmanFilter(sys, W, V, start)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What the calibration found."""
+        return dict(self._found)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """See :class:`~steersman.controllers.base.Controller`."""
+        self._found = dict(state)
+        self._build()
 
     def reset(self, n: int, mask: Bool[Tensor, "n"] | None = None, *, gen: torch.Generator | None = None) -> None:
         """Start the filter again."""

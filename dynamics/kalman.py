@@ -1,4 +1,4 @@
-"""Steady-state Kalman filter of an affine model: the state behind noisy outputs."""
+"""Kalman filter of an affine model: the state behind noisy outputs."""
 
 from __future__ import annotations
 
@@ -11,26 +11,46 @@ from steersman.dynamics.riccati import gain, riccati
 
 
 class KalmanFilter:
-    """``s- = A s + B u + c``, ``s = s- + L (y - C s- - d)``, batched, with the constant gain L of the limit.
+    """``s- = A s + B u + c``, ``s = s- + L (y - C s- - d)``, batched.
 
-    An episode starts from the model's own equilibrium (of least norm), corrected by the first measurement.
+    Without a known start an episode begins at the model's own equilibrium (of least norm) and L is the constant gain of
+    the limit; with one, the gains follow the covariance from there, and the limit takes over after the last of them.
     """
 
-    def __init__(self, system: AffineSystem, W: Float[Tensor, "ns ns"], V: Float[Tensor, "nk nk"]) -> None:
-        """Compute the gain.
+    def __init__(
+        self,
+        system: AffineSystem,
+        W: Float[Tensor, "ns ns"],
+        V: Float[Tensor, "nk nk"],
+        start: tuple[Float[Tensor, "ns"], Float[Tensor, "ns ns"]] | None = None,
+        steps: int = 50,
+    ) -> None:
+        """Compute the gains.
 
         Args:
             system: The model.
             W: Covariance of the process noise.
             V: Covariance of the measurement noise, positive definite.
+            start: Mean and covariance of the state at the start.
+            steps: Measurements for which gains follow the covariance.
         """
         self.system = system
         P = riccati(system.A.T, system.C.T, W, V)
         # L = P C' (C P C' + V)^-1; P is the covariance before the measurement, as the dual recursion gives it.
         eye = torch.eye(len(system.A), dtype=P.dtype)
         self.L = gain(eye, system.C.T, P, V).T
-        self._rest = torch.linalg.lstsq(eye - system.A, system.c[:, None], driver="gelsd").solution[:, 0]
+        gains = []
+        if start is None:
+            self._rest = torch.linalg.lstsq(eye - system.A, system.c[:, None], driver="gelsd").solution[:, 0]
+        else:
+            self._rest, P = start
+            for _ in range(steps):
+                gains.append(gain(eye, system.C.T, P, V).T)
+                P = system.A @ (P - gains[-1] @ system.C @ P) @ system.A.T + W
+                P = (P + P.T) / 2
+        self._gains = torch.stack([*gains, self.L])
         self._s: Tensor | None = None
+        self._age = torch.zeros(0, dtype=torch.int64)
 
     def clear(self, mask: Bool[Tensor, "n"] | None = None) -> None:
         """Forget the state of all rows, or of the masked ones."""
@@ -44,9 +64,13 @@ class KalmanFilter:
         sys = self.system
         rest = self._rest.expand(len(y), -1)
         if self._s is None or len(self._s) != len(y):
-            before = rest
+            before, self._age = rest, torch.zeros(len(y), dtype=torch.int64, device=y.device)
         else:
+            fresh = self._s.isnan().any(dim=1)
             ahead = self._s @ sys.A.T + u_prev @ sys.B.T + sys.c
-            before = torch.where(self._s.isnan().any(dim=1, keepdim=True), rest, ahead)
-        self._s = before + (y - before @ sys.C.T - sys.d) @ self.L.T
+            before = torch.where(fresh[:, None], rest, ahead)
+            self._age = torch.where(fresh, 0, self._age + 1)
+        surprise = (y - before @ sys.C.T - sys.d)[:, :, None]
+        L = self._gains[self._age.clamp(max=len(self._gains) - 1)] if len(self._gains) > 1 else self.L
+        self._s = before + (L @ surprise)[:, :, 0]
         return self._s

@@ -76,7 +76,7 @@ PLANTS: tuple[PlantSpec, ...] = (
         "TransportBoundary-v1",
         "steersman.envs.pde.boundary:TransportBoundary",
         "unstable transport, controlled at its end",
-        50,
+        100,
     ),
     PlantSpec(
         "TransportBoundaryCompat-v1",

@@ -45,7 +45,7 @@ def starts(x: Float[Tensor, "N"], key: Int64[Tensor, "n"]) -> Float[Tensor, "n N
 
 
 def forces(x: Float[Tensor, "N"], key: Int64[Tensor, "n"], frames: int) -> Float[Tensor, "n frames N"]:
-    """Sum of eight Gaussians in space and time, heights -1.5..1.5, widths 0.05..0.2 of the interval and of the time."""
+    """Eight Gaussians in space and time, heights -1.5..1.5, widths 0.05..0.2 of the interval and of the time."""
     unit = noise.uniform(noise.fold(key, _FORCES), 8, 5)
     time = (torch.arange(frames, dtype=torch.float64, device=key.device) + 0.5) / frames
     total = torch.zeros(len(key), frames, len(x), dtype=torch.float64, device=key.device)
@@ -86,10 +86,12 @@ class _Burgers(Plant):
         return self.equation.run(profile, force, self.hold)
 
     def _desired(self, x0: Tensor, key: Tensor) -> Float[Tensor, "n T1 N"]:
-        """Profiles along the way that random forces lead, at control steps 0..horizon, by the same scheme."""
+        """Profiles along the way that random forces lead where forces act, at control steps 0..horizon."""
         found, profile = [x0], x0
+        acts = torch.zeros(POINTS, dtype=x0.dtype, device=x0.device)
+        acts[self._forced.to(x0.device)] = 1.0
         for force in forces(self.grid.to(key.device), key, self.horizon).unbind(dim=1):
-            profile = self.equation.run(profile, force, self.hold)
+            profile = self.equation.run(profile, acts * force, self.hold)
             found.append(profile)
         return torch.stack(found, dim=1)
 
@@ -114,8 +116,8 @@ class BurgersOpenLoop(_Burgers):
     """Burgers' equation on (0, 1), nu = 0.01, zero at the ends: reach a profile at T = 1 by ten held force fields.
 
     The task of DiffPhyCon and its successors: 128 interior points, explicit central differences with dt = 1e-4,
-    starts of two Gaussians (:func:`starts`); the target is where random forces (:func:`forces`; our widths) lead from
-    the same start. J is the mean over points of ``(u(T) - target)^2`` and nothing else is charged.
+    starts of two Gaussians (:func:`starts`); the target is where random forces (:func:`forces`; our widths), acting
+    where actions do, lead from the same start. J is the mean over points of ``(u(T) - target)^2`` and nothing else is charged.
     ``coverage``: FC forces everywhere; FO-PC forces in the outer quarters; PO-PC also sees, and is judged, only there.
     Soft constraint: ``|u| <= 0.8`` at every control step, the safe variant's.
 
@@ -156,7 +158,7 @@ class BurgersOpenLoop(_Burgers):
         return starts(self.grid.to(key.device), key)
 
     def measure(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n ny"]:
-        """u and the target where they are seen."""
+        """Profile and target where they are seen."""
         at = self._seen.to(k.device)
         return torch.cat([tree_leaves(x)[0][:, at], p["target"][:, at]], dim=1)
 
@@ -215,7 +217,7 @@ class BurgersTracking(_Burgers):
         return after + 0.02 * noise.normal(noise.fold(w, _PROCESS), POINTS) if self.noisy else after  # type: ignore[operator]
 
     def measure(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n 32"]:
-        """u and the next target at 16 places."""
+        """Profile and next target at 16 places."""
         at = self._seen.to(k.device)
         return torch.cat([tree_leaves(x)[0][:, at], self.reference(k + 1, p)[:, at]], dim=1)
 
@@ -237,8 +239,8 @@ class BurgersNotebookCompat(Plant):
     """The Burgers task of controlgym's notebook: a ring, eight boxes, ten noisy sensors, the target 0.1 cos(2 pi x).
 
     ``u_t = 0.001 u_xx - u u_x + sum_i a_i g_i``, period 1, 64 points, ETDRK4 at 0.001, hold 0.05, 100 steps; starts
-    ``A sech((x - 1/2) / s)`` with A in 0.9..1.1 and s in 0.04..0.06; process noise of variance 1e-5 on the grid after each
-    step, sensor noise of variance 0.05; cost ``|u - target|^2 + |a|^2`` (sums over grid points). As there, what is
+    ``A sech((x - 1/2) / s)`` with A in 0.9..1.1 and s in 0.04..0.06; process noise of variance 1e-5 on the grid after
+    each step, sensor noise of variance 0.05; cost ``|u - target|^2 + |a|^2`` (sums over grid points). As there, what is
     measured after a step is the state before it. Published returns of PPO: -416.6 untrained, -172.1.
 
     State: ``u`` and ``seen`` (the profile one step before) ``[n, 64]``. Bounded variant: ``bound=2``.
@@ -255,7 +257,8 @@ class BurgersNotebookCompat(Plant):
             actuators=shapes, sensors=tuple(6 * i for i in range(10)), dt=0.001, hold=50, horizon=100, bound=bound,
             target=0.1 * torch.cos(2 * math.pi * x), process_noise=1e-5**0.5, sensor_noise=0.05**0.5,
             objective=Objective((
-                Quadratic(name="miss", on="e", weights=(64.0,) * 64), Quadratic(name="effort", on="u", weights=(1.0,) * 8),
+                Quadratic(name="miss", on="e", weights=(64.0,) * 64),
+                Quadratic(name="effort", on="u", weights=(1.0,) * 8),
             ), failure=1e4),
         )  # fmt: skip
         ring = self._ring

@@ -103,8 +103,8 @@ class CavityFlow(Plant):
     projection with 2000 Jacobi sweeps, which are one affine map, computed once: equal results, thousands of times
     faster, differentiable. Start: constant u, v and pressure, each uniform in +-5. The lid's speed is the action,
     in [-10, 10], counted from 2; 199 steps. Cost, minus the peer's reward: ``|U - U_ref|^2 / 882 + 0.05 a^2``, U the
-    velocities after the step. Our ``U_ref`` is the flow from rest under a lid that slows down from 3 to 2, ``2 + exp(-10 t)``; the
-    peer's stored one is not public data that we may ship, so its returns do not apply.
+    velocities after the step. Our ``U_ref`` is the flow from rest under a lid that slows down from 3 to 2,
+    ``2 + exp(-10 t)``; the peer's stored one is not ours to ship, so its returns do not apply.
 
     State: ``u``, ``v`` and ``p`` ``[n, 21, 21]`` (row, column). Measured: u and v at 25 places. Performance: u and v
     divided by sqrt(882). Nothing is charged for the start.

@@ -27,7 +27,7 @@ class SpectralPlant(Plant):
     """``u_t = L u - f(u)_x + s(u) + sum_i a_i g_i(x)`` on a ring, by Fourier modes and ETDRK4.
 
     The linear part is exact, so without flux and source a control step may be a single integrator step. Flux and source
-    are taken on a grid of 3/2 as many points, so quadratic ones are free of aliasing. Gradients are exact, rows and devices as for every plant.
+    are taken on a grid of 3/2 as many points, so quadratic ones are free of aliasing. Gradients are exact.
 
     State ``[n, points]``: u at ``x_j = j length / points``. Measured: u at the sensors. Performance:
     ``sqrt(length / points) u``, whose sum of squares is the squared L2 norm; reference: the target, scaled likewise.
@@ -159,7 +159,7 @@ class SpectralPlant(Plant):
         return after
 
     def measure(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n ny"]:
-        """u at the sensors, with noise where there is any."""
+        """Values at the sensors, with noise where there is any."""
         (profile,) = tree_leaves(x)
         seen = profile[:, list(self.sensors)]
         if self.sensor_noise:

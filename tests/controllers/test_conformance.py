@@ -17,6 +17,7 @@ from steersman.envs.simulator import Measurement
 
 PLANT = "steersman/Pendulum-v1"
 DISCRETE = "steersman/TwoAreaBrake-v1"
+BOUNDARY = "steersman/TransportBoundary-v1"
 SETTINGS: dict[str, dict[str, object]] = {
     "constant": {"candidates": 3, "scenarios": 2},
     "pid": {"error": ((0.0, 1.0, 0.0),), "ki": 0.1, "kd": 0.1, "tune": 3, "scenarios": 2},
@@ -27,6 +28,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "ppo": {"plant_steps": 64, "envs": 4, "hidden": (8,), "rollout": 16},
     "sac": {"plant_steps": 64, "envs": 4, "hidden": (8,), "warmup": 16},
     "dqn": {"plant_steps": 64, "envs": 4, "hidden": (8,), "warmup": 16},
+    "adjoint": {"horizon": 4, "iterations": 5},
     "cem": {"samples": 8, "horizon": 4, "elites": 2},
 }
 
@@ -43,7 +45,13 @@ def models() -> list[Dynamics]:
 
 
 def plant_of(spec: ControllerSpec) -> str:
-    return DISCRETE if spec.name == "dqn" else PLANT
+    return {"dqn": DISCRETE, "backstepping": BOUNDARY}.get(spec.name, PLANT)
+
+
+def models_of(spec: ControllerSpec, models: list[Dynamics]) -> list[Dynamics]:
+    if spec.name == "backstepping":
+        return [make_model("truth", make_plant(BOUNDARY))]
+    return models[:2] if spec.name in ("lqr", "lqg", "mip-mpc") else models
 
 
 def bound(spec: ControllerSpec, model: Dynamics | None) -> Controller:
@@ -54,14 +62,13 @@ def bound(spec: ControllerSpec, model: Dynamics | None) -> Controller:
 @pytest.mark.parametrize("spec", CONTROLLERS, ids=lambda s: s.name)
 def test_check_controller(spec: ControllerSpec, models: list[Dynamics]) -> None:
     assert spec.make.name == spec.name
-    candidates = models[:2] if spec.name in ("lqr", "lqg", "mip-mpc") else models
-    for model in candidates if spec.needs_model else [None]:
+    for model in models_of(spec, models) if spec.needs_model else [None]:
         check_controller(lambda model=model: bound(spec, model), partial(make_simulator, plant_of(spec)))
 
 
 @pytest.mark.parametrize("spec", CONTROLLERS, ids=lambda s: s.name)
 def test_a_thousand_spoiled_observations(spec: ControllerSpec, models: list[Dynamics]) -> None:
-    controller = bound(spec, models[0] if spec.needs_model else None)
+    controller = bound(spec, models_of(spec, models)[0] if spec.needs_model else None)
     controller.train(Training(partial(make_simulator, plant_of(spec)), seed=0))
     check_fuzzed(controller, make_simulator(plant_of(spec), 50), 20)
 
@@ -72,7 +79,7 @@ def test_time_limit(spec: ControllerSpec, models: list[Dynamics]) -> None:
     heavy = {"horizon": 12} if spec.name == "mip-mpc" else heavy
     problem = make_simulator(plant_of(spec), 1).problem
     controller = make_controller(spec.name, **{**SETTINGS.get(spec.name, {}), **heavy})
-    controller.bind(problem, models[0] if spec.needs_model else None)
+    controller.bind(problem, models_of(spec, models)[0] if spec.needs_model else None)
     controller.train(Training(partial(make_simulator, plant_of(spec)), seed=0))
     check_time_limit(controller, make_simulator(plant_of(spec), 4), 0.1)
 

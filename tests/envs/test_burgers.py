@@ -1,0 +1,141 @@
+"""Burgers' equation on an interval: both schemes, their orders, and the tasks built on them."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from steersman.controllers.registry import make_controller
+from steersman.controllers.rollout import run_episodes
+from steersman.dynamics.plant_model import PlantModel
+from steersman.envs import noise
+from steersman.envs.checks import check_plant
+from steersman.envs.pde.burgers import BurgersOpenLoop, BurgersTracking
+from steersman.envs.pde.finite_volume import Burgers, godunov, van_leer
+from steersman.envs.simulator import PlantSimulator
+
+F64 = torch.float64
+
+
+def exact(x: Tensor, t: float, nu: float) -> Tensor:
+    """Cole and Hopf with ``phi = 2 + exp(-nu pi^2 t) cos(pi x)``: zero at both ends."""
+    decay = math.exp(-nu * math.pi**2 * t)
+    return 2 * nu * math.pi * decay * torch.sin(math.pi * x) / (2 + decay * torch.cos(math.pi * x))
+
+
+@pytest.mark.parametrize("scheme", ["central", "limited"])
+def test_order_in_space(scheme: str) -> None:
+    nu, errors = 0.1, []
+    for points in (31, 63, 127) if scheme == "central" else (32, 64, 128):
+        equation = Burgers(points, nu, 1e-5, scheme)  # type: ignore[arg-type]
+        after = equation.run(exact(equation.grid, 0.0, nu)[None], torch.zeros(1, points, dtype=F64), 2000)
+        errors.append(float((after[0] - exact(equation.grid, 0.02, nu)).abs().mean()))
+    assert math.log2(errors[1] / errors[2]) == pytest.approx(2, abs=0.35), errors
+
+
+def test_mass_is_conserved_but_for_the_ends() -> None:
+    equation = Burgers(64, 0.0, 1e-3, "limited")
+    u = torch.exp(-0.5 * ((equation.grid - 0.4) / 0.05) ** 2)[None]
+    after = equation.run(u, torch.zeros_like(u), 100)
+    assert float((after.sum() - u.sum()).abs()) / 64 < 1e-10
+
+
+def test_a_shock_keeps_its_speed_and_does_not_ring() -> None:
+    """Between 1 and 0.2 a shock moves at 0.6 (Rankine and Hugoniot); no new extremum appears."""
+    equation = Burgers(200, 0.0, 1e-3, "limited")
+    u = torch.where((equation.grid > 0.2) & (equation.grid < 0.4), 1.0, 0.2)[None].to(F64)
+    after = equation.run(u, torch.zeros_like(u), 200)[0]
+    assert float(after.max()) <= 1 + 1e-9
+    front = float(equation.grid[(after[60:180] > 0.6).nonzero()[-1, 0] + 60])
+    assert front == pytest.approx(0.4 + 0.6 * 0.2, abs=0.01)
+
+
+def test_flux_and_limiter() -> None:
+    a, b = torch.tensor([1.0, -1.0, 1.0, -1.0, 2.0]), torch.tensor([2.0, -2.0, -2.0, 2.0, -1.0])
+    assert godunov(a, b).tolist() == [0.5, 2.0, 2.0, 0.0, 2.0]
+    assert van_leer(torch.tensor([1.0, 1.0, -3.0, 0.0]), torch.tensor([3.0, -1.0, -3.0, 0.0])).tolist() == [
+        1.5,
+        0,
+        -3,
+        0,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((128, 0.01, 0.01, "central"), "is not stable on 128 points"),
+        ((128, 0.0, 0.1, "limited"), "use at most"),
+        ((4, 0.01, 1e-4, "central"), "points must be at least 8"),
+        ((16, 0.001, 1e-4, "central"), "do not resolve fronts"),
+        ((16, -1.0, 1e-4, "limited"), "viscosity must be non-negative"),
+    ],
+)
+def test_unstable_or_unresolved(arguments: tuple[object, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Burgers(*arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        BurgersOpenLoop(substeps=40),
+        BurgersOpenLoop("FO-PC", substeps=40),
+        BurgersOpenLoop("PO-PC", scheme="limited", substeps=80),
+        BurgersTracking(),
+        BurgersTracking(noisy=True),
+    ],
+    ids=["FC", "FO-PC", "PO-PC", "tracking", "noisy"],
+)
+def test_contract(plant) -> None:  # type: ignore[no-untyped-def]
+    check_plant(plant, steps=3, n=3, tolerance=1e-9)
+
+
+def test_coverage() -> None:
+    full, partial, hidden = (BurgersOpenLoop(c, substeps=40) for c in ("FC", "FO-PC", "PO-PC"))
+    assert [p.actions.m for p in (full, partial, hidden)] == [128, 64, 64]
+    assert [len(p.performed) for p in (full, partial, hidden)] == [128, 128, 64]
+
+
+def test_the_forces_that_made_the_target_reach_it() -> None:
+    from steersman.envs.pde.burgers import forces
+
+    plant = BurgersOpenLoop(substeps=40)
+    sim = PlantSimulator(plant, 4)
+    scenarios = sim.scenarios(noise.keys(0, 4))
+    sim.reset(scenarios)
+    plan = forces(plant.grid, scenarios.key, 10)
+    cost = sum(sim.step(plan[:, k]).cost for k in range(10))
+    assert float(cost.max()) < 1e-20  # type: ignore[union-attr]
+
+
+def test_the_adjoint_on_a_coarse_model_solves_the_fine_task() -> None:
+    """Published: diffusion 3.7e-4, flow matching 1.74e-4 on cases of the same kind."""
+    fine, coarse = (BurgersOpenLoop("FO-PC", substeps=s) for s in (1000, 40))
+    simulator = PlantSimulator(fine, 4)
+    controller = make_controller("adjoint", iterations=150).bind(fine.problem, PlantModel(coarse))
+    controller.reset(4)
+    scenarios = simulator.scenarios(noise.keys(5, 4))
+    found = run_episodes(simulator, scenarios, lambda m: controller.act(m).u)
+    assert float(found.cost.mean()) < 2e-5
+
+
+def test_tracking_a_known_way_is_free_and_renders() -> None:
+    from steersman.envs.pde.burgers import forces
+
+    plant = BurgersTracking()
+    sim = PlantSimulator(plant, 1)
+    scenarios = sim.scenarios(noise.keys(0, 1))
+    sim.reset(scenarios)
+    plan = forces(plant.grid, scenarios.key, 80)
+    trail = sim.record()
+    total = 0.0
+    for k in range(80):
+        total += float(sim.step(plan[:, k]).cost)
+        if k < 3:
+            sim.record(trail, plan[:, k])
+    assert total < 1e-20
+    image = plant.render(trail)
+    assert image.dtype == np.uint8 and image.shape == (520, 960, 3) and int(image.std()) > 10
