@@ -117,9 +117,9 @@ class BurgersOpenLoop(_Burgers):
 
     The task of DiffPhyCon and its successors: 128 interior points, explicit central differences with dt = 1e-4,
     starts of two Gaussians (:func:`starts`); the target is where random forces (:func:`forces`; our widths), acting
-    where actions do, lead from the same start. J is the mean over points of ``(u(T) - target)^2`` and nothing else is charged.
-    ``coverage``: FC forces everywhere; FO-PC forces in the outer quarters; PO-PC also sees, and is judged, only there.
-    Soft constraint: ``|u| <= 0.8`` at every control step, the safe variant's.
+    where actions do, lead from the same start. J is the mean over points of ``(u(T) - target)^2``; nothing else is
+    charged. ``coverage``: FC forces everywhere; FO-PC forces in the outer quarters; PO-PC also sees, and is judged,
+    only there. Soft constraint: ``|u| <= 0.8`` at every control step, the safe variant's.
 
     State ``[n, 128]``. Measured: u where it is seen, then the target there (exogenous). Performance: u / sqrt(points
     judged). ``substeps`` per force field sets the step; 40 make a coarse model that gradients pass quickly.
