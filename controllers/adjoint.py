@@ -115,7 +115,7 @@ class Adjoint(Controller):
 
         try:
             with torch.enable_grad():
-                search.step(closure)
+                search.step(closure)  # type: ignore[no-untyped-call]
         except _OutOfTimeError:
             return best, Outcome.INCUMBENT
         return best, Outcome.OPTIMAL

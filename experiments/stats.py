@@ -185,3 +185,22 @@ def _average(results: Sequence[RunResult]) -> tuple[NDArray[np.int64], Array]:
         common = np.intersect1d(common, result.scenario)
     rows = [result.cost[np.searchsorted(result.scenario, common)] for result in results]
     return np.asarray(common, dtype=np.int64), np.mean(rows, axis=0)
+
+
+ORACLE = "oracle"
+"""Label of the controller that regret is measured against."""
+
+
+def regret(score: Score, found: Sequence[Score], baseline: str) -> float | None:
+    """``(J - J_oracle) / (J_baseline - J_oracle)`` on the scenarios that all three have met.
+
+    0 is as good as the controller labelled :data:`ORACLE`, 1 as bad as the baseline. None without an oracle, or where
+    it saves nothing.
+    """
+    mine = {other.controller: other for other in found if other.plant == score.plant}
+    if ORACLE not in mine or baseline not in mine:
+        return None
+    three = (score, mine[ORACLE], mine[baseline])
+    n = min(len(other.scenario) for other in three)
+    cost, best, base = (float(np.mean(other.cost[:n])) for other in three)
+    return (cost - best) / (base - best) if base > best else None

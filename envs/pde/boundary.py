@@ -175,7 +175,8 @@ class ReactionDiffusion(_Quadratic):
         profile = self._start(key)
         profile[:, 0] = profile[:, -1] = 0.0
         inverse = torch.linalg.inv(torch.eye(self.points, dtype=torch.float64) - self.dt / 2 * self._operator())
-        return profile @ torch.linalg.matrix_power(inverse, 4).T.to(profile)
+        smoothed: Tensor = profile @ torch.linalg.matrix_power(inverse, 4).T.to(profile)
+        return smoothed
 
     def _operator(self) -> Tensor:
         """Diffusion and reaction in the interior; zero rows at the ends."""

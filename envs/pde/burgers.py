@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -164,11 +165,11 @@ class BurgersOpenLoop(_Burgers):
 
     def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n nz"]:
         """Scaled profile where it is judged."""
-        return tree_leaves(x)[0][:, self._seen.to(k.device)] / len(self._seen) ** 0.5
+        return tree_leaves(x)[0][:, self._seen.to(k.device)] / math.sqrt(len(self._seen))
 
     def reference(self, k: Int64[Tensor, "n"], p: Params) -> Float[Tensor, "n nz"]:
         """Scaled target."""
-        return p["target"][:, self._seen.to(k.device)] / len(self._seen) ** 0.5
+        return p["target"][:, self._seen.to(k.device)] / math.sqrt(len(self._seen))
 
     def constraints(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], p: Params) -> Float[Tensor, "n 1"]:
         """How far ``max |u|`` is above 0.8."""
@@ -277,16 +278,16 @@ class BurgersNotebookCompat(Plant):
 
     def step(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], w: Tensor, p: Params) -> State:
         """See :class:`~steersman.envs.plant.Plant`."""
-        (after,) = tree_leaves(self._ring.step(k, x["u"], u, w, p))  # type: ignore[call-overload, index]
-        return {"u": after, "seen": x["u"]}  # type: ignore[call-overload, index]
+        (after,) = tree_leaves(self._ring.step(k, x["u"], u, w, p))  # type: ignore[index]
+        return {"u": after, "seen": x["u"]}  # type: ignore[index]
 
     def measure(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n 10"]:
         """Noisy values of the profile one step before."""
-        return self._ring.measure(k, x["seen"], p)  # type: ignore[call-overload, index]
+        return self._ring.measure(k, x["seen"], p)  # type: ignore[index]
 
     def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n 64"]:
         """Scaled profile."""
-        return self._ring.perform(k, x["u"], p)  # type: ignore[call-overload, index]
+        return self._ring.perform(k, x["u"], p)  # type: ignore[index]
 
     def reference(self, k: Int64[Tensor, "n"], p: Params) -> Float[Tensor, "n 64"]:
         """Scaled target."""
@@ -294,7 +295,11 @@ class BurgersNotebookCompat(Plant):
 
     def status(self, k: Int64[Tensor, "n"], x: State, p: Params) -> UInt8[Tensor, "n"]:
         """VIOLATED where the profile is out of bounds."""
-        return self._ring.status(k, x["u"], p)  # type: ignore[call-overload, index]
+        return self._ring.status(k, x["u"], p)  # type: ignore[index]
+
+    def render(self, trail: Trail) -> NDArray[np.uint8]:
+        """Space and time, the present profile with the target, the actions."""
+        return self._ring.render(replace(trail, x=[x["u"] for x in trail.x]))  # type: ignore[index]
 
 
 def _sech(x: Tensor, key: Tensor) -> Tensor:

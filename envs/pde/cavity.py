@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any
 
@@ -178,4 +179,4 @@ def target() -> Float[Tensor, "T nz"]:
     for k in range(200):
         found.append(torch.cat([x["u"].flatten(1), x["v"].flatten(1)], dim=1)[0])
         x = advance(x, LID + torch.exp(torch.tensor([-10.0 * k * STEP], dtype=torch.float64)))
-    return torch.stack(found) / (2 * SIDE * SIDE) ** 0.5
+    return torch.stack(found) / math.sqrt(2 * SIDE * SIDE)

@@ -17,10 +17,16 @@ from steersman.experiments.progress import live
 from steersman.experiments.report import gain_range, number, seconds, to_json
 from steersman.experiments.results import Comparison
 from steersman.experiments.spec import read_spec
-from steersman.experiments.stats import Score, scores
+from steersman.experiments.stats import Score, regret, scores
 
 RESULTS = Path(__file__).parent / "results"
 TRACKS = {"data only": "#dd8452", "solver access": "#4c72b0"}
+
+
+COLUMNS = (
+    "track", "controller", "mean cost", "gain, %", "95 %", "regret", "failures", "decision",
+    "plant steps", "CPU s", "n",
+)  # fmt: skip
 
 
 def publish(
@@ -69,19 +75,21 @@ def page(comparison: Comparison, claims: Sequence[str] = ()) -> str:
     for plant in comparison.plants:
         rows = [score for score in found if score.plant == plant.id]
         lines += ["", f"## {plant.id}", "", headline(comparison.baseline, rows), ""]
-        lines += ["| controller | mean cost | gain, % | 95 % | failures | decision | plant steps | CPU s | n |"]
-        lines += ["|---|---|---|---|---|---|---|---|---|"]
-        lines += [_row(score) for score in rows]
+        lines += [f"| {' | '.join(COLUMNS)} |"]
+        lines += ["|---" * len(COLUMNS) + "|"]
+        for track in TRACKS:
+            lines += [_row(s, regret(s, rows, comparison.baseline)) for s in rows if s.runs[0].track == track]
     lines += ["", *(f"- {note}" for note in comparison.notes)]
     lines += [f"- Failed: {f.plant}, {f.controller}: {f.error}" for f in comparison.failures]
     return "\n".join(lines) + "\n"
 
 
-def _row(score: Score) -> str:
+def _row(score: Score, lost: float | None) -> str:
     mean, d = score.over_runs, score.difference
     cells = (
-        score.controller, number(score.mean), "" if d is None else f"{100 * d.gain:.1f}",
-        gain_range(score), f"{mean(lambda r: r.failures):.3g}", seconds(mean(lambda r: r.latency.p50)),
+        score.runs[0].track, score.controller, number(score.mean), "" if d is None else f"{100 * d.gain:.1f}",
+        gain_range(score), "" if lost is None else f"{lost:.3f}", f"{mean(lambda r: r.failures):.3g}",
+        seconds(mean(lambda r: r.latency.p50)),
         f"{mean(lambda r: r.train_steps):,.0f}", f"{mean(lambda r: r.train_seconds):.1f}", str(len(score.scenario)),
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from steersman.experiments.stats import Interval, bca, difference
+from steersman.experiments.stats import Interval, Score, bca, difference, regret
 
 
 def test_no_interval_below_fifty_or_with_numbers_missing() -> None:
@@ -56,3 +56,13 @@ def test_a_significant_but_tiny_gain_does_not_count() -> None:
     better = base - 1 - 0.1 * np.random.default_rng(4).random(60)
     found = difference(better, np.arange(60), base, np.arange(60))
     assert found.verdict == "better" and not found.beats
+
+
+def test_regret_is_zero_for_the_oracle_and_one_for_the_baseline() -> None:
+    rows = [
+        Score("p", name, (), np.arange(len(cost)), np.asarray(cost), float(np.mean(cost)), 0.0, None, None)
+        for name, cost in (("zero", [10.0, 20.0, 99.0]), ("oracle", [2.0, 4.0]), ("pid", [6.0, 12.0, 1.0]))
+    ]
+    assert [regret(row, rows, "zero") for row in rows] == [1.0, 0.0, 0.5]
+    assert regret(rows[0], rows[:1], "zero") is None
+    assert regret(rows[2], [rows[0], rows[2]], "zero") is None

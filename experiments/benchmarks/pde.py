@@ -1,0 +1,183 @@
+"""PDE plants against controlgym in an environment of its own (``make peers``), and against plain loops."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steersman.envs import noise
+from steersman.envs.pde.cavity import SIDE, SPACING, CavityFlow
+from steersman.envs.pde.kuramoto_sivashinsky import KuramotoSivashinsky
+from steersman.envs.pde.spectral import SpectralPlant, boxes
+from steersman.experiments.benchmarks.base import Progress, Row, throughput
+
+PEER = Path(".venv-peers/bin/python")
+"""Interpreter of the peers' environment, from the root of a clone."""
+_PEER_STEPS = """
+import sys, time
+import controlgym, numpy
+env = controlgym.make(sys.argv[1], n_state=256, n_steps=1000, seed=0)
+env.reset(seed=0)
+u = numpy.zeros(env.n_action)
+env.step(u)
+best = 0.0
+for turn in range(3):
+    start = time.process_time()
+    for _ in range(20):
+        env.step(u)
+    best = max(best, 20 / (time.process_time() - start))
+print(best)
+"""
+
+
+def rows(progress: Progress) -> Iterator[Row]:
+    """Environment steps per CPU-second, one thread.
+
+    Raises:
+        FileNotFoundError: Without the peers' environment; the message names the command that makes it.
+    """
+    if not PEER.is_file():
+        raise FileNotFoundError(f"{PEER} is missing: run 'make peers' and start in the root of the clone")
+    for i, (name, make, substeps, bars) in enumerate((
+        ("kuramoto_sivashinsky", _kuramoto, (100, 5), (15.0, 300.0)), ("burgers", _burgers, (50, 10), (15.0, 80.0)),
+    )):  # fmt: skip
+        progress(i / 4, name)
+        peer = _peer(name)
+        for count, bar in zip(substeps, bars, strict=True):
+            plant = make(count)
+            gap = _error(make, count)
+            label = f"{name}, 256 points, 64 rows, {count} substeps (error {gap:.0e} a step)"
+            yield Row(label, "steps / CPU s", _rate(_steps(plant, 64)), peer, "controlgym 1.0.0", bar)
+    progress(0.5, "cavity")
+    ours, theirs = throughput(_cavity(256), _sweeps(), repeats=2)
+    yield Row("cavity, 256 rows", "steps / CPU s", ours, theirs, "2000 sweeps in numpy", 500.0)
+    progress(0.75, "gradient")
+    seconds = _gradient()
+    yield Row("gradient through 100 KS steps, 32 rows", "1 / CPU s", 1 / seconds, 1 / 2.0, "target of 2 s", 1.0)
+
+
+def _kuramoto(substeps: int) -> SpectralPlant:
+    """Controlgym's equation: L = 32 pi, 0.5 time units a step."""
+    length = 32 * math.pi
+    return SpectralPlant(
+        length=length, points=256, symbol=lambda q: q**2 - q**4, flux=lambda u: u.square() / 2, start=_waves,
+        actuators=boxes(length, 256, tuple(length * (i + 0.5) / 8 for i in range(8)), 0.1 * length),
+        sensors=tuple(range(0, 256, 32)), dt=0.5 / substeps, hold=substeps, horizon=500,
+    )  # fmt: skip
+
+
+def _burgers(substeps: int) -> SpectralPlant:
+    """Controlgym's equation: L = 1, viscosity 0.001, 0.05 time units a step."""
+    return SpectralPlant(
+        length=1.0, points=256, symbol=lambda q: -0.001 * q**2, flux=lambda u: u.square() / 2, start=_waves,
+        actuators=boxes(1.0, 256, tuple((i + 0.5) / 8 for i in range(8)), 0.1), sensors=tuple(range(0, 256, 32)),
+        dt=0.05 / substeps, hold=substeps, horizon=100,
+    )  # fmt: skip
+
+
+def _waves(x: Tensor, key: Tensor) -> Tensor:
+    """Sums of the first five waves with random phases."""
+    phase = 2 * math.pi * noise.uniform(key, 5)
+    unit = 2 * math.pi * x / (x[1] * len(x))
+    return sum((0.3 * torch.sin((i + 1) * unit + phase[:, i, None]) for i in range(5)), torch.zeros(len(key), len(x)))
+
+
+def _error(make: Callable[[int], SpectralPlant], substeps: int) -> float:
+    """Largest relative error of a step against ten times as many substeps, after a transient."""
+    x = make(100).start(make(100).grid, noise.keys(0, 4))
+    for _ in range(20):
+        x = _advance(make(100), x)
+    exact = _advance(make(10 * substeps), x)
+    return float(((_advance(make(substeps), x) - exact).norm(dim=1) / exact.norm(dim=1)).max())
+
+
+def _advance(plant: SpectralPlant, x: Tensor) -> Tensor:
+    k = torch.zeros(len(x), dtype=torch.int64)
+    after = plant.step(k, x, torch.zeros(len(x), plant.actions.m, dtype=torch.float64), k, {})
+    assert isinstance(after, Tensor)  # noqa: S101 - narrows the type
+    return after
+
+
+def _steps(plant: SpectralPlant, n: int) -> Callable[[], int]:
+    x = plant.start(plant.grid, noise.keys(0, n))
+
+    def work() -> int:
+        state = x
+        for _ in range(10):
+            state = _advance(plant, state)
+        return 10 * n
+
+    return work
+
+
+def _rate(work: Callable[[], int]) -> float:
+    best = 0.0
+    for _ in range(4):
+        start = time.process_time()
+        units = work()
+        best = max(best, units / (time.process_time() - start))
+    return best
+
+
+def _peer(name: str) -> float:
+    done = subprocess.run([str(PEER), "-c", _PEER_STEPS, name], capture_output=True, text=True, check=True)  # noqa: S603
+    return float(done.stdout)
+
+
+def _cavity(n: int) -> Callable[[], int]:
+    plant = CavityFlow()
+    x = plant.initial(noise.keys(0, n), {})
+    u, k = torch.zeros(n, 1, dtype=torch.float64), torch.zeros(n, dtype=torch.int64)
+
+    def work() -> int:
+        state = x
+        for _ in range(50):
+            state = plant.step(k, state, u, k, {})
+        return 50 * n
+
+    return work
+
+
+def _sweeps() -> Callable[[], int]:
+    """The pressure of one step, sweep by sweep."""
+    generator = np.random.default_rng(0)
+    source = generator.normal(size=(SIDE, SIDE))
+
+    def work() -> int:
+        p = np.zeros((SIDE, SIDE))
+        for _ in range(2000):
+            q = p.copy()
+            q[1:-1, 1:-1] = (
+                p[1:-1, :-2] + p[:-2, 1:-1] + p[1:-1, 2:] + p[2:, 1:-1] - SPACING**2 * source[1:-1, 1:-1]
+            ) / 4
+            q[:, -1], q[0] = q[:, -2], q[1]
+            q[:, 0], q[-1] = q[:, 1], q[-2]
+            p = q
+        return 1
+
+    return work
+
+
+def _gradient() -> float:
+    """CPU seconds of a forward and backward pass through 100 control steps of the KS plant."""
+    plant = KuramotoSivashinsky()
+    key = noise.keys(0, 32)
+    x = plant.initial(key, {})
+    best = math.inf
+    for _ in range(2):
+        u = torch.zeros(32, 8, dtype=torch.float64, requires_grad=True)
+        start = time.process_time()
+        state = x
+        for j in range(100):
+            state = plant.step(torch.full((32,), j), state, u, key, {})
+        assert isinstance(state, Tensor)  # noqa: S101 - narrows the type
+        state.square().sum().backward()  # type: ignore[no-untyped-call]
+        best = min(best, time.process_time() - start)
+    return best
