@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from steersman.envs import noise
 from steersman.envs.abm import _compiled, _mesa, _slots
 from steersman.envs.abm._flock import Rules
-from steersman.experiments.benchmarks.base import Progress, Row, peer, throughput
+from steersman.experiments.benchmarks.base import Progress, Row, peer, rate, throughput
 from steersman.experiments.benchmarks.mesa_wolf_sheep import Meadow
 
 CAPACITY = (1024, 512)
@@ -67,32 +66,23 @@ def rows(progress: Progress) -> Iterator[Row]:
 def _published(progress: Progress) -> Iterator[Row]:
     """Sizes that others have published figures of, on machines of their own: a landmark, not a race in one run."""
     progress(0.9, "500 models of 100 x 100")
-    rate = _rate(_sized(Rules(start=(600, 400), side=100), 500, 100))
-    yield Row("500 models of 100 x 100, 600 / 400", "model ticks / CPU s", rate, 500 * 100 / 14.3, "ABMax, A100", 9.5)
+    ours = rate(sized(Rules(start=(600, 400), side=100), 500, 100))
+    yield Row("500 models of 100 x 100, 600 / 400", "model ticks / CPU s", ours, 500 * 100 / 14.3, "ABMax, A100", 9.5)
     progress(0.95, "1000 x 1000")
-    rate = _rate(_sized(Rules(start=(6000, 4000), side=1000), 1, 100))
-    yield Row("1000 x 1000, 6000 / 4000", "ticks / CPU s", rate, 100 / 0.685, "Agents.jl", 3.4)
+    ours = rate(sized(Rules(start=(6000, 4000), side=1000), 1, 100))
+    yield Row("1000 x 1000, 6000 / 4000", "ticks / CPU s", ours, 100 / 0.685, "Agents.jl", 3.4)
 
 
-def _sized(rules: Rules, models: int, ticks: int) -> Callable[[], int]:
+def sized(rules: Rules, models: int, ticks: int, advance: Advance = _compiled.advance) -> Callable[[], int]:
+    """Work of ``models`` models over ``ticks`` ticks, from the start of ``rules``; it counts model ticks."""
     key = noise.keys(0, models)
     x = _slots.setup(key, rules, (8 * rules.start[0], 4 * rules.start[1]))
 
     def work() -> int:
-        _compiled.advance(x, key, ticks, rules, None, False)
+        advance(x, key, ticks, rules, None, False)
         return models * ticks
 
     return work
-
-
-def _rate(work: Callable[[], int]) -> float:
-    """Work per CPU-second, the best of four turns."""
-    best = 0.0
-    for _ in range(4):
-        start = time.process_time()
-        units = work()
-        best = max(best, units / (time.process_time() - start))
-    return best
 
 
 def _ours(case: Case) -> Callable[[], int]:

@@ -100,6 +100,16 @@ def throughput(ours: Callable[[], int], peer: Callable[[], int], *, repeats: int
     return best[0], best[1]
 
 
+def rate(work: Callable[[], int], *, turns: int = 4) -> float:
+    """Work per CPU-second, the best of ``turns`` turns; ``work`` returns how many units it did."""
+    best = 0.0
+    for _ in range(turns):
+        start = time.process_time()
+        units = work()
+        best = max(best, units / max(time.process_time() - start, 1e-9))
+    return best
+
+
 def bench_table(rows: list[Row]) -> Table:
     """The rows for a terminal."""
     table = Table("case", "metric", "ours", "peer", "peer's name", "ratio", "bar", "holds", box=box.SIMPLE_HEAD)

@@ -16,7 +16,7 @@ from steersman.envs import noise
 from steersman.envs.pde.cavity import SIDE, SPACING, CavityFlow
 from steersman.envs.pde.kuramoto_sivashinsky import KuramotoSivashinsky
 from steersman.envs.pde.spectral import SpectralPlant, boxes
-from steersman.experiments.benchmarks.base import Progress, Row, throughput
+from steersman.experiments.benchmarks.base import Progress, Row, rate, throughput
 
 PEER = Path(".venv-peers/bin/python")
 """Interpreter of the peers' environment, from the root of a clone."""
@@ -46,7 +46,7 @@ def rows(progress: Progress) -> Iterator[Row]:
     if not PEER.is_file():
         raise FileNotFoundError(f"{PEER} is missing: run 'make peers' and start in the root of the clone")
     for i, (name, make, substeps, bars) in enumerate((
-        ("kuramoto_sivashinsky", _kuramoto, (100, 5), (15.0, 300.0)), ("burgers", _burgers, (50, 10), (15.0, 80.0)),
+        ("kuramoto_sivashinsky", kuramoto, (100, 5), (15.0, 300.0)), ("burgers", _burgers, (50, 10), (15.0, 80.0)),
     )):  # fmt: skip
         progress(i / 4, name)
         peer = _peer(name)
@@ -54,7 +54,7 @@ def rows(progress: Progress) -> Iterator[Row]:
             plant = make(count)
             gap = _error(make, count)
             label = f"{name}, 256 points, 64 rows, {count} substeps (error {gap:.0e} a step)"
-            yield Row(label, "steps / CPU s", _rate(_steps(plant, 64)), peer, "controlgym 1.0.0", bar)
+            yield Row(label, "steps / CPU s", rate(steps(plant, 64)), peer, "controlgym 1.0.0", bar)
     progress(0.5, "cavity")
     ours, theirs = throughput(_cavity(256), _sweeps(), repeats=2)
     yield Row("cavity, 256 rows", "steps / CPU s", ours, theirs, "2000 sweeps in numpy", 500.0)
@@ -63,13 +63,13 @@ def rows(progress: Progress) -> Iterator[Row]:
     yield Row("gradient through 100 KS steps, 32 rows", "1 / CPU s", 1 / seconds, 1 / 2.0, "target of 2 s", 1.0)
 
 
-def _kuramoto(substeps: int) -> SpectralPlant:
+def kuramoto(substeps: int, points: int = 256) -> SpectralPlant:
     """Controlgym's equation: L = 32 pi, 0.5 time units a step."""
     length = 32 * math.pi
     return SpectralPlant(
-        length=length, points=256, symbol=lambda q: q**2 - q**4, flux=lambda u: u.square() / 2, start=_waves,
-        actuators=boxes(length, 256, tuple(length * (i + 0.5) / 8 for i in range(8)), 0.1 * length),
-        sensors=tuple(range(0, 256, 32)), dt=0.5 / substeps, hold=substeps, horizon=500,
+        length=length, points=points, symbol=lambda q: q**2 - q**4, flux=lambda u: u.square() / 2, start=_waves,
+        actuators=boxes(length, points, tuple(length * (i + 0.5) / 8 for i in range(8)), 0.1 * length),
+        sensors=tuple(range(0, points, points // 8)), dt=0.5 / substeps, hold=substeps, horizon=500,
     )  # fmt: skip
 
 
@@ -105,7 +105,8 @@ def _advance(plant: SpectralPlant, x: Tensor) -> Tensor:
     return after
 
 
-def _steps(plant: SpectralPlant, n: int) -> Callable[[], int]:
+def steps(plant: SpectralPlant, n: int) -> Callable[[], int]:
+    """Work of ten control steps of ``n`` rows without control; it counts steps of a row."""
     x = plant.start(plant.grid, noise.keys(0, n))
 
     def work() -> int:
@@ -115,15 +116,6 @@ def _steps(plant: SpectralPlant, n: int) -> Callable[[], int]:
         return 10 * n
 
     return work
-
-
-def _rate(work: Callable[[], int]) -> float:
-    best = 0.0
-    for _ in range(4):
-        start = time.process_time()
-        units = work()
-        best = max(best, units / (time.process_time() - start))
-    return best
 
 
 def _peer(name: str) -> float:

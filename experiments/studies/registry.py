@@ -39,6 +39,10 @@ STUDIES: tuple[StudySpec, ...] = (
         "how well surrogates predict mean herds, free and under unseen controls",
     ),
     StudySpec(
+        "scaling", "steersman.experiments.studies.scaling:run",
+        "what a step costs as replicas, grids and animals grow",
+    ),
+    StudySpec(
         "sparse-ladder", "steersman.experiments.studies.sparse_ladder:run",
         "error of sparse networks by their number of ReLUs",
     ),
