@@ -18,7 +18,9 @@ from rich.table import Table
 
 from steersman.controllers.registry import CONTROLLERS
 from steersman.dynamics.registry import MODELS
-from steersman.envs.registry import PLANTS
+from steersman.envs import noise
+from steersman.envs.registry import PLANTS, make_plant
+from steersman.envs.simulator import draw_scenarios
 from steersman.experiments.benchmarks.base import BENCHMARKS, bench_table, run_benchmark, write_rows
 from steersman.experiments.compare import compare
 from steersman.experiments.executor import InProcess, Processes
@@ -142,6 +144,31 @@ class Simulate:
 
 
 @dataclass(frozen=True)
+class Scenarios:
+    """Write the scenarios that a comparison meets to a file, and print their SHA-256: who has it has the same task."""
+
+    env: Annotated[str, tyro.conf.Positional]
+    """Id of a plant."""
+    episodes: int = 50
+    """Number of scenarios."""
+    seed: int = 0
+    """Seed of the bank."""
+    out: Path | None = None
+    """File (safetensors); by default results/scenarios/ENV-SEED.safetensors."""
+
+    def run(self, console: Console) -> int:
+        """Draw, write, print."""
+        if self.episodes < 1:
+            raise ValueError(f"--episodes is {self.episodes}; give 1 or more")
+        drawn = draw_scenarios(make_plant(self.env), noise.keys(self.seed, self.episodes))
+        path = self.out or Path("results/scenarios") / f"{self.env.rpartition('/')[2]}-{self.seed}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        drawn.save(path)
+        console.print(f"{drawn.digest()}  {path}", soft_wrap=True)
+        return 0
+
+
+@dataclass(frozen=True)
 class Bench:
     """Measure against peers, in one run; the status is 1 if a bar does not hold."""
 
@@ -181,7 +208,7 @@ class Study:
 def main(args: list[str] | None = None) -> int:
     """Entry point; errors of the user's making end in one clear line and status 2."""
     commands: dict[str, Callable[..., Any]] = {
-        "compare": Compare, "list": List, "simulate": Simulate, "study": Study, "bench": Bench,
+        "compare": Compare, "list": List, "simulate": Simulate, "scenarios": Scenarios, "study": Study, "bench": Bench,
     }  # fmt: skip
     command = tyro.extras.subcommand_cli_from_dict(
         commands, prog="steersman", description="Control of simulated systems, compared honestly.", args=args

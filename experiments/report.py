@@ -21,7 +21,7 @@ from steersman.controllers.base import Outcome
 from steersman.experiments import figures
 from steersman.experiments.findings import findings, glance, headline
 from steersman.experiments.results import Comparison, PlantSummary
-from steersman.experiments.stats import Score, scores
+from steersman.experiments.stats import Score, regret, scores
 
 DASH = "\N{EN DASH}"
 
@@ -39,6 +39,7 @@ class Line:
     gain: str
     gain_interval: str
     wins: str
+    regret: str
     decision: str
     tail: str
     train_steps: str
@@ -89,12 +90,14 @@ def terminal_tables(comparison: Comparison) -> list[Table]:
     for plant in comparison.plants:
         title = f"{plant.id}: {plant.summary}"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for name in ("controller", "cost", "gain %", "95 %", "fails", "decision", "track", "n"):
+        rows = [_line(s, regret(s, found, comparison.baseline)) for s in found if s.plant == plant.id]
+        shown = ("regret",) if any(line.regret for line in rows) else ()
+        for name in ("controller", "cost", "gain %", "95 %", *shown, "fails", "decision", "track", "n"):
             table.add_column(name, justify="left" if name in ("controller", "track") else "right", no_wrap=True)
-        for score in (s for s in found if s.plant == plant.id):
-            line = _line(score)
-            cells = (line.controller, line.cost, line.gain, line.gain_interval, line.failures, line.decision)
+        for line in rows:
             track = line.track.replace(" only", "").replace(" access", "")
+            lost = (line.regret for _ in shown)
+            cells = (line.controller, line.cost, line.gain, line.gain_interval, *lost, line.failures, line.decision)
             table.add_row(*cells, track, line.scenarios, style="bold green" if line.beats else "")
         tables.append(table)
     return tables
@@ -103,7 +106,8 @@ def terminal_tables(comparison: Comparison) -> list[Table]:
 def to_json(comparison: Comparison) -> str:
     """Scores of all controllers; numbers that do not exist are null."""
     rows = []
-    for score in scores(comparison):
+    found = scores(comparison)
+    for score in found:
         d = score.difference
         rows.append({
             "plant": score.plant, "controller": score.controller, "model": score.runs[0].model,
@@ -113,6 +117,7 @@ def to_json(comparison: Comparison) -> str:
             "difference": d and d.mean, "difference_interval": d and d.interval and [d.interval.low, d.interval.high],
             "gain": d and d.gain,
             "gain_interval": d and d.gain_interval and [d.gain_interval.low, d.gain_interval.high],
+            "regret": regret(score, found, comparison.baseline),
             "wins": d and d.wins, "verdict": d and d.verdict, "beats": d and d.beats,
             "failures": score.over_runs(lambda r: r.failures),
             "fallbacks": score.over_runs(lambda r: float(np.mean(r.fallbacks))),
@@ -159,7 +164,7 @@ def _section(comparison: Comparison, plant: PlantSummary, found: Sequence[Score]
     return Section(
         plant,
         headline(comparison.baseline, found),
-        tuple(_line(score) for score in found),
+        tuple(_line(score, regret(score, found, comparison.baseline)) for score in found),
         figures.differences(found, colour, comparison.baseline) if compared else "",
         figures.trajectories(plant, [score.runs[0] for score in found], colour),
         _pictures(comparison.baseline, found),
@@ -173,7 +178,7 @@ def _pictures(baseline: str, found: Sequence[Score]) -> tuple[tuple[str, str], .
     return tuple((s.controller, base64.b64encode(s.runs[0].picture).decode()) for s in shown if s.runs[0].picture)
 
 
-def _line(score: Score) -> Line:
+def _line(score: Score, lost: float | None) -> Line:
     d, runs = score.difference, score.runs
     mean = score.over_runs
     return Line(
@@ -186,6 +191,7 @@ def _line(score: Score) -> Line:
         gain=DASH if d is None else f"{100 * d.gain + 0.0:.1f}",
         gain_interval=gain_range(score),
         wins=DASH if d is None else f"{100 * d.wins:.0f} %",
+        regret="" if lost is None else f"{lost:.3f}",
         decision=seconds(mean(lambda r: r.latency.p50)),
         tail=f"{seconds(mean(lambda r: r.latency.p95))} / {seconds(mean(lambda r: r.latency.max))}",
         train_steps=f"{mean(lambda r: r.train_steps):,.0f}",
