@@ -28,7 +28,7 @@ from steersman.experiments.progress import bar, live
 from steersman.experiments.report import terminal_tables, to_json, write_parquet, write_report
 from steersman.experiments.settings import SpecError
 from steersman.experiments.simulate import simulate
-from steersman.experiments.spec import parse_spec, presets, read_spec
+from steersman.experiments.spec import ComparisonSpec, parse_spec, presets, read_spec
 from steersman.experiments.store import StoreError
 from steersman.experiments.studies.registry import STUDIES, run_study
 
@@ -151,8 +151,8 @@ class Scenarios:
     """Id of a plant."""
     episodes: int = 50
     """Number of scenarios."""
-    seed: int = 0
-    """Seed of the bank."""
+    seed: int = ComparisonSpec.bank
+    """Seed of the bank; by default that of comparisons."""
     out: Path | None = None
     """File (safetensors); by default results/scenarios/ENV-SEED.safetensors."""
 

@@ -64,14 +64,29 @@ def _ahead(x, y, heading, air):  # type: ignore[no-untyped-def]
 
 
 @_jit(inline="always")
-def _copy(real, whole, source, to):  # type: ignore[no-untyped-def]
-    if source != to:
-        real[0, to], real[1, to], real[2, to] = real[0, source], real[1, source], real[2, source]
-        whole[0, to], whole[1, to] = whole[0, source], whole[1, source]
+def _gather(values, index, first, count):  # type: ignore[no-untyped-def]
+    # One array at a time: interleaved, the stores of one animal delay the loads of the next, at ten times the cost.
+    for k in range(first, count):
+        values[k] = values[index[k]]
 
 
 @_jit(cache=True)
-def _cull(real, whole, word, count, share, binomial):  # type: ignore[no-untyped-def]
+def _keep(real, whole, stay, count, index):  # type: ignore[no-untyped-def]
+    """Move those who stay to the front, in order; their number. ``index`` is left as where each one was."""
+    kept, first = 0, count
+    for i in range(count):
+        index[kept] = i
+        kept += stay[i]
+        first = min(first, i + count * stay[i])
+    for j in range(3):
+        _gather(real[j], index, first, kept)
+    for j in range(2):
+        _gather(whole[j], index, first, kept)
+    return kept
+
+
+@_jit(cache=True)
+def _cull(real, whole, word, count, share, binomial, index):  # type: ignore[no-untyped-def]
     """Remove animals of the lowest ranks; the number of those who stay."""
     rank = (word[:count] >> _AT_RANK) & _RANK
     if binomial:
@@ -82,12 +97,8 @@ def _cull(real, whole, word, count, share, binomial):  # type: ignore[no-untyped
         if quota > 0:
             # The index in the low bits keeps animals of equal rank in order.
             stay[np.argsort((rank << 32) | np.arange(count))[:quota]] = False
-    kept = 0
-    for i in range(count):
-        if stay[i]:
-            _copy(real, whole, i, kept)
-            word[kept] = word[i]
-            kept += 1
+    kept = _keep(real, whole, stay, count, index)
+    _gather(word, index, 0, kept)
     return kept
 
 
@@ -168,24 +179,15 @@ def _serve(word, cell, usable, count, head, link, rivals, served):  # type: igno
 
 
 @_jit(cache=True)
-def _keep(real, whole, stay, count):  # type: ignore[no-untyped-def]
-    kept = 0
-    for i in range(count):
-        if stay[i]:
-            _copy(real, whole, i, kept)
-            kept += 1
-    return kept
-
-
-@_jit(cache=True)
 def _row(reals, wholes, counts, grown, key, ticks, share, removing, binomial, gain, chance, regrowth, air):  # type: ignore[no-untyped-def]
     """All ticks of one row; False if it has no room."""
     words = (np.empty(reals[0].shape[1], np.int64), np.empty(reals[1].shape[1], np.int64))
-    cells = (np.empty(reals[0].shape[1], np.int64), np.empty(reals[1].shape[1], np.int64))
+    cells = (np.empty(reals[0].shape[1], np.int32), np.empty(reals[1].shape[1], np.int32))
     flags = (np.empty(reals[0].shape[1], np.bool_), np.empty(reals[1].shape[1], np.bool_))
     served = (np.empty(reals[0].shape[1], np.bool_), np.empty(reals[1].shape[1], np.bool_))
-    link = np.empty(max(reals[0].shape[1], reals[1].shape[1]), np.int64)
-    head, prey, packs = np.full(len(grown), -1), np.zeros(len(grown), np.int64), np.zeros(len(grown), np.int64)
+    link = np.empty(max(reals[0].shape[1], reals[1].shape[1]), np.int32)
+    head = np.full(len(grown), -1, np.int32)
+    prey, packs = np.zeros(len(grown), np.int16), np.zeros(len(grown), np.int16)
     for now in range(ticks):
         own = _mix(_mix(key) + (now + 1) * _G)
         for s in range(2):
@@ -193,7 +195,7 @@ def _row(reals, wholes, counts, grown, key, ticks, share, removing, binomial, ga
             for i in range(counts[s]):
                 word[i] = _mix(own + whole[1, i])
             if removing:
-                counts[s] = _cull(real, whole, word, counts[s], share[s], binomial)
+                counts[s] = _cull(real, whole, word, counts[s], share[s], binomial, link)
             _walk(real, whole, word, cells[s], counts[s], air)
         sheep, wolves = counts[0], counts[1]
         _graze(reals[0], words[0], cells[0], sheep, grown, head, now, gain[0], regrowth)
@@ -220,8 +222,8 @@ def _row(reals, wholes, counts, grown, key, ticks, share, removing, binomial, ga
             return False
         for i in range(pack):
             flags[1][i] = reals[1][2, i] >= 0
-        counts[0] = _keep(reals[0], wholes[0], flags[0], herd)
-        counts[1] = _keep(reals[1], wholes[1], flags[1], pack)
+        counts[0] = _keep(reals[0], wholes[0], flags[0], herd, link)
+        counts[1] = _keep(reals[1], wholes[1], flags[1], pack, link)
     return True
 
 
@@ -263,7 +265,7 @@ def _rows(first, last, before, after, tick, keys, ticks, share, removing, binomi
     for r in range(first, last):
         for s in range(2):
             counts[s] = _load(alive[s], real[s], whole[s], r, reals[s], wholes[s])
-        green = np.maximum(grown[r] - tick[r], 0)
+        green = np.maximum(grown[r] - tick[r], 0).astype(np.int32)
         fits = _row(
             reals, wholes, counts, green, keys[r], ticks, share[r], removing, binomial, gain, chance, regrowth, air
         )
