@@ -9,6 +9,7 @@ import imageio.v3 as imageio
 import pytest
 from rich.console import Console
 
+from steersman.envs.scenarios import Scenarios
 from steersman.experiments.benchmarks.base import BENCHMARKS, Row, bench_table, run_benchmark, throughput, write_rows
 from steersman.experiments.cli import main
 from steersman.experiments.studies import abm_control, publish
@@ -64,7 +65,16 @@ def test_simulate_with_a_planner(capsys: pytest.CaptureFixture[str]) -> None:
     assert "over 5 control steps" in output(capsys, *args)
 
 
+def test_scenarios_are_written_with_their_hash(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "bank" / "pendulum.safetensors"
+    printed = output(capsys, "scenarios", "steersman/Pendulum-v1", "--episodes", "3", "--out", str(path))
+    assert printed.split()[0] == Scenarios.load(path).digest() and len(Scenarios.load(path)) == 3
+    other = output(capsys, "scenarios", "steersman/Pendulum-v1", "--episodes", "3", "--seed", "1", "--out", str(path))
+    assert other.split()[0] != printed.split()[0]
+
+
 BAD = {
+    "no scenarios": (("scenarios", "steersman/Pendulum-v1", "--episodes", "0"), "--episodes is 0"),
     "preset": (("compare", "nothing"), "unknown preset 'nothing'; known:"),
     "file": (("compare", "nothing.toml"), "no such file"),
     "environment": (("simulate", "Nothing-v3"), "unknown environment 'Nothing-v3'"),
