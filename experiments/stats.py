@@ -120,7 +120,7 @@ def gain_interval(cost: Array, base: Array, seed: int = 0) -> Interval | None:
     """BCa interval of ``(mean base - mean cost) / |mean base|``, resampled in pairs; None as in :func:`bca`."""
     if bca(cost - base) is None or not np.isfinite(base).all():
         return None
-    if np.ptp(cost - base) == 0:
+    if np.ptp(cost - base) <= 1e-12 * np.abs(base).max():
         share = float(np.mean(base - cost)) / abs(float(np.mean(base)) or np.nan)
         return Interval(share, share) if np.isfinite(share) else None
 

@@ -114,21 +114,32 @@ def plot(comparison: Comparison, path: Path) -> None:
 
 def _panel(axes: Axes, rows: Sequence[Score]) -> None:
     rows = sorted(rows, key=lambda s: -s.relative)
+    shares = all(score.relative > 0 for score in rows)
     for i, score in enumerate(rows):
         d, tint = score.difference, TRACKS[score.runs[0].track]
         assert d is not None  # noqa: S101 - filtered by the caller
+        # Where costs pass zero, as returns do, a share of the baseline's on a logarithm says nothing: show the costs.
+        scale = (
+            (lambda gain: 100 * (1 - gain)) if shares else (lambda gain, b=score.mean / score.relative: b * (1 - gain))
+        )
         if d.gain_interval is not None:
-            ends = [100 * (1 - v) for v in (d.gain_interval.low, d.gain_interval.high)]
-            axes.plot(ends, [i, i], color=tint, lw=3)
-        axes.plot(100 * score.relative, i, "o", color=tint, ms=7, mec="white")
-    axes.axvline(100, color="0.5", lw=1)
-    axes.set_xscale("log")
-    low = 100 * min((s.relative for s in rows), default=1.0)
-    ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500) if low / 2 <= t <= 100 or t == 100]
-    axes.set_xticks(ticks, [str(t) for t in ticks])
-    axes.minorticks_off()
+            axes.plot([scale(v) for v in (d.gain_interval.low, d.gain_interval.high)], [i, i], color=tint, lw=3)
+        axes.plot(scale(d.gain), i, "o", color=tint, ms=7, mec="white")
+    if shares:
+        _logarithmic(axes, 100 * min((s.relative for s in rows), default=1.0))
     axes.set_yticks(range(len(rows)), [s.controller for s in rows], fontsize=9)
-    axes.set_xlabel("cost, % of no control")
+    axes.set_xlabel("cost, % of no control" if shares else "mean cost (minus the return)")
     axes.grid(True, axis="x", which="both", color="0.92")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _logarithmic(axes: Axes, low: float) -> None:
+    """Ticks at 1, 2, 5 of each decade from ``low`` to 100, or at decades alone where they are many."""
+    axes.axvline(100, color="0.5", lw=1)
+    axes.set_xscale("log")
+    if low < 0.5:
+        return
+    ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500) if low / 2 <= t <= 100 or t == 100]
+    axes.set_xticks(ticks, [str(t) for t in ticks])
+    axes.minorticks_off()

@@ -39,6 +39,10 @@ STUDIES: tuple[StudySpec, ...] = (
         "how well surrogates predict mean herds, free and under unseen controls",
     ),
     StudySpec(
+        "pde-control", "steersman.experiments.studies.pde_control:run",
+        "PDE plants under every family, beside published returns",
+    ),
+    StudySpec(
         "scaling", "steersman.experiments.studies.scaling:run",
         "what a step costs as replicas, grids and animals grow",
     ),
