@@ -119,12 +119,10 @@ def _panel(axes: Axes, rows: Sequence[Score]) -> None:
         d, tint = score.difference, TRACKS[score.runs[0].track]
         assert d is not None  # noqa: S101 - filtered by the caller
         # Where costs pass zero, as returns do, a share of the baseline's on a logarithm says nothing: show the costs.
-        scale = (
-            (lambda gain: 100 * (1 - gain)) if shares else (lambda gain, b=score.mean / score.relative: b * (1 - gain))
-        )
+        base = 100 if shares else score.mean - d.mean
         if d.gain_interval is not None:
-            axes.plot([scale(v) for v in (d.gain_interval.low, d.gain_interval.high)], [i, i], color=tint, lw=3)
-        axes.plot(scale(d.gain), i, "o", color=tint, ms=7, mec="white")
+            axes.plot([base * (1 - v) for v in (d.gain_interval.low, d.gain_interval.high)], [i, i], color=tint, lw=3)
+        axes.plot(base * (1 - d.gain), i, "o", color=tint, ms=7, mec="white")
     if shares:
         _logarithmic(axes, 100 * min((s.relative for s in rows), default=1.0))
     axes.set_yticks(range(len(rows)), [s.controller for s in rows], fontsize=9)
