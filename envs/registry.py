@@ -150,6 +150,12 @@ PLANTS: tuple[PlantSpec, ...] = (
     ),
     PlantSpec("Heat-v1", "steersman.envs.pde.linear:heat", "heat on a ring to a profile", 100),
     PlantSpec("Wave-v1", "steersman.envs.pde.linear:Wave", "lightly damped waves on a ring", 200),
+    PlantSpec(
+        "KolmogorovFlow-v1",
+        "steersman.envs.pde.kolmogorov:KolmogorovFlow",
+        "two-dimensional turbulence, calmed by sixteen torques",
+        100,
+    ),
     PlantSpec("CavityFlow-v1", "steersman.envs.pde.cavity:CavityFlow", "flow driven by a lid along a stored one", 199),
     PlantSpec(
         "KuramotoSivashinsky-v1",

@@ -16,6 +16,7 @@ from steersman.envs import noise
 from steersman.envs.pde.cavity import SIDE, SPACING, CavityFlow
 from steersman.envs.pde.kuramoto_sivashinsky import KuramotoSivashinsky
 from steersman.envs.pde.spectral import SpectralPlant, boxes
+from steersman.envs.pde.vorticity import VorticityFlow
 from steersman.experiments.benchmarks.base import Progress, Row, rate, throughput
 
 PEER = Path(".venv-peers/bin/python")
@@ -58,6 +59,9 @@ def rows(progress: Progress) -> Iterator[Row]:
     progress(0.5, "cavity")
     ours, theirs = throughput(_cavity(256), _sweeps(), repeats=2)
     yield Row("cavity, 256 rows", "steps / CPU s", ours, theirs, "2000 sweeps in numpy", 500.0)
+    progress(0.7, "vorticity")
+    label = "2D Navier-Stokes, 64 x 64, 16 rows, float32, AB2/CN"
+    yield Row(label, "substeps of a row / CPU s", rate(_vorticity()), 10_000, "target", 1.0)
     progress(0.75, "gradient")
     seconds = _gradient()
     yield Row("gradient through 100 KS steps, 32 rows", "1 / CPU s", 1 / seconds, 1 / 2.0, "target of 2 s", 1.0)
@@ -153,6 +157,18 @@ def _sweeps() -> Callable[[], int]:
             q[:, 0], q[-1] = q[:, 1], q[-2]
             p = q
         return 1
+
+    return work
+
+
+def _vorticity() -> Callable[[], int]:
+    flow = VorticityFlow(64, 1 / 200, 0.005, 3.0)
+    omega = 2 * noise.normal(noise.keys(0, 16), 64 * 64, dtype=torch.float32).reshape(16, 64, 64)
+    still = torch.zeros(1, 64, 64)
+
+    def work() -> int:
+        flow.run(omega, still, 100)
+        return 100 * 16
 
     return work
 
