@@ -40,7 +40,7 @@ def draw(trail: Trail, period: float, horizon: int, sensors: int, sites: int) ->
         centres = (np.arange(sites) + 0.5) * side / sites
         x, y = np.meshgrid(centres, centres)
         u = np.asarray(trail.u[-1]).ravel()
-        tint = np.where(u > 0, "#b2182b", "#2166ac")
+        tint = ["#b2182b" if value > 0 else "#2166ac" for value in u]
         flow.scatter(x.ravel(), y.ravel(), s=20 + 150 * np.abs(u), facecolors="none", edgecolors=tint, linewidths=1.5)
     flow.set(xlim=(0, side), ylim=(0, side), xlabel="x", ylabel="y", title=f"t = {trail.k[-1] * period:.1f}")
     time, z = np.asarray(trail.k) * period, np.stack(trail.z)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal
@@ -12,6 +13,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 Scheme = Literal["ab2cn", "rk4if"]
+Slope = Callable[[Tensor], Tensor]
 LARGEST_COURANT: dict[str, float] = {"ab2cn": 0.2, "rk4if": 1.1}
 """Largest ``speed dt / spacing``. Along a diagonal RK4 is stable up to 0.95; AB2 grows slowly without viscosity."""
 
@@ -102,14 +104,15 @@ class VorticityFlow:
         def slope(w: Complex[Tensor, "n N M"]) -> Complex[Tensor, "n N M"]:
             u, v = torch.fft.irfft2(to_velocity * w[:, None], s=size).unbind(dim=1)
             products = torch.fft.rfft2(torch.stack([u * v, v.square() - u.square()], dim=1))
-            return g + (back * products).sum(dim=1)
+            after: Tensor = g + (back * products).sum(dim=1)
+            return after
 
         w = mask * torch.fft.rfft2(omega)
         w = self._multistep(w, slope, linear, steps) if self.scheme == "ab2cn" else self._rk4(w, slope, linear, steps)
         after: Tensor = torch.fft.irfft2(w, s=size)
         return after
 
-    def _multistep(self, w: Tensor, slope, linear: Tensor, steps: int) -> Tensor:  # type: ignore[no-untyped-def]
+    def _multistep(self, w: Tensor, slope: Slope, linear: Tensor, steps: int) -> Tensor:
         half = 0.5 * self.dt * linear
         explicit, implicit = (1 + half) / (1 - half), self.dt / (1 - half)
         before = slope(w)
@@ -121,7 +124,7 @@ class VorticityFlow:
             before = now
         return w
 
-    def _rk4(self, w: Tensor, slope, linear: Tensor, steps: int) -> Tensor:  # type: ignore[no-untyped-def]
+    def _rk4(self, w: Tensor, slope: Slope, linear: Tensor, steps: int) -> Tensor:
         dt, half = self.dt, torch.exp(0.5 * self.dt * linear)
         whole = half * half
         for _ in range(steps):
