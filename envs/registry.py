@@ -156,6 +156,20 @@ PLANTS: tuple[PlantSpec, ...] = (
         "two-dimensional turbulence, calmed by sixteen torques",
         100,
     ),
+    PlantSpec("Smoke-v1", "steersman.envs.pde.smoke:Smoke", "smoke in a maze, drawn to an exit by fans outside", 32),
+    PlantSpec(
+        "Smoke128-v1",
+        "steersman.envs.pde.smoke:Smoke",
+        "the same maze on 128 x 128 cells",
+        32,
+        {"points": 128},
+    ),
+    PlantSpec(
+        "RayleighBenard-v1",
+        "steersman.envs.pde.rayleigh_benard:RayleighBenard",
+        "convection between two plates, calmed by ten heaters",
+        100,
+    ),
     PlantSpec("CavityFlow-v1", "steersman.envs.pde.cavity:CavityFlow", "flow driven by a lid along a stored one", 199),
     PlantSpec(
         "KuramotoSivashinsky-v1",

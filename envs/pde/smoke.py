@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ def layout(points: int) -> tuple[Bool[Tensor, "N N"], Bool[Tensor, "N N"], Int64
     centre = (torch.arange(points, dtype=torch.float64) + 0.5) * SIDE / points
     y, x = torch.meshgrid(centre, centre, indexing="ij")
 
-    def box(x0: float, x1: float, y0: float, y1: float) -> Bool[Tensor, "N N"]:
+    def box(x0: int, x1: int, y0: int, y1: int) -> Bool[Tensor, "N N"]:
         return (x > x0) & (x < x1) & (y > y0) & (y < y1)
 
     container = box(RING, SIDE - RING, RING, SIDE - RING)
@@ -55,6 +55,13 @@ def layout(points: int) -> tuple[Bool[Tensor, "N N"], Bool[Tensor, "N N"], Int64
         solid |= box(*bar)
     apart = torch.stack([(x - x0).square() + (y - y0).square() for _, x0, y0 in EXITS])
     return solid, ~container, apart.argmin(dim=0)
+
+
+@cache
+def maze(points: int) -> tuple[StaggeredGrid, Bool[Tensor, "N N"], Int64[Tensor, "N N"]]:
+    """Grid, ring and nearest exits; built once, since the tables of an exact projection take seconds at 128."""
+    solid, ring, nearest = layout(points)
+    return StaggeredGrid(points, points, SIDE / points, solid), ring, nearest
 
 
 class Smoke(Plant):
@@ -92,8 +99,7 @@ class Smoke(Plant):
         if patch < 1 or RING % patch:
             raise ValueError(f"patch must divide {RING}, got {patch}")
         self.points, self.patch = points, patch
-        solid, self.ring, self.nearest = layout(points)
-        self.grid = StaggeredGrid(points, points, SIDE / points, solid)
+        self.grid, self.ring, self.nearest = maze(points)
         self.dt, self.hold, self.horizon, self.gradient, self.time_unit = 1.0, 8, 32, "exact", "time units"
         fans = [(x, y) for y in range(0, SIDE, patch) for x in range(0, SIDE, patch) if self._outside(x, y)]
         self.fans = tuple((x + patch / 2, y + patch / 2) for x, y in fans)
@@ -136,7 +142,7 @@ class Smoke(Plant):
         fluid = ~self.grid.solid.to(draw.device)
         gap = (centre[None, None] - x0).square() + (centre[None, :, None] - y0).square()
         smoke = torch.exp(-gap / (2 * 2.5**2)) * fluid * ~self.ring.to(draw.device)
-        up = (0.8 + 0.4 * draw[:, 2])[:, None, None] * torch.exp(-gap / (2 * 6.0**2))
+        up = (2.4 + 0.8 * draw[:, 2])[:, None, None] * torch.exp(-gap / (2 * 7.0**2))
         lean = (draw[:, 3] - 0.5)[:, None, None]
         flow = self.grid.project(self.grid.faces(torch.stack([lean * up, up], dim=1)))
         through = torch.zeros(n, len(EXITS), dtype=draw.dtype, device=draw.device)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from steersman.envs.pde.staggered import Faces
@@ -42,10 +43,8 @@ def draw(plant: Smoke, trail: Trail) -> NDArray[np.uint8]:
         places = np.asarray(plant.fans)
         maze.quiver(places[:, 0], places[:, 1], wish[0], wish[1], color="tab:blue", scale=40, width=0.004)
     for i, (_, x0, y0) in enumerate(EXITS):
-        maze.text(
-            x0, y0, str(i + 1), ha="center", va="center", fontsize=8, color="tab:green" if i == TARGET else "0.3"
-        )
-    maze.add_patch(_frame(RING, SIDE))
+        maze.text(x0, y0, str(i + 1), ha="center", va="center", fontsize=8, color="tab:green" if i == TARGET else "0.3")
+    maze.add_patch(Rectangle((RING, RING), SIDE - 2 * RING, SIDE - 2 * RING, fill=False, ec="0.7", lw=0.6))
     maze.set(xlim=(0, SIDE), ylim=(0, SIDE), xticks=[], yticks=[], title=f"t = {trail.k[-1] * plant.period:.0f}")
     time = np.asarray(trail.k) * plant.period
     through = np.stack([state["through"][0].cpu().numpy() for state in trail.x if isinstance(state, dict)])
@@ -57,9 +56,3 @@ def draw(plant: Smoke, trail: Trail) -> NDArray[np.uint8]:
     shares.legend(frameon=False, fontsize=8, ncols=2)
     shares.grid(alpha=0.3)
     return pixels(figure)
-
-
-def _frame(ring: int, side: int):  # type: ignore[no-untyped-def]  # noqa: ANN202 - matplotlib's patch
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((ring, ring), side - 2 * ring, side - 2 * ring, fill=False, ec="0.7", lw=0.6)

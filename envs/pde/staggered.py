@@ -84,7 +84,8 @@ class StaggeredGrid:
         box = self._project_box(Faces(flow.u * open_u, flow.v * open_v))
         edge = self._edge.to(flow.u.device)
         leak = torch.cat([box.u.flatten(1), box.v.flatten(1)], dim=1)[:, edge]
-        force = leak.new_zeros(len(leak), box.u[0].numel() + box.v[0].numel()).index_copy(1, edge, leak @ self._on("capacitance", leak))
+        still = leak.new_zeros(len(leak), box.u[0].numel() + box.v[0].numel())
+        force = still.index_copy(1, edge, leak @ self._on("capacitance", leak))
         pushed = self._project_box(self._split(force))
         return Faces((box.u - pushed.u) * open_u, (box.v - pushed.v) * open_v)
 
@@ -134,7 +135,8 @@ class StaggeredGrid:
         return torch.cat([u, v], dim=1).movedim(1, -1)
 
     def _split(self, flat: Tensor) -> Faces:
-        u, v = flat.split([self.rows * (self.cols - 1), (self.rows - 1) * self.cols], dim=1)
+        inner = self.rows * (self.cols - 1)
+        u, v = flat[:, :inner], flat[:, inner:]
         return Faces(u.reshape(-1, self.rows, self.cols - 1), v.reshape(-1, self.rows - 1, self.cols))
 
     def _project_box(self, flow: Faces) -> Faces:
@@ -166,13 +168,14 @@ class StaggeredGrid:
         """Pseudo-inverse of ``P`` restricted to the faces between fluid and solid."""
         total = self.rows * (self.cols - 1) + (self.rows - 1) * self.cols
         parts = []
-        for block in self._edge.split(128):
+        for block in torch.split(self._edge, 128):
             unit = torch.zeros(len(block), total, dtype=torch.float64)
             unit[torch.arange(len(block)), block] = 1.0
             pushed = self._project_box(self._split(unit))
             parts.append(torch.cat([pushed.u.flatten(1), pushed.v.flatten(1)], dim=1)[:, self._edge])
         # A closed surface lets nothing through on balance: a zero eigenvalue per solid and per enclosed region.
-        return torch.linalg.pinv(torch.cat(parts), hermitian=True, rtol=1e-9)
+        inverse: Tensor = torch.linalg.pinv(torch.cat(parts), hermitian=True, rtol=1e-9)
+        return inverse
 
     def _on(self, name: str, like: Tensor) -> Tensor:
         key = (name, like.dtype, like.device)
