@@ -94,7 +94,7 @@ def _frames(path: Path) -> Any:
             return library.CaseFrames(str(path))
         except (ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
             raise ValueError(
-                f"{path.name} is not a MATPOWER case that can be read: {error}; check its tables"
+                f"{path.name} is not a MATPOWER case that can be read: {error}; it needs mpc.bus, gen and branch"
             ) from error
 
 
