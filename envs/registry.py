@@ -47,6 +47,14 @@ class PlantSpec:
 
 PLANTS: tuple[PlantSpec, ...] = (
     PlantSpec("Pendulum-v1", "steersman.envs.classic.pendulum:Pendulum", "torque-limited pendulum swing-up", 200),
+    PlantSpec("CartPole-v1", "steersman.envs.classic.cart_pole:CartPole", "a pole balanced on a cart by pushes", 500),
+    PlantSpec("Acrobot-v1", "steersman.envs.classic.acrobot:Acrobot", "two links swung up by their elbow", 500),
+    PlantSpec(
+        "MountainCarContinuous-v1",
+        "steersman.envs.classic.mountain_car:MountainCarContinuous",
+        "a weak car that must swing out of a valley",
+        999,
+    ),
     PlantSpec(
         "WolfSheep-v1", "steersman.envs.abm.wolf_sheep:WolfSheep", "predator-prey agents, removal of animals", 100
     ),
