@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a generation's costs say.
+
+    Attributes:
+        now: Cost of the present point (0 without ``compares``).
+        before: Cost of the previous point (0 without ``compares``).
+        tied: Whether every candidate of the generation had the same cost.
+        path: Length of the evolution path, on average 1 where costs are noise alone (1 without ``follows``).
+    """
+
+    now: float
+    before: float
+    tied: bool
+    path: float = 1.0
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a generation's costs say about the last step.
+    """What a control makes of it.
 
     Attributes:
         keep: Whether the present point stands; otherwise the search returns to the one before.
@@ -25,20 +43,19 @@ class RadiusControl(ABC):
 
     Attributes:
         compares: Whether it needs the costs of the present and the previous point (two rows a generation).
+        follows: Weight of the latest step in the evolution path that it reads; 0 if it reads none.
     """
 
-    compares: bool
+    compares: ClassVar[bool] = False
+
+    @property
+    def follows(self) -> float:
+        """See the attribute."""
+        return 0.0
 
     @abstractmethod
-    def judge(self, multiplier: float, now: float, before: float, tied: bool) -> Verdict:
-        """Decide from costs of the present and the previous point on equal terms.
-
-        Args:
-            multiplier: Present multiplier.
-            now: Cost of the present point (0 without ``compares``).
-            before: Cost of the previous point (0 without ``compares``).
-            tied: Whether every candidate of the generation had the same cost.
-        """
+    def judge(self, multiplier: float, seen: Evidence) -> Verdict:
+        """Decide on the present point and the next multiplier."""
 
 
 @final
@@ -46,9 +63,7 @@ class RadiusControl(ABC):
 class Scheduled(RadiusControl):
     """Every step is kept and the schedules alone set the radii: the paper's form."""
 
-    compares = False
-
-    def judge(self, multiplier: float, now: float, before: float, tied: bool) -> Verdict:
+    def judge(self, multiplier: float, seen: Evidence) -> Verdict:
         """See :class:`RadiusControl`."""
         return Verdict(True, multiplier)
 
@@ -78,15 +93,72 @@ class TrustRegion(RadiusControl):
     def __post_init__(self) -> None:
         if not 0 < self.shrink < 1:
             raise ValueError(f"shrink must lie strictly between 0 and 1, got {self.shrink}")
-        for name in ("grow", "escape"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.smallest <= 1 <= self.largest:
-            raise ValueError(f"1 must lie between smallest and largest, got {self.smallest} and {self.largest}")
+        _check_growth(grow=self.grow, escape=self.escape)
+        _check_range(self.smallest, self.largest)
 
-    def judge(self, multiplier: float, now: float, before: float, tied: bool) -> Verdict:
+    def judge(self, multiplier: float, seen: Evidence) -> Verdict:
         """See :class:`RadiusControl`."""
-        factor = self.shrink if now > before else self.grow if now < before else 1.0
-        if tied:
+        factor = self.shrink if seen.now > seen.before else self.grow if seen.now < seen.before else 1.0
+        if seen.tied:
             factor = self.escape
-        return Verdict(now <= before, min(max(multiplier * factor, self.smallest), self.largest))
+        return Verdict(seen.now <= seen.before, _within(multiplier * factor, self.smallest, self.largest))
+
+
+@final
+@dataclass(frozen=True)
+class PathLength(RadiusControl):
+    """Every step is kept; radii grow while successive steps agree and shrink while they undo each other.
+
+    Cumulative step-size adaptation (Hansen & Ostermeier, "Completely Derandomized Self-Adaptation in Evolution
+    Strategies", 2001). It compares no single costs, so it stands noise that misleads an acceptance test, and costs
+    no evaluations. Mirrored probes sharpen it: near a minimum the two costs of a pair agree, and the step is shorter
+    than one of chance. A generation in which all candidates tie lets the radii grow.
+
+    Attributes:
+        memory: Weight of the latest step in the path, the reciprocal of the generations it remembers.
+        damping: The multiplier changes by ``exp(memory / damping (path - 1))``.
+        escape: Factor on a plateau.
+        smallest: Least multiplier.
+        largest: Greatest multiplier.
+    """
+
+    memory: float = 0.1
+    damping: float = 1.0
+    escape: float = 1.5
+    smallest: float = 1e-6
+    largest: float = 32.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.memory <= 1:
+            raise ValueError(f"memory must lie in (0, 1], got {self.memory}")
+        if not self.damping > 0:
+            raise ValueError(f"damping must be positive, got {self.damping}")
+        _check_growth(escape=self.escape)
+        _check_range(self.smallest, self.largest)
+
+    @property
+    def follows(self) -> float:
+        """See :class:`RadiusControl`."""
+        return self.memory
+
+    def judge(self, multiplier: float, seen: Evidence) -> Verdict:
+        """See :class:`RadiusControl`."""
+        factor = math.exp(min(1.0, self.memory / self.damping * (seen.path - 1)))
+        if seen.tied:
+            factor = self.escape
+        return Verdict(True, _within(multiplier * factor, self.smallest, self.largest))
+
+
+def _within(value: float, smallest: float, largest: float) -> float:
+    return min(max(value, smallest), largest)
+
+
+def _check_growth(**factors: float) -> None:
+    for name, value in factors.items():
+        if not value >= 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def _check_range(smallest: float, largest: float) -> None:
+    if not 0 < smallest <= 1 <= largest:
+        raise ValueError(f"1 must lie between smallest and largest, got {smallest} and {largest}")

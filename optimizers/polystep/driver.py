@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -11,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steersman.optimizers.base import Search, State
-from steersman.optimizers.polystep.control import RadiusControl, TrustRegion
+from steersman.optimizers.polystep.control import Evidence, RadiusControl, TrustRegion
 from steersman.optimizers.polystep.polytopes import Polytope
 from steersman.optimizers.polystep.schedules import Schedule, check_positive, value_at
 from steersman.optimizers.polystep.weighting import SampleSize, Weighting
@@ -19,11 +20,12 @@ from steersman.optimizers.polystep.weighting import SampleSize, Weighting
 
 @dataclass
 class PolyMemory:
-    """Present and previous point, velocity, radius multiplier."""
+    """Present and previous point, velocity, evolution path, radius multiplier."""
 
     x: Tensor
     before: Tensor
     velocity: Tensor
+    path: Tensor
     multiplier: float = 1.0
     steps: int = 0
 
@@ -51,6 +53,7 @@ class PolytopeSearch(Search[PolyMemory]):
         control: Acceptance of steps and adaptation of the radii.
         shells: K, probes per vertex.
         momentum: Heavy-ball coefficient in [0, 1); 0 is none. A step that is taken back ends the motion.
+        biased: Whether the first direction of every polytope follows the velocity.
     """
 
     Memory: ClassVar[type[PolyMemory]] = PolyMemory
@@ -62,9 +65,11 @@ class PolytopeSearch(Search[PolyMemory]):
     control: RadiusControl = field(default_factory=TrustRegion)
     shells: int = 1
     momentum: float = 0.5
+    biased: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._unit = 1.0  # length of a direction
         self.polytope = Polytope(self.polytope)
         check_positive("probe_radius", self.probe_radius)
         check_positive("step_radius", self.step_radius)
@@ -95,7 +100,7 @@ class PolytopeSearch(Search[PolyMemory]):
 
     def _begin(self, x0: Tensor) -> PolyMemory:
         self._particles, self._vertices = self._prepare(x0)
-        return PolyMemory(x0, x0.clone(), torch.zeros_like(x0))
+        return PolyMemory(x0, x0.clone(), torch.zeros_like(x0), torch.zeros_like(x0))
 
     def _restore(self, state: State) -> None:
         self._particles, self._vertices = self._prepare(self._origin)
@@ -116,19 +121,42 @@ class PolytopeSearch(Search[PolyMemory]):
     def _tell(self, cost: Tensor) -> None:
         m = self.memory
         polled = cost[: self._particles * self._vertices * self.shells]
-        now, before = cost[-2:].tolist() if self.control.compares else (0.0, 0.0)
-        verdict = self.control.judge(m.multiplier, now, before, bool((cost == cost[0]).all()))
+        table = polled.view(self.shells, self._particles, self._vertices)
+        weight = self.weighting(table.mean(dim=0) if self.shells > 1 else table[0], self.generation)
+        step = self._mean(weight.to(m.x.dtype))
+        verdict = self.control.judge(m.multiplier, self._evidence(cost, weight, step))
         radius = value_at(self.step_radius, self.generation) * m.multiplier
         m.multiplier = verdict.multiplier
         if not verdict.keep:
-            lowest = int(polled.argmin())
-            better = self._points[lowest] if float(polled[lowest]) < before else m.before
-            m.x, m.velocity = better.clone(), torch.zeros_like(m.x)
+            self._take_back(polled, float(cost[-1]))
             return
-        table = polled.reshape(self.shells, self._particles, self._vertices).mean(dim=0)
-        step = radius * self._mean(self.weighting(table, self.generation).to(m.x.dtype))
-        m.velocity = self.momentum * m.velocity + step
+        m.velocity = self.momentum * m.velocity + radius * step if self.momentum else radius * step
         m.before, m.x, m.steps = m.x, m.x + m.velocity, m.steps + 1
+
+    def _evidence(self, cost: Tensor, weight: Tensor, step: Tensor) -> Evidence:
+        """What the control may read; nothing is computed that it does not."""
+        now, before = cost[-2:].tolist() if self.control.compares else (0.0, 0.0)
+        low, high = torch.stack(cost.aminmax()).tolist()
+        path = self._follow(weight, step) if self.control.follows and low < high else 1.0
+        return Evidence(now, before, low == high, path)
+
+    def _follow(self, weight: Tensor, step: Tensor) -> float:
+        """Append a step to the evolution path; the path's length.
+
+        Weights w put on the vertices of a centred polytope in random order have a mean of squared length
+        ``(V sum(w^2) - 1) / (V - 1)``, because two different vertices have the product ``-1 / (V - 1)`` on average.
+        """
+        m, v, c = self.memory, weight.shape[1], self.control.follows
+        chance = float((v * weight.square().sum() - len(weight)) / (v - 1)) if v > 1 else 0.0
+        if chance > 1e-12:
+            m.path = (1 - c) * m.path + math.sqrt(c * (2 - c) / chance) / self._unit * step
+        # The path starts at zero; divided by what chance has made of it so far it does not pretend to be short.
+        return float(torch.linalg.vector_norm(m.path)) / math.sqrt(1 - (1 - c) ** (2 * m.steps + 2))
+
+    def _take_back(self, polled: Tensor, before: float) -> None:
+        m, lowest = self.memory, int(polled.argmin())
+        better = self._points[lowest] if float(polled[lowest]) < before else m.before
+        m.x, m.velocity = better.clone(), torch.zeros_like(m.x)
 
     @property
     def incumbent(self) -> Tensor:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
+from steersman.optimizers.polystep.control import PathLength, RadiusControl
 from steersman.optimizers.polystep.driver import PolytopeSearch
 from steersman.optimizers.polystep.polytopes import Polytope
-from steersman.optimizers.polystep.rotations import haar_frame
+from steersman.optimizers.polystep.rotations import aimed, haar_frame
+from steersman.optimizers.polystep.schedules import Schedule
+from steersman.optimizers.polystep.weighting import ExponentialRanks, Weighting
 
 
 @final
@@ -22,13 +26,21 @@ class FrameStep(PolytopeSearch):
     an orthoplex. The small-signal step is the gradient projected on the frame, which is on average
     ``directions / D`` of it.
 
+    Radii are per coordinate: a radius r means a length of ``r sqrt(D)``, so that one setting suits few coordinates
+    and many. The defaults, ranks and cumulative adaptation of the radii, are one setting for all tasks.
+
     Attributes:
         directions: Size of the frame; at most the number of coordinates, smaller problems take all of them.
     """
 
     name: ClassVar[str] = "frame_step"
 
-    directions: int = 16
+    probe_radius: float | Schedule = 0.6
+    step_radius: float | Schedule = 0.3
+    weighting: Weighting = field(default_factory=lambda: ExponentialRanks(0.15))
+    control: RadiusControl = field(default_factory=PathLength)
+    momentum: float = 0.0
+    directions: int = 8
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,12 +50,16 @@ class FrameStep(PolytopeSearch):
     def _prepare(self, x0: Tensor) -> tuple[int, int]:
         k = min(self.directions, len(x0))
         self._template = self.polytope.vertices(k).to(x0.device, x0.dtype)
+        self._unit = math.sqrt(len(x0))
         return 1, self.polytope.size(k)
 
     def _turn(self, x: Tensor) -> None:
         self._frame = haar_frame(len(x), self._template.shape[1], self.gen, x)
+        if self.biased:
+            self._frame = aimed(self._frame, self.memory.velocity)
 
     def _probe(self, x: Tensor, length: float, out: Tensor) -> None:
+        length *= self._unit
         if self.polytope is Polytope.ORTHOPLEX:
             torch.add(x, self._frame, alpha=length, out=out[: len(self._frame)])
             torch.sub(x, self._frame, alpha=length, out=out[len(self._frame) :])
@@ -51,4 +67,4 @@ class FrameStep(PolytopeSearch):
             torch.addmm(x, self._template, self._frame, alpha=length, out=out)
 
     def _mean(self, weight: Tensor) -> Tensor:
-        return weight[0] @ self._template @ self._frame
+        return self._unit * (weight[0] @ self._template @ self._frame)

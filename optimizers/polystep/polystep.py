@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from steersman.optimizers.polystep.driver import PolytopeSearch
-from steersman.optimizers.polystep.rotations import haar_rotations
+from steersman.optimizers.polystep.rotations import aimed, haar_rotations
 
 _LARGEST = 2**31
 """Numbers in a population above which the form is refused: 16 GiB of float64."""
@@ -50,7 +50,12 @@ class PolyStep(PolytopeSearch):
         return particles, count
 
     def _turn(self, x: Tensor) -> None:
-        self._directions = self.polytope.turned(haar_rotations(self._particles, self._d, self.gen, x))
+        frames = haar_rotations(self._particles, self._d, self.gen, x)
+        if self.biased:
+            rows = x.new_zeros(self._particles * self._d)
+            rows[: len(x)] = self.memory.velocity
+            frames = aimed(frames, rows.view(self._particles, self._d))
+        self._directions = self.polytope.turned(frames)
 
     def _probe(self, x: Tensor, length: float, out: Tensor) -> None:
         """Each row differs from ``x`` in its own block only: one fill and an addition to block diagonals."""

@@ -57,6 +57,28 @@ def haar_frame(d: int, k: int, gen: torch.Generator, like: Tensor) -> Float[Tens
     return whitened
 
 
+def aimed(frames: Float[Tensor, "*batch k D"], along: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch k D"]:
+    """Frames turned so that their first row points along a vector; a uniform frame stays uniform about it.
+
+    A reflection takes the first row to the vector and a change of the last row's sign undoes the change of
+    orientation. Frames stay as they are where the vector is zero or points there already.
+
+    Args:
+        frames: Orthonormal rows.
+        along: Wanted direction of each first row, of any length.
+    """
+    first = frames[..., 0, :]
+    length = torch.linalg.vector_norm(along, dim=-1, keepdim=True)
+    normal = first - along / torch.where(length > 0, length, 1.0)
+    square = normal.square().sum(dim=-1, keepdim=True)
+    turn = (length > 0) & (square > torch.finfo(frames.dtype).eps)
+    factor = torch.where(turn, 2 / torch.where(turn, square, 1.0), 0.0)
+    image = frames - (frames @ normal.unsqueeze(-1)) * (factor * normal).unsqueeze(-2)
+    if frames.shape[-2] > 1:
+        image[..., -1, :] *= torch.where(turn, -1.0, 1.0).to(frames.dtype)
+    return image
+
+
 def _signs(r: Tensor) -> Tensor:
     diagonal = torch.diagonal(r, dim1=-2, dim2=-1)
     return torch.where(diagonal < 0, -1.0, 1.0).to(r.dtype)

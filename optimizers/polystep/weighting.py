@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import torch
 from jaxtyping import Float
@@ -14,9 +14,13 @@ from torch import Tensor
 from steersman.optimizers.polystep.schedules import Schedule, check_positive, value_at
 from steersman.optimizers.ranks import centred_ranks
 
+Divisor = Literal["mean", "max"] | float
+"""Mean or maximum of all costs above their minimum, which make steps invariant to affine changes of the cost; or a
+number in units of the cost."""
+
 
 class Weighting(ABC):
-    """A rule for weights; every row sums to one, equal costs get equal weights."""
+    """A rule for weights; every row sums to one, and costs that all tie give equal weights."""
 
     @abstractmethod
     def __call__(self, cost: Float[Tensor, "P V"], generation: int) -> Float[Tensor, "P V"]:
@@ -31,23 +35,31 @@ class Softmax(Weighting):
     Attributes:
         temperature: Regularisation. Where the spread of costs is well below it, an orthoplex step is a
             central-difference gradient step; well above it, a jump to the best vertex.
-        scaled: Whether s is the mean of all costs above their minimum, which makes steps invariant to units of the
-            cost; otherwise s = 1 and the temperature is in units of the cost.
+        divisor: s, see :func:`excess`.
     """
 
     temperature: float | Schedule = 0.5
-    scaled: bool = True
+    divisor: Divisor = "mean"
 
     def __post_init__(self) -> None:
         check_positive("temperature", self.temperature)
+        check_divisor(self.divisor)
 
     def __call__(self, cost: Float[Tensor, "P V"], generation: int) -> Float[Tensor, "P V"]:
         """See :class:`Weighting`."""
-        excess = cost - cost.amin()
-        if self.scaled:
-            mean = excess.mean()
-            excess = excess / torch.where(mean > 0, mean, 1.0)
-        return torch.softmax(-excess / value_at(self.temperature, generation), dim=1)
+        scaled = excess(cost, self.divisor).div_(-value_at(self.temperature, generation))
+        return torch.softmax(scaled, dim=1)
+
+
+@final
+@dataclass(frozen=True)
+class Greedy(Weighting):
+    """All weight on the cheapest vertex of each row; vertices that tie for it share the weight."""
+
+    def __call__(self, cost: Float[Tensor, "P V"], generation: int) -> Float[Tensor, "P V"]:
+        """See :class:`Weighting`."""
+        best = (cost == cost.amin(dim=1, keepdim=True)).to(cost.dtype)
+        return best / best.sum(dim=1, keepdim=True)
 
 
 @final
@@ -104,3 +116,21 @@ class ExponentialRanks(Weighting):
         """See :class:`Weighting`."""
         rank = centred_ranks(cost.flatten()).reshape(cost.shape)
         return torch.softmax(-rank / value_at(self.temperature, generation), dim=1)
+
+
+def excess(cost: Float[Tensor, "P V"], divisor: Divisor) -> Float[Tensor, "P V"]:
+    """Costs above their minimum over a divisor; a fresh tensor."""
+    above = cost - cost.amin()
+    if isinstance(divisor, str):
+        size = above.mean() if divisor == "mean" else above.amax()
+        return above.div_(torch.where(size > 0, size, 1.0))
+    return above if divisor == 1.0 else above.div_(divisor)
+
+
+def check_divisor(divisor: Divisor) -> None:
+    """Refuse divisors that are neither known names nor positive and finite."""
+    if isinstance(divisor, str):
+        if divisor not in ("mean", "max"):
+            raise ValueError(f"divisor must be 'mean', 'max' or a positive number, got {divisor!r}")
+    else:
+        check_positive("divisor", divisor)

@@ -2,18 +2,20 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from steersman.optimizers.polystep.control import Scheduled, TrustRegion
+from steersman.optimizers.polystep.control import PathLength, Scheduled, TrustRegion
 from steersman.optimizers.polystep.frame import FrameStep
 from steersman.optimizers.polystep.polystep import PolyStep
 from steersman.optimizers.polystep.polytopes import Polytope
-from steersman.optimizers.polystep.rotations import haar_frame, haar_rotations
+from steersman.optimizers.polystep.rotations import aimed, haar_frame, haar_rotations
 from steersman.optimizers.polystep.schedules import Schedule, value_at
-from steersman.optimizers.polystep.weighting import ExponentialRanks, SampleSize, Softmax, Weighting
+from steersman.optimizers.polystep.sinkhorn import Sinkhorn
+from steersman.optimizers.polystep.weighting import ExponentialRanks, Greedy, SampleSize, Softmax, Weighting
 from steersman.optimizers.ranks import centred_ranks
 
 F64 = torch.float64
@@ -83,8 +85,9 @@ def settings(radius: float, temperature: float) -> dict[str, object]:
     return {
         "probe_radius": radius,
         "step_radius": 0.3,
-        "weighting": Softmax(temperature, scaled=False),
+        "weighting": Softmax(temperature, divisor=1.0),
         "control": Scheduled(),
+        "momentum": 0.0,
         "confirmations": 0,
     }
 
@@ -110,7 +113,7 @@ def test_small_signal_law_of_frames() -> None:
         search = FrameStep(directions=k, **settings(1e-4, 10.0)).start(x0)
         points = search.ask()
         search.tell(smooth(points))
-        frame = (points[:k] - x0) / 0.5e-4
+        frame = (points[:k] - x0) / 0.5e-4  # of length sqrt(12): radii are per coordinate
         expected = -0.3 * 0.5e-4 / (k * 10.0) * (grad @ frame.T @ frame)
         torch.testing.assert_close(search.incumbent - x0, expected, rtol=1e-5, atol=1e-12)
 
@@ -121,8 +124,7 @@ def test_large_signal_jumps_to_the_best_vertex() -> None:
     points = search.ask()
     cost = (points - 3).square().sum(1)
     search.tell(cost)
-    direction = (points[cost.argmin()] - x0) / 0.5
-    torch.testing.assert_close(search.incumbent, 0.3 * direction)
+    torch.testing.assert_close(search.incumbent, 0.3 * (points[cost.argmin()] - x0) / 0.5)
 
 
 def test_probes_sit_on_their_shells_and_touch_their_block_only() -> None:
@@ -152,7 +154,7 @@ def test_ties_share_their_rank() -> None:
     assert torch.equal(centred_ranks(random), centred_ranks(random.exp()))
 
 
-@pytest.mark.parametrize("weighting", [Softmax(), SampleSize(), ExponentialRanks()])
+@pytest.mark.parametrize("weighting", [Softmax(), Softmax(divisor="max"), SampleSize(), ExponentialRanks()])
 def test_weights_do_not_depend_on_units(weighting: Weighting) -> None:
     cost = torch.randn(5, 6, generator=torch.Generator().manual_seed(0), dtype=F64)
     cost[2] = 0.3
@@ -163,6 +165,51 @@ def test_weights_do_not_depend_on_units(weighting: Weighting) -> None:
     order = cost[0].argsort()
     assert (weight[0, order].diff() < 0).all()
     torch.testing.assert_close(weighting(torch.zeros(2, 4, dtype=F64), 0), torch.full((2, 4), 0.25, dtype=F64))
+
+
+def test_greedy_takes_the_cheapest_and_shares_ties() -> None:
+    cost = torch.tensor([[3.0, 1.0, 2.0], [1.0, 1.0, 2.0], [5.0, 5.0, 5.0]], dtype=F64)
+    expected = torch.tensor([[0, 1, 0], [0.5, 0.5, 0], [1 / 3, 1 / 3, 1 / 3]], dtype=F64)
+    torch.testing.assert_close(Greedy()(cost, 0), expected)
+
+
+def test_sinkhorn_meets_both_marginals_and_has_the_form_of_an_entropic_plan() -> None:
+    cost = torch.rand(40, 6, generator=torch.Generator().manual_seed(0), dtype=F64)
+    plan = Sinkhorn(0.1, divisor=1.0, tolerance=1e-12)(cost, 0)
+    torch.testing.assert_close(plan.sum(1), torch.ones(40, dtype=F64))
+    torch.testing.assert_close(plan.sum(0), torch.full((6,), 40 / 6, dtype=F64))
+    log = plan.log() + cost / 0.1  # is a sum of a function of rows and one of columns
+    torch.testing.assert_close(log - log[:, :1], (log[:1] - log[:1, :1]).expand(40, 6), rtol=0, atol=1e-9)
+    torch.testing.assert_close(Sinkhorn(0.1)(cost[:1], 0), Softmax(0.1)(cost[:1], 0))
+
+
+def test_path_length_is_one_by_chance_and_knows_straight_from_crooked() -> None:
+    def multiplier(cost_of: Callable[[Tensor, Tensor], Tensor]) -> float:
+        search, gen = FrameStep(confirmations=0).start(torch.zeros(30, dtype=F64)), torch.Generator().manual_seed(5)
+        logs = []
+        for _ in range(300):
+            search.memory.multiplier = 1.0
+            points = search.ask()
+            search.tell(cost_of(points, torch.rand(len(points), generator=gen, dtype=F64)))
+            logs.append(math.log(search.memory.multiplier))
+        return sum(logs) / len(logs)
+
+    assert abs(multiplier(lambda x, noise: noise)) < 0.01
+    assert multiplier(lambda x, noise: x.sum(1)) > 0.03
+    assert multiplier(lambda x, noise: x.square().sum(1)) < -0.02
+
+
+def test_aimed_frames_keep_their_law_about_the_direction() -> None:
+    gen, like = torch.Generator().manual_seed(0), torch.zeros((), dtype=F64)
+    along = torch.tensor([1.0, -2.0, 0.5], dtype=F64)
+    frames = aimed(haar_rotations(4000, 3, gen, like), along.expand(4000, 3))
+    torch.testing.assert_close(frames @ frames.mT, torch.eye(3, dtype=F64).expand(4000, 3, 3), atol=1e-10, rtol=0)
+    torch.testing.assert_close(torch.linalg.det(frames), torch.ones(4000, dtype=F64))
+    torch.testing.assert_close(frames[:, 0], (along / along.norm()).expand(4000, 3))
+    assert frames[:, 1:].mean(0).abs().amax() < 5 / math.sqrt(4000)
+    still = haar_rotations(5, 3, gen, like)
+    assert torch.equal(aimed(still, torch.zeros(5, 3, dtype=F64)), still)
+    torch.testing.assert_close(aimed(frames, along.expand(4000, 3)), frames)
 
 
 def test_sample_size_is_met() -> None:
@@ -192,16 +239,16 @@ def test_trust_region_leaves_a_plateau_that_traps_fixed_radii() -> None:
         return torch.where(far < 2, 10.0, (x - 4).square().sum(1) / 4)
 
     found = []
-    for control in (TrustRegion(), Scheduled()):
+    for control in (TrustRegion(), PathLength(), Scheduled()):
         search = PolyStep(control=control).start(torch.zeros(4, dtype=F64))
         for _ in range(150):
             search.tell(dish(search.ask(), search.generation))
         found.append(search.best.cost)
-    assert found[0] < 0.1 and found[1] == 10.0
+    assert found[0] < 0.1 and found[1] < 0.1 and found[2] == 10.0
 
 
 def test_trust_region_never_accepts_a_worse_point() -> None:
-    search = FrameStep(confirmations=0).start(torch.full((5,), 2.0, dtype=F64))
+    search = FrameStep(confirmations=0, control=TrustRegion()).start(torch.full((5,), 2.0, dtype=F64))
     costs = []
     for _ in range(60):
         search.tell(smooth(search.ask()))
