@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,12 +16,9 @@ from steersman.envs.actions import ActionSet
 from steersman.envs.plant import ControlProblem
 from steersman.envs.simulator import Measurement
 from steersman.optimizers.policies.base import Policy
-from steersman.optimizers.policies.gru import GRUPolicy
-from steersman.optimizers.policies.int8 import Int8Policy
-from steersman.optimizers.policies.mlp import MLPPolicy
-from steersman.optimizers.policies.spiking import SpikingPolicy
+from steersman.optimizers.policies.registry import PolicyName as PolicyName
+from steersman.optimizers.policies.registry import make_policy, policy_kind
 
-PolicyName = Literal["mlp", "gru", "int8", "spiking"]
 LIMIT = 4.0
 """Observations are clipped to so many standard deviations."""
 
@@ -31,16 +27,9 @@ def build_policy(name: PolicyName, inputs: int, outputs: int, hidden: tuple[int,
     """A fresh policy with weights drawn from the seed.
 
     Raises:
-        ValueError: If a GRU is asked for with several hidden widths.
+        ValueError: If there is no such policy or it cannot have these widths.
     """
-    gen = torch.Generator().manual_seed(seed)
-    if name == "gru":
-        if len(hidden) != 1:
-            raise ValueError(f"a gru policy has one hidden width, got {hidden}")
-        return GRUPolicy(inputs, outputs, hidden[0], gen=gen)
-    kinds = {"mlp": MLPPolicy, "int8": Int8Policy, "spiking": SpikingPolicy}
-    policy: Policy = kinds[name](inputs, outputs, hidden, gen=gen)
-    return policy
+    return make_policy(name, inputs, outputs, hidden, gen=torch.Generator().manual_seed(seed))
 
 
 class Unremembering(Policy):
@@ -82,8 +71,9 @@ class TrainedPolicy(Controller, ABC):
         """Store the settings.
 
         Raises:
-            ValueError: If ``explore`` is below 1.
+            ValueError: If ``explore`` is below 1 or there is no such policy.
         """
+        policy_kind(policy)
         if explore < 1:
             raise ValueError(f"explore must be at least 1, got {explore}")
         self.policy, self.hidden, self.explore, self.module = policy, tuple(hidden), explore, module

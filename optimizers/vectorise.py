@@ -69,7 +69,8 @@ def population_forward(
     """Outputs of every member of a population on inputs of its own.
 
     Args:
-        module: Gives the architecture and buffers; its parameters are not read.
+        module: Gives the architecture and buffers; its parameters are not read. One with a true attribute
+            ``batched`` is called once with the population's parameters, any other goes through ``vmap``.
         vectors: One parameter vector per member.
         inputs: Inputs per member; ``inputs.expand(pop, ...)`` shares one set without copying it.
         state: Recurrent state, a tensor or a pytree whose leaves lead with ``pop``; None calls ``module(inputs)``,
@@ -87,6 +88,10 @@ def population_forward(
         )
     params = unflatten(module, vectors)
     args = (params, inputs) if state is None else (params, inputs, state)
+    if getattr(module, "batched", False):
+        # What all members see is prepared once; the first product spreads it over them.
+        shared = inputs[:1] if inputs.stride(0) == 0 else inputs
+        return functional_call(module, params, (shared, *args[2:]))
 
     def member(p: dict[str, Tensor], *rest: Any) -> Any:
         return functional_call(module, p, rest)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -15,11 +17,23 @@ class Policy(nn.Module, ABC):
 
     Raw actions are unbounded or bounded as the policy says; whoever deploys it maps them to admissible ones.
 
+    A policy with hard decisions returns their true gradient, zero, until ``use_surrogate`` is set; then backward
+    passes use the estimator named by ``surrogate`` and forward values stay what they were, bit by bit.
+
     Attributes:
+        name: Name in the registry and on the command line.
+        surrogate: Name of the estimator of gradients; empty where automatic differentiation is exact.
+        batched: Whether ``forward`` also takes parameters, observations and memory that all lead with one more axis,
+            the population: then a population needs no ``vmap``. Common observations lead with 1.
         inputs: Entries of an observation.
         outputs: Entries of a raw action.
         memory: Entries of the memory; 0 for policies without.
+        use_surrogate: Whether backward passes use the surrogate.
     """
+
+    name: ClassVar[str]
+    surrogate: ClassVar[str] = ""
+    batched: ClassVar[bool] = False
 
     def __init__(self, inputs: int, outputs: int, memory: int) -> None:
         """Store the sizes.
@@ -32,6 +46,18 @@ class Policy(nn.Module, ABC):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.inputs, self.outputs, self.memory = inputs, outputs, memory
+        self.use_surrogate = False
+
+    @classmethod
+    def sized(
+        cls, inputs: int, outputs: int, hidden: tuple[int, ...], gen: torch.Generator, dtype: torch.dtype
+    ) -> Policy:
+        """A policy from widths alone, each family reading them in its own way.
+
+        Raises:
+            ValueError: If the family cannot have these widths.
+        """
+        return cls(inputs, outputs, hidden, gen=gen, dtype=dtype)  # type: ignore[call-arg,arg-type]
 
     def initial_state(self, n: int) -> Float[Tensor, "n memory"]:
         """Memory at the start of ``n`` episodes, in the type and on the device of the parameters."""
@@ -39,8 +65,8 @@ class Policy(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, obs: Float[Tensor, "n inputs"], state: Float[Tensor, "n memory"]
-    ) -> tuple[Float[Tensor, "n outputs"], Float[Tensor, "n memory"]]:
+        self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]
+    ) -> tuple[Float[Tensor, "... n outputs"], Float[Tensor, "... n memory"]]:
         """Raw actions and the memory after them."""
 
 
@@ -49,19 +75,56 @@ class Dense(nn.Module):
 
     Attributes:
         weight: ``[outputs, inputs]``, normal with standard deviation ``1 / sqrt(inputs)``.
-        bias: ``[outputs]``, zero at first.
+        bias: ``[outputs]``, zero at first; None without.
     """
 
-    def __init__(self, inputs: int, outputs: int, gen: torch.Generator, dtype: torch.dtype) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, gen: torch.Generator, dtype: torch.dtype, *, bias: bool = True
+    ) -> None:
         """Draw the weights."""
         super().__init__()
         draw = torch.randn(outputs, inputs, generator=gen, dtype=dtype)
         self.weight = nn.Parameter(draw / math.sqrt(inputs))
-        self.bias = nn.Parameter(torch.zeros(outputs, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(outputs, dtype=dtype)) if bias else None
 
-    def forward(self, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "n outputs"]:
+    def forward(self, x: Float[Tensor, "... n inputs"]) -> Float[Tensor, "... n outputs"]:
         """``x W^T + b``."""
-        return nn.functional.linear(x, self.weight, self.bias)
+        return affine(x, self.weight, self.bias)
+
+
+def affine(
+    x: Float[Tensor, "... n inputs"],
+    weight: Float[Tensor, "... outputs inputs"],
+    bias: Float[Tensor, "... outputs"] | None,
+) -> Float[Tensor, "... n outputs"]:
+    """``x W^T + b`` of one network, or of each member of a population in one batched product.
+
+    A population's common ``x`` may lead with 1.
+    """
+    if weight.ndim == 2:
+        return nn.functional.linear(x, weight, bias)
+    x = x.expand(len(weight), -1, -1)
+    return torch.bmm(x, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(-2), x, weight.mT)
+
+
+def scaled_sum(
+    x: Float[Tensor, "... n inputs"], weight: Float[Tensor, "... outputs inputs"], layer: Dense
+) -> Float[Tensor, "... n outputs"]:
+    """``x W^T / sqrt(inputs) + b``: the layer's bias with other weights; whole numbers are summed before scaling."""
+    assert layer.bias is not None  # noqa: S101 - narrows the type
+    return torch.add(layer.bias.unsqueeze(-2), affine(x, weight, None), alpha=1 / math.sqrt(weight.shape[-1]))
+
+
+def dense_layers(sizes: tuple[int, ...], gen: torch.Generator, dtype: torch.dtype) -> list[Dense]:
+    """Layers between successive sizes."""
+    return [Dense(a, b, gen, dtype) for a, b in itertools.pairwise(sizes)]
+
+
+def only_size(hidden: tuple[int, ...], family: str, meaning: str) -> int:
+    """The one number that sizes a family. Raises ValueError if there is not exactly one."""
+    if len(hidden) != 1:
+        raise ValueError(f"a {family} policy has {meaning}, got hidden={hidden}; give exactly one number")
+    return hidden[0]
 
 
 def check_hidden(hidden: tuple[int, ...], least: int) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steersman.optimizers.policies.base import Dense, Policy
+from steersman.optimizers.policies.base import Dense, Policy, only_size
 
 
 @final
 class GRUPolicy(Policy):
     """One gated recurrent layer (Cho et al. 2014) and an affine output; differentiable."""
+
+    name: ClassVar[str] = "gru"
+    batched: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -32,11 +35,19 @@ class GRUPolicy(Policy):
         self.proposal = Dense(inputs + hidden, hidden, gen, dtype)
         self.readout = Dense(hidden, outputs, gen, dtype)
 
+    @classmethod
+    def sized(
+        cls, inputs: int, outputs: int, hidden: tuple[int, ...], gen: torch.Generator, dtype: torch.dtype
+    ) -> Policy:
+        """See :class:`Policy`; the one number is the width of the layer."""
+        return cls(inputs, outputs, only_size(hidden, "gru", "one hidden width"), gen=gen, dtype=dtype)
+
     def forward(
-        self, obs: Float[Tensor, "n inputs"], state: Float[Tensor, "n memory"]
-    ) -> tuple[Float[Tensor, "n outputs"], Float[Tensor, "n memory"]]:
+        self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]
+    ) -> tuple[Float[Tensor, "... n outputs"], Float[Tensor, "... n memory"]]:
         """See :class:`Policy`."""
-        update, reset = torch.sigmoid(self.gates(torch.cat([obs, state], dim=1))).chunk(2, dim=1)
-        fresh = torch.tanh(self.proposal(torch.cat([obs, reset * state], dim=1)))
+        obs = obs.expand(*state.shape[:-1], -1)
+        update, reset = torch.sigmoid(self.gates(torch.cat([obs, state], dim=-1))).chunk(2, dim=-1)
+        fresh = torch.tanh(self.proposal(torch.cat([obs, reset * state], dim=-1)))
         after = update * state + (1 - update) * fresh
         return self.readout(after), after

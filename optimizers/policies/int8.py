@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from steersman.optimizers.policies.base import Dense, Policy, check_hidden
+from steersman.optimizers.policies.base import Dense, Policy, affine, check_hidden, dense_layers
+from steersman.optimizers.policies.surrogate import hard_with_gradient_of
 
 _TOP = 127
 _INT32 = 2**31 - 1
@@ -27,8 +27,13 @@ class Int8Policy(Policy):
     are those of integer arithmetic.
 
     The parameters are the latent floating-point weights. The output is piecewise constant in them and in the
-    observation: **its gradient is zero almost everywhere**, and automatic differentiation returns exactly that.
+    observation: **its gradient is zero almost everywhere**, and automatic differentiation returns exactly that unless
+    the surrogate is on, the straight-through estimator: rounding passes gradients on, saturation stops them.
     """
+
+    name: ClassVar[str] = "int8"
+    surrogate: ClassVar[str] = "straight-through"
+    batched: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -57,23 +62,25 @@ class Int8Policy(Policy):
         check_hidden(hidden, 0)
         if not reach > 0:
             raise ValueError(f"reach must be positive, got {reach}")
-        sizes = (inputs, *hidden, outputs)
-        self.layers = nn.ModuleList(Dense(a, b, gen, dtype) for a, b in itertools.pairwise(sizes))
+        self.layers = nn.ModuleList(dense_layers((inputs, *hidden, outputs), gen, dtype))
         self.grid = float(power_of_two(torch.tensor(reach / _TOP, dtype=torch.float64)))
 
     def forward(
-        self, obs: Float[Tensor, "n inputs"], state: Float[Tensor, "n memory"]
-    ) -> tuple[Float[Tensor, "n outputs"], Float[Tensor, "n memory"]]:
+        self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]
+    ) -> tuple[Float[Tensor, "... n outputs"], Float[Tensor, "... n memory"]]:
         """See :class:`Policy`."""
-        x = to_int8(obs / self.grid)
+        through = self.use_surrogate
+        x = to_int8(obs / self.grid, through)
         last = len(self.layers) - 1
         for i, layer in enumerate(self.layers):
-            assert isinstance(layer, Dense)  # noqa: S101 - narrows what ModuleList forgets
-            scale = power_of_two(layer.weight.abs().amax().clamp(min=1e-12) / _TOP)
-            total = integer_linear(x, to_int8(layer.weight / scale), torch.round(layer.bias / (scale * self.grid)))
+            assert isinstance(layer, Dense) and layer.bias is not None  # noqa: S101 - narrows what ModuleList forgets
+            scale = power_of_two(layer.weight.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=1e-12) / _TOP)
+            bias = layer.bias / (scale.squeeze(-1) * self.grid)
+            bias = hard_with_gradient_of(bias, torch.round(bias)) if through else torch.round(bias)
+            total = integer_linear(x, to_int8(layer.weight / scale, through), bias)
             if i == last:
                 return total.to(obs.dtype) * (scale * self.grid), state
-            x = to_int8(torch.relu(total) * scale).to(obs.dtype)
+            x = to_int8(torch.relu(total) * scale, through).to(obs.dtype)
         raise AssertionError("a policy has an output layer")
 
 
@@ -82,15 +89,16 @@ def power_of_two(x: Tensor) -> Tensor:
     return torch.exp2(torch.ceil(torch.log2(x.detach())))
 
 
-def to_int8(x: Tensor) -> Tensor:
-    """Round half to even and saturate to -127..127, held as floats."""
-    return torch.round(x).clamp(-_TOP, _TOP)
+def to_int8(x: Tensor, use_surrogate: bool = False) -> Tensor:
+    """Round half to even and saturate to -127..127, held as floats; straight-through if a surrogate is wanted."""
+    hard = torch.round(x).clamp(-_TOP, _TOP)
+    return hard_with_gradient_of(x.clamp(-_TOP, _TOP), hard) if use_surrogate else hard
 
 
 def integer_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``x W^T + b`` on integers held as floats, in a type in which every partial sum is exact."""
     small = x.shape[-1] <= _EXACT_IN_FLOAT32 and x.dtype == torch.float32
     dtype = torch.float32 if small else torch.float64
-    products: Tensor = nn.functional.linear(x.to(dtype), weight.to(dtype))
+    products = affine(x.to(dtype), weight.to(dtype), None)
     # Biases may be as large as an accumulator: they are added where 32 bits fit.
-    return products.double() + bias.double().clamp(-_INT32, _INT32)
+    return products.double() + bias.double().clamp(-_INT32, _INT32).unsqueeze(-2)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from steersman.optimizers.policies.base import Dense, Policy, check_hidden
+from steersman.optimizers.policies.base import Policy, check_hidden, dense_layers
 
 
 @final
 class MLPPolicy(Policy):
     """tanh layers and an affine output, without memory; differentiable."""
+
+    name: ClassVar[str] = "mlp"
+    batched: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -28,12 +30,11 @@ class MLPPolicy(Policy):
         """Draw the weights from ``gen``."""
         super().__init__(inputs, outputs, 0)
         check_hidden(hidden, 0)
-        sizes = (inputs, *hidden, outputs)
-        self.layers = nn.ModuleList(Dense(a, b, gen, dtype) for a, b in itertools.pairwise(sizes))
+        self.layers = nn.ModuleList(dense_layers((inputs, *hidden, outputs), gen, dtype))
 
     def forward(
-        self, obs: Float[Tensor, "n inputs"], state: Float[Tensor, "n memory"]
-    ) -> tuple[Float[Tensor, "n outputs"], Float[Tensor, "n memory"]]:
+        self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]
+    ) -> tuple[Float[Tensor, "... n outputs"], Float[Tensor, "... n memory"]]:
         """See :class:`Policy`."""
         x = obs
         for layer in self.layers[:-1]:

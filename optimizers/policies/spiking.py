@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from steersman.optimizers.policies.base import Dense, Policy, check_hidden
+from steersman.optimizers.policies.base import Policy, check_hidden, dense_layers
+from steersman.optimizers.policies.surrogate import hard_with_gradient_of
 
 
 @final
@@ -22,9 +22,15 @@ class SpikingPolicy(Policy):
     ``pool * ticks``; it lies in [-1, 1] and has ``2 pool ticks + 1`` levels.
 
     Spikes are hard steps and the readout counts them, so the action is piecewise constant in parameters,
-    observation and membranes: **its gradient is zero almost everywhere**, and there is no surrogate in here.
-    Membranes are clamped to [-limit, 2] so that long inhibition does not silence a neuron for good.
+    observation and membranes: **its gradient is zero almost everywhere**. With the surrogate on, a spike has the
+    derivative ``1 / (1 + slope |v - 1|)^2`` of a fast sigmoid (Zenke & Ganguli, "SuperSpike", 2018), and the reset
+    passes no gradient on. Membranes are clamped to [-limit, 2] so that long inhibition does not silence a neuron for
+    good.
     """
+
+    name: ClassVar[str] = "spiking"
+    surrogate: ClassVar[str] = "fast sigmoid"
+    batched: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -36,6 +42,7 @@ class SpikingPolicy(Policy):
         pool: int = 2,
         leak: float = 0.9,
         limit: float = 2.0,
+        slope: float = 5.0,
         gen: torch.Generator,
         dtype: torch.dtype = torch.float64,
     ) -> None:
@@ -49,11 +56,12 @@ class SpikingPolicy(Policy):
             pool: Pairs of readout neurons per action.
             leak: Factor on a membrane per tick, in [0, 1].
             limit: Depth to which a membrane can be inhibited.
+            slope: Sharpness of the surrogate.
             gen: Source of the initial weights.
             dtype: Type of the weights.
 
         Raises:
-            ValueError: If a size is below 1, ``leak`` outside [0, 1] or ``limit`` negative.
+            ValueError: If a size is below 1, ``leak`` outside [0, 1], or ``limit`` or ``slope`` negative.
         """
         check_hidden(hidden, 1)
         for name, value in (("ticks", ticks), ("pool", pool)):
@@ -61,18 +69,20 @@ class SpikingPolicy(Policy):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if not 0 <= leak <= 1:
             raise ValueError(f"leak must lie in [0, 1], got {leak}")
-        if limit < 0:
-            raise ValueError(f"limit must not be negative, got {limit}")
+        for name, bound in (("limit", limit), ("slope", slope)):
+            if bound < 0:
+                raise ValueError(f"{name} must not be negative, got {bound}")
         sizes = (inputs, *hidden, 2 * pool * outputs)
         super().__init__(inputs, outputs, sum(sizes[1:]))
-        self.widths, self.ticks, self.pool, self.leak, self.limit = list(sizes[1:]), ticks, pool, leak, limit
-        self.layers = nn.ModuleList(Dense(a, b, gen, dtype) for a, b in itertools.pairwise(sizes))
+        self.widths, self.ticks, self.pool = list(sizes[1:]), ticks, pool
+        self.leak, self.limit, self.slope = leak, limit, slope
+        self.layers = nn.ModuleList(dense_layers(sizes, gen, dtype))
 
     def forward(
-        self, obs: Float[Tensor, "n inputs"], state: Float[Tensor, "n memory"]
-    ) -> tuple[Float[Tensor, "n outputs"], Float[Tensor, "n memory"]]:
+        self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]
+    ) -> tuple[Float[Tensor, "... n outputs"], Float[Tensor, "... n memory"]]:
         """See :class:`Policy`."""
-        membranes = list(torch.split(state, self.widths, dim=1))
+        membranes = list(torch.split(state, self.widths, dim=-1))
         current = self.layers[0](obs)
         count = torch.zeros_like(membranes[-1])
         for _ in range(self.ticks):
@@ -81,10 +91,13 @@ class SpikingPolicy(Policy):
                 drive = current if i == 0 else layer(spikes)
                 membranes[i], spikes = self._fire(membranes[i], drive)
             count = count + spikes
-        push, pull = count.reshape(len(count), 2, self.outputs, self.pool).sum(dim=3).unbind(dim=1)
-        return (push - pull) / (self.pool * self.ticks), torch.cat(membranes, dim=1)
+        push, pull = count.reshape(*count.shape[:-1], 2, self.outputs, self.pool).sum(dim=-1).unbind(dim=-2)
+        return (push - pull) / (self.pool * self.ticks), torch.cat(membranes, dim=-1)
 
     def _fire(self, membrane: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
-        v = (self.leak * membrane + drive).clamp(-self.limit, 2.0)
+        v = torch.add(drive, membrane, alpha=self.leak).clamp(-self.limit, 2.0)
         spikes = (v >= 1).to(v.dtype)
-        return v - spikes, spikes
+        after = v - spikes
+        if self.use_surrogate:
+            spikes = hard_with_gradient_of((v - 1) / (1 + self.slope * (v - 1).abs()), spikes)
+        return after, spikes

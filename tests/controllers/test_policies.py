@@ -22,6 +22,8 @@ from steersman.envs import make_plant, noise
 from steersman.envs.abm.wolf_sheep import WolfSheep
 from steersman.envs.actions import ActionSet
 from steersman.envs.simulator import PlantSimulator
+from steersman.optimizers.policies.base import Policy
+from steersman.optimizers.policies.registry import POLICIES
 from steersman.optimizers.vectorise import SlowPopulationWarning
 
 
@@ -88,6 +90,30 @@ def test_search_improves_on_doing_nothing(search: str, policy: str) -> None:
     controller = PolicySearch(search, policy, hidden=(4,), plant_steps=150_000, scenarios=4, explore=4)  # type: ignore[arg-type]
     trained(controller)
     assert cost(controller) < 0.9 * cost(None)
+
+
+@pytest.mark.parametrize("kind", POLICIES, ids=lambda kind: kind.name)
+def test_every_policy_controls_and_starts_afresh(kind: type[Policy]) -> None:
+    controller = PolicySearch(policy=kind.name, hidden=(4,)).bind(Oscillator().problem)
+    simulator = simulate(3)
+    simulator.reset(simulator.scenarios(noise.keys(0, 3)))
+    measurement = simulator.measure()
+    controller.reset(3)
+    first = controller.act(measurement).u
+    assert first.shape == (3, 1) and torch.isfinite(first).all()
+    going = controller.act(measurement).u
+    controller.reset(3, torch.tensor([True, False, False]))
+    assert torch.equal(controller.act(measurement).u[0], first[0])
+    assert torch.equal(going, first) or kind.name in ("gru", "spiking")
+    other = PolicySearch(policy=kind.name, hidden=(4,)).bind(Oscillator().problem)
+    other.load_state_dict(controller.state_dict())
+    other.reset(3)
+    assert torch.equal(other.act(measurement).u, first)
+
+
+def test_an_unknown_policy_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown policy 'forest'; choose one of"):
+        PolicySearch(policy="forest")
 
 
 def test_budget_is_not_exceeded_and_covers_a_generation() -> None:

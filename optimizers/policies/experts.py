@@ -1,0 +1,75 @@
+"""Hard mixture of experts: a router picks one network for each observation."""
+
+from __future__ import annotations
+
+from typing import ClassVar, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steersman.optimizers.policies.base import Dense, Policy, only_size
+from steersman.optimizers.policies.surrogate import choose
+
+
+@final
+class ExpertsPolicy(Policy):
+    """``experts`` networks with one hidden ReLU layer each; the expert with the largest affine score acts alone.
+
+    All experts are evaluated and all but one are masked: on a batch, that is two products of matrices whatever the
+    router decides. The output jumps where the choice changes; the router's gradient is zero almost everywhere, the
+    experts' is exact. The surrogate gives the router the gradient of the softmax of its scores.
+    """
+
+    name: ClassVar[str] = "experts"
+    surrogate: ClassVar[str] = "softmax"
+    batched: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        width: int = 8,
+        *,
+        experts: int = 4,
+        gen: torch.Generator,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        """Draw the weights from ``gen``.
+
+        Args:
+            inputs: Entries of an observation.
+            outputs: Entries of a raw action.
+            width: Hidden units of each expert.
+            experts: Number of experts, at least two.
+            gen: Source of the initial weights.
+            dtype: Type of the weights.
+
+        Raises:
+            ValueError: If a size is too small.
+        """
+        super().__init__(inputs, outputs, 0)
+        for name, value, least in (("width", width, 1), ("experts", experts, 2)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        self.width = width
+        self.router = Dense(inputs, experts, gen, dtype)
+        self.hidden = Dense(inputs, experts * width, gen, dtype)
+        self.readout = Dense(experts * width, outputs, gen, dtype)
+        self.offset = Dense(experts, outputs, gen, dtype, bias=False)
+
+    @classmethod
+    def sized(
+        cls, inputs: int, outputs: int, hidden: tuple[int, ...], gen: torch.Generator, dtype: torch.dtype
+    ) -> Policy:
+        """See :class:`Policy`; the one number is the width of each expert."""
+        return cls(inputs, outputs, only_size(hidden, "experts", "one width"), gen=gen, dtype=dtype)
+
+    def forward(
+        self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]
+    ) -> tuple[Float[Tensor, "... n outputs"], Float[Tensor, "... n memory"]]:
+        """See :class:`Policy`."""
+        choice = choose(self.router(obs), self.use_surrogate)
+        each = torch.unflatten(torch.relu(self.hidden(obs)), -1, (-1, self.width))
+        active = each * choice.unsqueeze(-1)
+        return self.readout(active.flatten(-2)) + self.offset(choice), state
