@@ -1,0 +1,177 @@
+"""DC optimal power flow with Pyomo and HiGHS: the cheapest generation that the lines can carry.
+
+The slow layer above a grid's controllers. It minimises the cost of generation under ``f_l = b_l (angle_i - angle_j)``,
+balance at every bus, limits of generators and ``low_l <= f_l <= high_l`` (see :mod:`~steersman.envs.grid.dc`), which
+hold the limits on angles too. :mod:`~steersman.controllers.mip.switching` adds lines that can be opened.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pyomo.environ as pyo
+from jaxtyping import Float
+from pyomo.contrib.solver.common.factory import SolverFactory
+
+from steersman.envs.grid.case import Case
+from steersman.envs.grid.dc import DCGrid, dc_grid
+
+
+class DispatchStatus(StrEnum):
+    """How an optimisation ended."""
+
+    OPTIMAL = "optimal"
+    """Optimal within the gap."""
+    INCUMBENT = "incumbent"
+    """A feasible dispatch; the time ran out before it was proven best."""
+    INFEASIBLE = "infeasible"
+    """No dispatch serves the loads within the limits."""
+    NONE = "none"
+    """Nothing was found in time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dispatch:
+    """Outcome of an optimisation; arrays are empty without a dispatch.
+
+    Attributes:
+        status: How it ended.
+        cost: Cost of generation, $/h; infinite without a dispatch.
+        bound: Proven lower bound of the optimal cost, $/h.
+        p: Active power of each generator, pu.
+        angle: Angle of each bus, rad.
+        flow: Active power of each branch from its start to its end, pu.
+        open: Branches switched off, by index.
+        seconds: CPU seconds, with the building of the model.
+    """
+
+    status: DispatchStatus
+    cost: float
+    bound: float
+    p: Float[np.ndarray, "g"]
+    angle: Float[np.ndarray, "b"]
+    flow: Float[np.ndarray, "l"]
+    open: tuple[int, ...]
+    seconds: float
+
+    @property
+    def gap(self) -> float:
+        """Distance of cost and bound relative to the cost; infinite without a dispatch."""
+        if not np.isfinite(self.cost) or not np.isfinite(self.bound):
+            return float("inf")
+        return max(0.0, self.cost - self.bound) / max(abs(self.cost), 1e-9)
+
+
+def dc_opf(case: Case, *, time_limit: float | None = None) -> Dispatch:
+    """Cheapest generation with every line closed; quadratic costs are exact, since HiGHS solves convex ones.
+
+    Args:
+        case: The grid.
+        time_limit: Wall seconds.
+
+    Raises:
+        ValueError: If a generator has no cost or one that is not convex, or no generator is in service.
+    """
+    begun = time.process_time()
+    grid, costs = dc_grid(case), unit_costs(case)
+    model = network(case, grid, np.stack([grid.low, grid.high], axis=1))
+    model.line = pyo.ConstraintList()
+    for line, drop in enumerate(drops(model, case, grid)):
+        model.line.add(model.f[line] == drop)
+    model.total = pyo.Objective(expr=sum(_polynomial(cost, model.p[g]) for g, cost in enumerate(costs)))
+    result = optimise(model, time_limit)
+    bound = -np.inf if result.objective_bound is None else float(result.objective_bound)
+    return dispatch(case, model, result, bound, time.process_time() - begun)
+
+
+def unit_costs(case: Case) -> Float[np.ndarray, "g 3"]:
+    """``(c2, c1, c0)`` of each generator for power in pu, $/h.
+
+    Raises:
+        ValueError: If one is missing or not convex, or there is no generator.
+    """
+    generators = case.generators
+    if not len(generators):
+        raise ValueError(f"case {case.name} has no generator in service; put one in service")
+    for g, cost in enumerate(generators.cost):
+        if np.isnan(cost).any() or cost[0] < 0:
+            raise ValueError(
+                f"generator {generators.machine[g]} at bus {case.buses.id[generators.bus[g]]} has the cost "
+                f"(c2, c1, c0) = {cost.tolist()}; give it a convex polynomial"
+            )
+    scaled: np.ndarray = generators.cost * np.array([case.base_mva**2, case.base_mva, 1.0])
+    return scaled
+
+
+def network(case: Case, grid: DCGrid, flows: Float[np.ndarray, "l 2"]) -> Any:
+    """Pyomo model with ``p[g]``, ``angle[b]``, ``f[l]`` in pu and rad, their limits, and the balance of every bus.
+
+    Args:
+        case: The grid.
+        grid: Its DC model.
+        flows: Least and largest flow of each branch.
+    """
+    generators, lines, n = case.generators, case.branches, len(case.buses)
+    model = pyo.ConcreteModel()
+    limits = np.stack([generators.p_min, generators.p_max], axis=1).tolist()
+    model.p = pyo.Var(range(len(generators)), bounds=lambda _, g: tuple(limits[g]))
+    model.f = pyo.Var(range(len(lines)), bounds=lambda _, line: tuple(flows[line].tolist()))
+    model.angle = pyo.Var(range(n))
+    model.angle[case.slack].fix(0.0)
+    terms: list[list[Any]] = [[] for _ in range(n)]
+    for g, bus in enumerate(generators.bus):
+        terms[bus].append(model.p[g])
+    for line, (i, j) in enumerate(zip(lines.start, lines.end, strict=True)):
+        terms[i].append(-model.f[line])
+        terms[j].append(model.f[line])
+    model.balance = pyo.ConstraintList()
+    for bus in range(n):
+        model.balance.add(sum(terms[bus]) == float(grid.demand[bus]))
+    return model
+
+
+def drops(model: Any, case: Case, grid: DCGrid) -> list[Any]:
+    """Flow that the angles drive through each branch when it is closed."""
+    lines = case.branches
+    return [
+        float(b) * (model.angle[int(i)] - model.angle[int(j)])
+        for b, i, j in zip(grid.susceptance, lines.start, lines.end, strict=True)
+    ]
+
+
+def optimise(model: Any, time_limit: float | None, gap: float = 1e-6) -> Any:
+    """Solve with HiGHS on one thread and load what was found; Pyomo's results."""
+    result = SolverFactory("highs").solve(
+        model, time_limit=time_limit, threads=1, rel_gap=gap,
+        load_solutions=False, raise_exception_on_nonoptimal_result=False,
+    )  # fmt: skip
+    if result.incumbent_objective is not None:
+        result.solution_loader.load_vars()
+    return result
+
+
+def dispatch(case: Case, model: Any, result: Any, bound: float, seconds: float, opened: Sequence[int] = ()) -> Dispatch:
+    """What a solved model says, with quadratic costs evaluated exactly."""
+    if result.incumbent_objective is None:
+        infeasible = result.termination_condition.name == "provenInfeasible"
+        status = DispatchStatus.INFEASIBLE if infeasible else DispatchStatus.NONE
+        none = np.zeros(0)
+        return Dispatch(status, np.inf, np.inf if infeasible else bound, none, none, none, (), seconds)
+    p, angle, flow = (
+        np.array([pyo.value(part[i]) for i in part], dtype=float) for part in (model.p, model.angle, model.f)
+    )
+    done = result.termination_condition.name == "convergenceCriteriaSatisfied"
+    cost = float(sum(_polynomial(c, x) for c, x in zip(unit_costs(case), p, strict=True)))
+    status = DispatchStatus.OPTIMAL if done else DispatchStatus.INCUMBENT
+    return Dispatch(status, cost, bound, p, angle, flow, tuple(opened), seconds)
+
+
+def _polynomial(cost: Float[np.ndarray, "3"], p: Any) -> Any:
+    # A zero square would make the program quadratic for HiGHS.
+    square = float(cost[0]) * p**2 if cost[0] else 0.0
+    return square + float(cost[1]) * p + float(cost[2])
