@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from steersman.envs.scenarios import Scenarios
-from steersman.envs.simulator import Measurement, Simulator
+from steersman.envs.simulator import Measurement, PlantSimulator, PlantSnapshot, Simulator
+from steersman.envs.tree import tree_index
 
 Policy = Callable[[Measurement], Tensor]
 """Actions ``[n, m]`` for a measurement of ``n`` rows."""
@@ -40,3 +41,19 @@ def run_episodes(simulator: Simulator, scenarios: Scenarios, policy: Policy, pre
         used += int(alive.sum())
         alive = alive & ~t.ended
     return Episode(cost, used)
+
+
+def keep_rows(simulator: Simulator, rows: Int64[Tensor, "m"]) -> PlantSimulator | None:
+    """A simulator that goes on with the chosen rows only; the given one stays as it is.
+
+    Returns:
+        None for simulators that are not batches of one plant: those step their running rows one by one anyway.
+    """
+    if not isinstance(simulator, PlantSimulator):
+        return None
+    now = simulator.snapshot()
+    # The start is not needed any more, and for a field or a herd it is as large as the state.
+    scenario = Scenarios(now.scenario.key[rows], tree_index(now.scenario.p, rows))
+    smaller = PlantSimulator(simulator.plant, len(rows), device=simulator.device)
+    smaller.restore(PlantSnapshot(tree_index(now.x, rows), scenario, now.k[rows], now.status[rows], now.u_prev[rows]))
+    return smaller

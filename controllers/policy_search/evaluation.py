@@ -1,0 +1,222 @@
+"""Costs of a population: common scenarios, risk over them, racing, and a seam for where the episodes run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from steersman.controllers.base import Training
+from steersman.controllers.policy_search.population import Costs, GiveUp, Population, Risk, roll_out
+from steersman.envs.simulator import Simulator
+
+RiskName = Literal["mean", "cvar", "worst"]
+JUDGED = 4
+"""The last rows of a population are those that searches compare on equal terms: they run all episodes of a race."""
+_KEPT = 4
+"""Simulators of different sizes that are kept: environments of other packages are costly to make."""
+
+
+def risk_measure(name: RiskName, tail: float) -> Risk:
+    """The measure of that name over a member's episodes.
+
+    ``cvar`` is the mean of the worst share ``tail`` of the episodes, at least one (conditional value at risk,
+    Rockafellar & Uryasev 2000).
+
+    Raises:
+        ValueError: If there is no such measure or ``tail`` is outside (0, 1].
+    """
+    if name not in ("mean", "cvar", "worst"):
+        raise ValueError(f"risk must be 'mean', 'cvar' or 'worst', got {name!r}")
+    if not 0 < tail <= 1:
+        raise ValueError(f"tail must lie in (0, 1], got {tail}")
+    return partial(_mean_of_worst, share={"mean": 1.0, "cvar": tail, "worst": 0.0}[name])
+
+
+def _mean_of_worst(cost: Tensor, share: float) -> Tensor:
+    count = max(1, math.ceil(share * cost.shape[1] - 1e-9))
+    return cost.topk(count, dim=1).values.mean(dim=1) if count < cost.shape[1] else cost.mean(dim=1)
+
+
+class Episodes:
+    """Episodes of a population on simulators of this process: what every executor runs in the end."""
+
+    def __init__(
+        self,
+        population: Population,
+        simulate: Callable[[int], Simulator],
+        seed: int,
+        *,
+        risk: Risk = partial(_mean_of_worst, share=1.0),  # noqa: B008 - immutable
+        floor: float | None = None,
+        keep: float = 0.5,
+    ) -> None:
+        """Store what a process needs to know; picklable if ``simulate`` and the network are.
+
+        Args:
+            population: Architecture, normalisation and actions; its vectors are not read.
+            simulate: Makes a simulator with the given number of rows.
+            seed: Seed of the training.
+            risk: The measure by which members are compared.
+            floor: Least cost of a control step, by which hopeless members are ended early; None ends none.
+            keep: Share of the members whose ranks must stay exact then.
+        """
+        self.population, self.simulate, self.seed = population, simulate, seed
+        self.risk, self.floor, self.keep = risk, floor, keep
+        self._made: dict[int, Simulator] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_made": {}}
+
+    def keys(self, start: int, count: int) -> Int64[Tensor, "count"]:
+        """Keys of training scenarios."""
+        return Training(self.simulate, self.seed).keys(count, start=start)
+
+    def run(
+        self, vectors: Float[Tensor, "some dim"], keys: Int64[Tensor, "episodes"], *, all_ranks: bool = False
+    ) -> Costs:
+        """Costs of members on the scenarios of these keys, the same for all; with ``all_ranks`` none ends early."""
+        # A start can be costly, so each scenario is drawn once and then copied to every member.
+        bank = self._simulator(len(keys)).scenarios(keys).tile(len(vectors))
+        p = self.population
+        rule = None
+        if self.floor is not None and not all_ranks:
+            rule = GiveUp(self.floor, max(1, math.ceil(self.keep * len(vectors))), self.risk)
+        simulator = self._simulator(len(bank))
+        members = Population(p.network, vectors.to(simulator.device), p.mean, p.std, p.actions)
+        return roll_out(members, simulator, bank, rule)
+
+    def _simulator(self, n: int) -> Simulator:
+        if n not in self._made:
+            if len(self._made) == _KEPT:
+                self._made.pop(next(iter(self._made))).close()
+            self._made[n] = self.simulate(n)
+        return self._made[n]
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Where the episodes of a generation run: it is sent numbers that the random draws follow from, never weights."""
+
+    def __call__(
+        self, pop: Float[Tensor, "pop dim"], generation: int, rows: Int64[Tensor, "some"], keys: Int64[Tensor, "e"]
+    ) -> Costs:
+        """Costs of some rows of a generation's population on the scenarios of the keys.
+
+        Args:
+            pop: The population as the search asked for it, for executors of this process.
+            generation: Its number, from which a replica of the search makes the same population.
+            rows: Rows to run.
+            keys: Keys of the scenarios.
+        """
+
+    def told(self, cost: Float[Tensor, "pop"]) -> None:
+        """Costs that the search is about to be told, which replicas need for their next population."""
+
+    def close(self) -> None:
+        """Release what it holds."""
+
+
+class InProcess:
+    """Runs rows here, in ``shards`` batches: the results of as many worker processes, bit by bit."""
+
+    def __init__(self, episodes: Episodes, shards: int = 1) -> None:
+        """Store the settings."""
+        self.episodes, self.shards = episodes, shards
+
+    def __call__(
+        self, pop: Float[Tensor, "pop dim"], generation: int, rows: Int64[Tensor, "some"], keys: Int64[Tensor, "e"]
+    ) -> Costs:
+        """See :class:`Executor`."""
+        return join([self.episodes.run(pop[part], keys) for part in rows.tensor_split(self.shards) if len(part)])
+
+    def told(self, cost: Float[Tensor, "pop"]) -> None:
+        """Nothing to do: the search itself is here."""
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def join(parts: list[Costs]) -> Costs:
+    """Costs of successive rows in one piece."""
+    return Costs(
+        torch.cat([part.cost for part in parts]),
+        torch.cat([part.plant_steps for part in parts]),
+        sum(part.simulated for part in parts),
+    )
+
+
+class Evaluation:
+    """Costs of whole populations, with the control steps they took. All members meet the same scenarios.
+
+    With a race, all members run the first few scenarios; the better part of them runs the others as well. The costs
+    of those who drop out are those of their episodes, moved by as much as the others' costs changed on average.
+    """
+
+    def __init__(
+        self, episodes: Episodes, executor: Executor, scenarios: int, race: int, keep: float, ledger: Path | None = None
+    ) -> None:
+        """Store the settings.
+
+        Args:
+            episodes: Keys and risk.
+            executor: Where episodes run.
+            scenarios: Episodes per generation.
+            race: Episodes that all members run, 0 for no race.
+            keep: Share of the members that run the others.
+            ledger: File that keeps the control steps of each generation, beside a search's checkpoint.
+        """
+        self.episodes, self.executor = episodes, executor
+        self.scenarios, self.first, self.keep = scenarios, race or scenarios, keep
+        self._ledger, self._steps = ledger, _read_ledger(ledger)
+
+    def __call__(self, pop: Float[Tensor, "pop dim"], generation: int) -> Float[Tensor, "pop"]:
+        """Cost of each row; episode ``e`` of generation ``g`` has the training key ``g scenarios + e``."""
+        keys, self._steps[generation] = self.episodes.keys(generation * self.scenarios, self.scenarios), 0
+        everyone = torch.arange(len(pop))
+        cost = self._run(pop, generation, everyone, keys[: self.first])
+        value = self.episodes.risk(cost)
+        if self.first < self.scenarios:
+            value = self._finish(pop, generation, keys, cost, value)
+        self.executor.told(value)
+        self._book(generation)
+        return value
+
+    def plant_steps(self, generation: int) -> int:
+        """Control steps of all generations before this one, those of an earlier process included."""
+        return sum(steps for made, steps in self._steps.items() if made < generation)
+
+    def _book(self, generation: int) -> None:
+        if self._ledger is not None:
+            with self._ledger.open("a") as file:
+                file.write(json.dumps([generation, self._steps[generation]]) + "\n")
+
+    def _finish(self, pop: Tensor, generation: int, keys: Tensor, cost: Tensor, value: Tensor) -> Tensor:
+        best = value.argsort(stable=True)[: max(1, math.ceil(self.keep * len(pop)))]
+        stays = torch.zeros(len(pop), dtype=torch.bool)
+        stays[best], stays[-JUDGED:] = True, True
+        going = torch.nonzero(stays).flatten()
+        more = self._run(pop, generation, going, keys[self.first :])
+        whole = self.episodes.risk(torch.cat([cost[going], more], dim=1))
+        moved = value + (whole - value[going]).mean()
+        moved[going] = whole
+        return moved
+
+    def _run(self, pop: Tensor, generation: int, rows: Tensor, keys: Tensor) -> Tensor:
+        found = self.executor(pop, generation, rows, keys)
+        self._steps[generation] += int(found.plant_steps.sum())
+        return found.cost.to(pop.device)
+
+
+def _read_ledger(path: Path | None) -> dict[int, int]:
+    """Control steps by generation; of a generation that was run again after a crash the last line counts."""
+    if path is None or not path.exists():
+        return {}
+    return dict(json.loads(line) for line in path.read_text().splitlines())

@@ -1,0 +1,199 @@
+"""A population of policies on a batch of episodes; episodes and members that are over leave the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from steersman.controllers.policy import LIMIT, to_action
+from steersman.controllers.rollout import keep_rows
+from steersman.envs.actions import ActionSet
+from steersman.envs.scenarios import Scenarios
+from steersman.envs.simulator import Measurement, Simulator
+from steersman.optimizers.policies.base import Policy
+from steersman.optimizers.vectorise import population_forward
+
+SPARSE = 0.75
+"""The batch is made smaller once that share of it is enough."""
+
+Risk = Callable[[Float[Tensor, "pop episodes"]], Float[Tensor, "pop"]]
+"""One cost of each member from its episodes' costs; never falls when one of them rises."""
+
+
+@dataclass(frozen=True)
+class Population:
+    """Policies of one architecture.
+
+    Attributes:
+        network: Architecture.
+        vectors: Parameters of each member.
+        mean: Subtracted from outputs; one row for all members or one for each.
+        std: Outputs are divided by it, likewise.
+        actions: What the plant accepts.
+    """
+
+    network: Policy
+    vectors: Float[Tensor, "pop dim"]
+    mean: Float[Tensor, "_ ny"]
+    std: Float[Tensor, "_ ny"]
+    actions: ActionSet
+
+    def members(self, index: Int64[Tensor, "some"]) -> Population:
+        """Some of the members."""
+        mean, std = (t if len(t) == 1 else t[index] for t in (self.mean, self.std))
+        return Population(self.network, self.vectors[index], mean, std, self.actions)
+
+    def act(
+        self, y: Float[Tensor, "pop width ny"], memory: Float[Tensor, "pop width memory"]
+    ) -> tuple[Float[Tensor, "rows m"], Float[Tensor, "pop width memory"]]:
+        """Admissible actions, member by member, and the memory after them."""
+        like = self.vectors
+        centred = (y.to(like) - self.mean.to(like)[:, None]) / self.std.to(like)[:, None]
+        raw, memory = population_forward(self.network, self.vectors, centred.clamp(-LIMIT, LIMIT).nan_to_num(), memory)
+        return self.actions.project(scored_action(self.actions, raw.flatten(0, 1).to(y))), memory
+
+
+def scored_action(actions: ActionSet, raw: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
+    """As :func:`~steersman.controllers.policy.to_action`, but raw entries of one-hot groups are scores as they are.
+
+    A projection takes the largest score; clipping would make ties of the large ones.
+    """
+    chosen = to_action(actions, raw)
+    for group in actions.one_hot:
+        chosen[..., list(group)] = raw[..., list(group)]
+    return chosen
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a population's episodes cost.
+
+    Attributes:
+        cost: Cost of each episode; of a member that was given up, a lower bound of it.
+        plant_steps: Control steps each member used, of its running episodes only.
+        simulated: Rows times control steps that the simulator computed, running or over.
+    """
+
+    cost: Float[Tensor, "pop episodes"]
+    plant_steps: Int64[Tensor, "pop"]
+    simulated: int
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """A rule that ends hopeless members early.
+
+    With a lower bound of what a control step can cost, a member is certain to end up behind ``keep`` others once the
+    bound of its cost exceeds the finished costs of so many: ranks among the best ``keep`` stay exact.
+
+    Attributes:
+        floor: Least cost of a control step.
+        keep: Members whose ranks matter.
+        risk: The measure by which members are compared.
+    """
+
+    floor: float
+    keep: int
+    risk: Risk
+
+    def hopeless(
+        self, cost: Float[Tensor, "pop episodes"], left: Int64[Tensor, "pop episodes"]
+    ) -> tuple[Bool[Tensor, "pop"], Float[Tensor, "pop episodes"]]:
+        """Members to end, and the bounds of all costs, from costs so far and the control steps left."""
+        bound = cost + self.floor * left
+        value = self.risk(bound)
+        running = (left > 0).any(dim=1)
+        finished = value[~running]
+        if len(finished) < self.keep:
+            return torch.zeros_like(running), bound
+        return running & (value > finished.kthvalue(self.keep).values), bound
+
+
+def roll_out(
+    population: Population, simulator: Simulator, scenarios: Scenarios, give_up: GiveUp | None = None
+) -> Costs:
+    """Run every member on its scenarios.
+
+    Args:
+        population: The members.
+        simulator: With one row per scenario.
+        scenarios: Those of the first member, then those of the second, and so on; equally many for each.
+        give_up: When members are ended early; none are by default.
+
+    Raises:
+        ValueError: If the scenarios cannot be dealt out evenly.
+    """
+    pop = len(population.vectors)
+    if len(scenarios) % pop:
+        raise ValueError(f"{len(scenarios)} scenarios cannot be dealt to {pop} members; give equally many to each")
+    return _Rollout(population, simulator, scenarios, give_up).run()
+
+
+class _Rollout:
+    """The table of members times episodes that are still in the batch, and the totals of all."""
+
+    def __init__(
+        self, population: Population, simulator: Simulator, scenarios: Scenarios, give_up: GiveUp | None
+    ) -> None:
+        self.population, self.simulator, self.give_up = population, simulator, give_up
+        n, pop = len(scenarios), len(population.vectors)
+        self.table = torch.arange(n, device=simulator.device).reshape(pop, n // pop)
+        self.alive = torch.ones(n, dtype=torch.bool, device=simulator.device)
+        self.cost = torch.zeros(n, dtype=simulator.dtype, device=simulator.device)
+        self.left = torch.full((n,), simulator.problem.horizon, device=simulator.device)
+        fresh = population.network.initial_state(n).to(population.vectors)
+        self.memory = fresh.reshape(pop, n // pop, population.network.memory)
+        self.simulated, self.shape = 0, (pop, n // pop)
+        simulator.reset(scenarios)
+
+    def run(self) -> Costs:
+        steps = torch.zeros_like(self.left)
+        while bool(self.alive.any()):
+            rows = self.table.flatten()
+            t = self.simulator.step(self._act(self.simulator.measure(), rows))
+            running = self.alive[rows]
+            self.cost[rows] += torch.where(running, t.cost, 0.0)
+            steps[rows] += running
+            self.left[rows] -= running.to(self.left.dtype)
+            self.simulated += len(rows)
+            over = running & t.ended
+            if bool(over.any()):
+                self.alive[rows[over]], self.left[rows[over]] = False, 0
+            if self._end_hopeless() or bool(over.any()):
+                self._compact()
+        return Costs(self.cost.reshape(self.shape), steps.reshape(self.shape).sum(dim=1), self.simulated)
+
+    def _act(self, m: Measurement, rows: Tensor) -> Tensor:
+        u, self.memory = self.population.act(m.y.reshape(*self.table.shape, -1), self.memory)
+        # A simulator that was not made smaller ends a row at an action that is no number, without stepping it.
+        return u if self.give_up is None else torch.where(self.alive[rows, None], u, torch.nan)
+
+    def _end_hopeless(self) -> bool:
+        if self.give_up is None:
+            return False
+        hopeless, bound = self.give_up.hopeless(self.cost.reshape(self.shape), self.left.reshape(self.shape))
+        gone = hopeless[:, None].expand(self.shape).flatten()
+        # Ended members count as finished, with a bound that is worse than those of the best.
+        self.cost = torch.where(gone, bound.flatten(), self.cost)
+        self.left = torch.where(gone, 0, self.left)
+        self.alive = self.alive & ~gone
+        return bool(hopeless.any())
+
+    def _compact(self) -> None:
+        """Go on with the members that have running episodes, and with as many columns as the busiest needs."""
+        running = self.alive[self.table]
+        width, kept = int(running.sum(dim=1).max()), torch.nonzero(running.any(dim=1)).flatten()
+        if width == 0 or width * len(kept) > SPARSE * running.numel():
+            return
+        order = (~running[kept]).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
+        local = (kept[:, None] * running.shape[1] + order).flatten()
+        smaller = keep_rows(self.simulator, local)
+        if smaller is None:
+            return
+        self.simulator, self.population = smaller, self.population.members(kept)
+        self.table = self.table.flatten()[local].reshape(len(kept), width)
+        self.memory = self.memory.flatten(0, 1)[local].reshape(len(kept), width, self.memory.shape[2])

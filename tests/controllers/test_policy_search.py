@@ -1,0 +1,198 @@
+"""Policy search: what a population's episodes cost, in whatever batch they run and wherever."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from steersman.controllers.base import Training
+from steersman.controllers.policy import build_policy
+from steersman.controllers.policy_search import PolicySearch
+from steersman.controllers.policy_search.evaluation import Episodes, Evaluation, InProcess, risk_measure
+from steersman.controllers.policy_search.population import Costs, Population, roll_out
+from steersman.controllers.policy_search.workers import Workers
+from steersman.controllers.rollout import keep_rows, run_episodes
+from steersman.envs import make_simulator, noise
+from steersman.envs.simulator import PlantSimulator, Simulator
+from steersman.optimizers.registry import make_search
+from steersman.optimizers.vectorise import assign, flatten
+
+CART = partial(make_simulator, "steersman/CartPole-v1")
+GYM = partial(make_simulator, "CartPole-v1")
+ACROBOT = partial(make_simulator, "steersman/Acrobot-v1")
+
+
+def population(simulator: Simulator, pop: int, policy: str = "mlp", spread: float = 1.0) -> Population:
+    problem = simulator.problem
+    network = build_policy(policy, problem.ny, problem.actions.m, (4,), 0)
+    start = flatten(network)
+    gen = torch.Generator().manual_seed(1)
+    vectors = start + spread * torch.randn(pop, len(start), generator=gen, dtype=start.dtype)
+    one = torch.ones(1, problem.ny, dtype=torch.float64)
+    return Population(network, vectors, 0 * one, one, problem.actions)
+
+
+def alone(members: Population, i: int, simulator: Simulator, keys: Tensor) -> tuple[Tensor, int]:
+    """One member by the plain loop that every other controller uses."""
+    assign(members.network, members.vectors[i])
+    state = members.network.initial_state(len(keys))
+
+    def act(m: object) -> Tensor:
+        nonlocal state
+        raw, state = members.network(m.y.clamp(-4, 4), state)  # type: ignore[attr-defined]
+        if members.actions.one_hot:
+            return raw
+        return raw.clamp(-1, 1)
+
+    episode = run_episodes(simulator, simulator.scenarios(keys), act)
+    return episode.cost, episode.plant_steps
+
+
+@pytest.mark.parametrize(("simulate", "policy"), [(CART, "mlp"), (CART, "gru"), (GYM, "mlp"), (ACROBOT, "spiking")])
+@torch.no_grad()
+def test_each_member_meets_what_it_would_meet_alone(simulate: partial[Simulator], policy: str) -> None:
+    simulator, keys = simulate(3 * 4), noise.keys(5, 4)
+    if isinstance(simulator, PlantSimulator):
+        simulator.plant.horizon = 60  # type: ignore[union-attr]
+    simulator.problem = simulator.problem if simulate is GYM else simulator.plant.problem  # type: ignore[union-attr]
+    members = population(simulator, 3, policy)
+    found = roll_out(members, simulator, simulate(4).scenarios(keys).tile(3))
+    single = simulate(4)
+    if isinstance(single, PlantSimulator):
+        single.plant.horizon = 60  # type: ignore[union-attr]
+    for i in range(3):
+        cost, steps = alone(members, i, single, keys)
+        assert torch.allclose(found.cost[i], cost, rtol=1e-9)
+        assert int(found.plant_steps[i]) == steps
+    assert len(set(found.plant_steps.tolist())) > 1 or policy == "spiking"
+
+
+def test_episodes_that_are_over_leave_the_batch() -> None:
+    simulator = CART(64 * 4)
+    found = roll_out(population(simulator, 64), simulator, simulator.scenarios(noise.keys(0, 4).repeat(64)))
+    live, full = int(found.plant_steps.sum()), 64 * 4 * int(-found.cost.min())
+    assert live <= found.simulated < 1.6 * live < 0.5 * full
+
+
+def test_kept_rows_go_on_bit_by_bit() -> None:
+    simulator = make_simulator("steersman/TwoArea-v1", 5)
+    simulator.reset(simulator.scenarios(noise.keys(3, 5)))
+    u = torch.linspace(-1, 1, 10, dtype=torch.float64).reshape(5, 2)
+    simulator.step(u)
+    rows = torch.tensor([1, 4])
+    smaller = keep_rows(simulator, rows)
+    assert smaller is not None
+    for _ in range(3):
+        whole, part = simulator.step(u), smaller.step(u[rows])
+    assert torch.allclose(whole.cost[rows], part.cost, rtol=1e-12)
+    assert torch.equal(simulator.measure().k[rows], smaller.measure().k)
+    assert keep_rows(GYM(2), rows) is None
+
+
+def test_hopeless_members_end_early_and_the_best_keep_their_costs() -> None:
+    simulator, keys = ACROBOT(24), noise.keys(2, 2)
+    members = population(simulator, 12, spread=2.0)
+    plain = Episodes(members, ACROBOT, 0)
+    early = Episodes(members, ACROBOT, 0, floor=0.0, keep=0.25)
+    full, short = plain.run(members.vectors, keys), early.run(members.vectors, keys)
+    a, b = full.cost.mean(dim=1), short.cost.mean(dim=1)
+    best = a.argsort()[:3]
+    assert torch.allclose(a[best], b[best], rtol=1e-9)
+    others = torch.ones(12, dtype=torch.bool)
+    others[best] = False
+    assert bool((b[others] >= a[best].max()).all()) and bool((b <= a + 1e-9).all())
+    assert int(short.plant_steps.sum()) < 0.6 * int(full.plant_steps.sum())
+    assert torch.allclose(early.run(members.vectors, keys, all_ranks=True).cost, full.cost, rtol=1e-9)
+
+
+def test_risk() -> None:
+    cost = torch.tensor([[1.0, 2.0, 3.0, 10.0], [4.0, 4.0, 4.0, 4.0]])
+    assert risk_measure("mean", 1.0)(cost).tolist() == [4.0, 4.0]
+    assert risk_measure("cvar", 0.5)(cost).tolist() == [6.5, 4.0]
+    assert risk_measure("worst", 0.5)(cost).tolist() == [10.0, 4.0]
+    with pytest.raises(ValueError, match="risk must be"):
+        PolicySearch(risk="median")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="tail must lie"):
+        PolicySearch(risk="cvar", tail=0.0)
+    with pytest.raises(ValueError, match="race must lie between 0 and scenarios"):
+        PolicySearch(race=9)
+    with pytest.raises(ValueError, match="workers must not be negative"):
+        PolicySearch(workers=-1)
+
+
+class Table:
+    """An executor with known costs that notes what it was asked for."""
+
+    def __init__(self, cost: Tensor) -> None:
+        self.cost, self.asked = cost, 0
+
+    def __call__(self, pop: Tensor, generation: int, rows: Tensor, keys: Tensor) -> Costs:
+        first = self.asked == 0
+        part = self.cost[rows, :1] if first else self.cost[rows, 1 : 1 + len(keys)]
+        self.asked += part.numel()
+        return Costs(part, torch.full((len(rows),), len(keys)), part.numel())
+
+    def told(self, cost: Tensor) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_a_race_spends_episodes_on_contenders() -> None:
+    gen = torch.Generator().manual_seed(0)
+    quality = torch.arange(20, dtype=torch.float64)[torch.randperm(20, generator=gen)]
+    cost = quality[:, None] + 0.1 * torch.randn(20, 4, generator=gen, dtype=torch.float64)
+    cost[:, 1:] += 5.0  # the later scenarios are harder for everybody
+    table = Table(cost)
+    episodes = Episodes(population(CART(1), 1), CART, 0)
+    value = Evaluation(episodes, table, scenarios=4, race=1, keep=0.5)(torch.zeros(20, 1), 0)
+    going = set(cost[:, 0].argsort()[:10].tolist()) | {16, 17, 18, 19}
+    assert table.asked == 20 + 3 * len(going)
+    rows = torch.tensor(sorted(going))
+    assert torch.allclose(value[rows], cost[rows].mean(dim=1))
+    assert torch.equal(value.argsort()[:10], cost.mean(dim=1).argsort()[:10])
+    assert torch.allclose(value, cost.mean(dim=1), atol=0.5), "costs of those who drop out are moved alike"
+
+
+def test_workers_give_the_numbers_of_this_process_bit_by_bit() -> None:
+    members = population(CART(1), 1)
+    episodes = Episodes(members, CART, 7)
+    results = []
+    for where in ("here", "workers"):
+        search = make_search("cma_es", size=9).start(members.vectors[0], seed=3)
+        executor = InProcess(episodes, shards=2) if where == "here" else Workers(episodes, search, 2)
+        evaluation = Evaluation(episodes, executor, scenarios=3, race=2, keep=0.5)
+        try:
+            for _ in range(3):
+                cost = evaluation(search.ask(), search.generation)
+                search.tell(cost)
+        finally:
+            executor.close()
+        results.append((cost, search.incumbent, evaluation.plant_steps(search.generation)))
+    (a, x, n), (b, y, m) = results
+    assert torch.equal(a, b) and torch.equal(x, y) and n == m > 0
+
+
+def test_what_cannot_be_sent_to_workers_is_named() -> None:
+    controller = PolicySearch(workers=1, hidden=(2,), explore=1).bind(CART(1).problem)
+    with pytest.raises(ValueError, match=r"can be pickled.*functools.partial.*or set workers=0"):
+        controller.train(Training(lambda n: CART(n), 0))
+
+
+def test_only_running_episodes_count_against_the_budget(tmp_path: Path) -> None:
+    def train(folder: Path | None, plant_steps: int) -> tuple[PolicySearch, int]:
+        settings = {"size": 6, "sigma": 0.1}
+        controller = PolicySearch(
+            "cma_es", hidden=(2,), plant_steps=plant_steps, scenarios=1, explore=2, options=settings
+        )
+        controller.bind(CART(1).problem)
+        return controller, controller.train(Training(CART, 1, folder)).plant_steps
+
+    whole, spent = train(None, 12_000)
+    assert 3_000 < spent <= 12_000
+    train(tmp_path, 9_500)
+    resumed, again = train(tmp_path, 12_000)
+    assert again == spent
+    weights = (c.state_dict()["policy.layers.0.weight"] for c in (whole, resumed))
+    assert torch.equal(*weights)
