@@ -83,6 +83,10 @@ class OpenAIES(Search[EvolutionMemory]):
         first, second = m.first / (1 - self.beta1**m.steps), m.second / (1 - self.beta2**m.steps)
         m.mean = (1 - self.decay) * m.mean - self.rate * first / (second.sqrt() + 1e-8)
 
+    def recentre(self) -> None:
+        """Go on at zero in fresh coordinates, with Adam's moments forgotten."""
+        self.memory = self._begin(torch.zeros_like(self.memory.mean))
+
     @property
     def incumbent(self) -> Tensor:
         """Mean of the distribution."""

@@ -16,13 +16,15 @@ class Evidence:
         now: Cost of the present point (0 without ``compares``).
         before: Cost of the previous point (0 without ``compares``).
         tied: Whether every candidate of the generation had the same cost.
-        path: Length of the evolution path, on average 1 where costs are noise alone (1 without ``follows``).
+        path: Length of the evolution path, on average 1 where costs are noise alone (1 without a path).
+        rate: Weight of the latest step in the path.
     """
 
     now: float
     before: float
     tied: bool
     path: float = 1.0
+    rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,16 @@ class RadiusControl(ABC):
 
     Attributes:
         compares: Whether it needs the costs of the present and the previous point (two rows a generation).
-        follows: Weight of the latest step in the evolution path that it reads; 0 if it reads none.
     """
 
     compares: ClassVar[bool] = False
 
-    @property
-    def follows(self) -> float:
-        """See the attribute."""
+    def rate(self, share: float) -> float:
+        """Weight of the latest step in the evolution path that it reads; 0 if it reads none.
+
+        Args:
+            share: Directions polled in a generation over the dimension.
+        """
         return 0.0
 
     @abstractmethod
@@ -115,35 +119,38 @@ class PathLength(RadiusControl):
     than one of chance. A generation in which all candidates tie lets the radii grow.
 
     Attributes:
-        memory: Weight of the latest step in the path, the reciprocal of the generations it remembers.
-        damping: The multiplier changes by ``exp(memory / damping (path - 1))``.
+        rates: Weight of the latest step in the path, over the share of directions that a generation polls: it takes
+            the reciprocal of that share to see all of the space, and a path must outlive that.
+        fastest: Greatest weight of the latest step.
+        damping: The multiplier changes by ``exp(weight / damping (path - 1))``.
         escape: Factor on a plateau.
         smallest: Least multiplier.
         largest: Greatest multiplier.
     """
 
-    memory: float = 0.1
+    rates: float = 1.25
+    fastest: float = 0.3
     damping: float = 1.0
     escape: float = 1.5
     smallest: float = 1e-6
     largest: float = 32.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.memory <= 1:
-            raise ValueError(f"memory must lie in (0, 1], got {self.memory}")
-        if not self.damping > 0:
-            raise ValueError(f"damping must be positive, got {self.damping}")
+        if not 0 < self.fastest <= 1:
+            raise ValueError(f"fastest must lie in (0, 1], got {self.fastest}")
+        for name in ("rates", "damping"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         _check_growth(escape=self.escape)
         _check_range(self.smallest, self.largest)
 
-    @property
-    def follows(self) -> float:
+    def rate(self, share: float) -> float:
         """See :class:`RadiusControl`."""
-        return self.memory
+        return min(self.rates * share, self.fastest)
 
     def judge(self, multiplier: float, seen: Evidence) -> Verdict:
         """See :class:`RadiusControl`."""
-        factor = math.exp(min(1.0, self.memory / self.damping * (seen.path - 1)))
+        factor = math.exp(min(1.0, seen.rate / self.damping * (seen.path - 1)))
         if seen.tied:
             factor = self.escape
         return Verdict(True, _within(multiplier * factor, self.smallest, self.largest))

@@ -70,6 +70,7 @@ class PolytopeSearch(Search[PolyMemory]):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._unit = 1.0  # length of a direction
+        self._share = 1.0  # of all directions, polled in a generation
         self.polytope = Polytope(self.polytope)
         check_positive("probe_radius", self.probe_radius)
         check_positive("step_radius", self.step_radius)
@@ -137,26 +138,32 @@ class PolytopeSearch(Search[PolyMemory]):
         """What the control may read; nothing is computed that it does not."""
         now, before = cost[-2:].tolist() if self.control.compares else (0.0, 0.0)
         low, high = torch.stack(cost.aminmax()).tolist()
-        path = self._follow(weight, step) if self.control.follows and low < high else 1.0
-        return Evidence(now, before, low == high, path)
+        rate = self.control.rate(self._share)
+        path = self._follow(weight, step, rate) if rate and low < high else 1.0
+        return Evidence(now, before, low == high, path, rate)
 
-    def _follow(self, weight: Tensor, step: Tensor) -> float:
+    def _follow(self, weight: Tensor, step: Tensor, rate: float) -> float:
         """Append a step to the evolution path; the path's length.
 
         Weights w put on the vertices of a centred polytope in random order have a mean of squared length
         ``(V sum(w^2) - 1) / (V - 1)``, because two different vertices have the product ``-1 / (V - 1)`` on average.
         """
-        m, v, c = self.memory, weight.shape[1], self.control.follows
+        m, v = self.memory, weight.shape[1]
         chance = float((v * weight.square().sum() - len(weight)) / (v - 1)) if v > 1 else 0.0
         if chance > 1e-12:
-            m.path = (1 - c) * m.path + math.sqrt(c * (2 - c) / chance) / self._unit * step
+            m.path = (1 - rate) * m.path + math.sqrt(rate * (2 - rate) / chance) / self._unit * step
         # The path starts at zero; divided by what chance has made of it so far it does not pretend to be short.
-        return float(torch.linalg.vector_norm(m.path)) / math.sqrt(1 - (1 - c) ** (2 * m.steps + 2))
+        return float(torch.linalg.vector_norm(m.path)) / math.sqrt(1 - (1 - rate) ** (2 * m.steps + 2))
 
     def _take_back(self, polled: Tensor, before: float) -> None:
         m, lowest = self.memory, int(polled.argmin())
         better = self._points[lowest] if float(polled[lowest]) < before else m.before
         m.x, m.velocity = better.clone(), torch.zeros_like(m.x)
+
+    def recentre(self) -> None:
+        """Go on at zero in fresh coordinates: directions are forgotten, the radius multiplier stays."""
+        m, zero = self.memory, torch.zeros_like(self.memory.x)
+        self.memory = PolyMemory(zero, zero.clone(), zero.clone(), zero.clone(), m.multiplier)
 
     @property
     def incumbent(self) -> Tensor:

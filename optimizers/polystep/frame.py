@@ -50,7 +50,7 @@ class FrameStep(PolytopeSearch):
     def _prepare(self, x0: Tensor) -> tuple[int, int]:
         k = min(self.directions, len(x0))
         self._template = self.polytope.vertices(k).to(x0.device, x0.dtype)
-        self._unit = math.sqrt(len(x0))
+        self._unit, self._share = math.sqrt(len(x0)), k / len(x0)
         return 1, self.polytope.size(k)
 
     def _turn(self, x: Tensor) -> None:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from steersman.optimizers.base import Search
+from steersman.optimizers.bases import SparseSigns, Uniform
+from steersman.optimizers.bounds import BoundedSearch
 from steersman.optimizers.checkpoint import read_checkpoint, write_checkpoint
 from steersman.optimizers.cma_es import CMAES
 from steersman.optimizers.polystep.control import Scheduled
@@ -39,8 +41,12 @@ VARIANTS: dict[str, Make] = {
     "frame, simplex": lambda: FrameStep(polytope=Polytope.SIMPLEX, directions=4, confirmations=3),
     "cma, diagonal": lambda: CMAES(covariance="diagonal", size=10),
     "random, uniform": lambda: RandomSearch(law="uniform", spread=2.0),
-    "subspace": lambda: SubspaceSearch(inner=FrameStep(confirmations=0), rank=5),
-    "subspace, cma": lambda: SubspaceSearch(inner=CMAES(confirmations=0), rank=5),
+    "subspace": lambda: SubspaceSearch(inner=FrameStep(confirmations=0), basis=Uniform(5)),
+    "subspace, cma": lambda: SubspaceSearch(inner=CMAES(confirmations=0), basis=Uniform(5)),
+    "subspace, signs, rotating": lambda: SubspaceSearch(
+        inner=FrameStep(confirmations=0, directions=2), basis=SparseSigns(3), rotate_every=3
+    ),
+    "bounded": lambda: BoundedSearch(inner=FrameStep(confirmations=0), lower=-2.0, upper=3.0),
 }
 MAKERS: dict[str, Make] = {kind.name: kind for kind in SEARCHES} | VARIANTS
 
