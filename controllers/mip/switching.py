@@ -21,14 +21,10 @@ import numpy as np
 import pyomo.environ as pyo
 from jaxtyping import Float
 
-from steersman.controllers.mip.opf import Dispatch, DispatchStatus, dispatch, drops, network, optimise, unit_costs
+from steersman.controllers.mip.opf import Dispatch, add_costs, dispatch, drops, network, optimise, refine, touch
 from steersman.envs.grid.case import Case
 from steersman.envs.grid.dc import DCGrid, dc_grid
 
-ROUNDS = 30
-"""Largest number of solves in the refinement of quadratic costs."""
-TANGENTS = 9
-"""Tangents per quadratic cost before the first solve."""
 DEEPEST = 4
 """Largest number of open branches for which all choices of them are gone through to bound angles."""
 
@@ -41,9 +37,6 @@ def dc_switching(
 ) -> Dispatch:
     """Cheapest generation when lines may be opened.
 
-    HiGHS takes no mixed-integer quadratic programs, so quadratic costs are held from below by tangents, to which those
-    at each solution are added until its true cost is within the gap of the bound.
-
     Args:
         case: The grid.
         max_open: Largest number of open branches; None for no limit.
@@ -55,25 +48,11 @@ def dc_switching(
     """
     if max_open is not None and max_open < 0:
         raise ValueError(f"max_open must be at least 0, got {max_open}; use None for no limit")
-    begun, started = time.process_time(), time.perf_counter()
+    begun = time.process_time()
     model = _model(case, max_open)
-    quadratic = _tangents(model, case)
-    best, bound = None, -np.inf
-    for _ in range(ROUNDS):
-        left = None if time_limit is None else max(0.0, time_limit - (time.perf_counter() - started))
-        result = optimise(model, left, gap)
-        bound = bound if result.objective_bound is None else max(bound, float(result.objective_bound))
-        found = dispatch(case, model, result, bound, 0.0, _opened(model, result))
-        best = found if best is None or found.cost < best.cost else replace(best, bound=bound)
-        if found.status is not DispatchStatus.OPTIMAL or not quadratic or best.gap <= 2 * gap:
-            break
-        for g, cost in quadratic.items():
-            _touch(model, g, cost, float(found.p[g]))
-    assert best is not None  # noqa: S101 - there is at least one round
-    if np.isfinite(best.cost):
-        closed = best.gap <= 2 * gap
-        best = replace(best, status=DispatchStatus.OPTIMAL if closed else DispatchStatus.INCUMBENT)
-    return replace(best, seconds=time.process_time() - begun)
+    left = None if time_limit is None else time_limit - (time.process_time() - begun)
+    found = refine(case, model, left, gap)
+    return replace(found, seconds=time.process_time() - begun)
 
 
 def reclosed(case: Case, found: Dispatch, *, worse: float = 1e-7) -> Dispatch:
@@ -86,15 +65,14 @@ def reclosed(case: Case, found: Dispatch, *, worse: float = 1e-7) -> Dispatch:
     """
     begun = time.process_time()
     model = _model(case, None)
-    _tangents(model, case, found.p)
+    for g, cost in add_costs(model, case).items():
+        touch(model, g, cost, float(found.p[g]))
     for line in model.z:
         model.z[line].fix(int(line not in found.open))
     best = found
     for line in found.open:
         model.z[line].fix(1)
-        result = optimise(model, None)
-        opened = tuple(other for other in best.open if other != line)
-        tried = dispatch(case, model, result, found.bound, 0.0, opened)
+        tried = dispatch(case, model, optimise(model, None, 1e-9), found.bound)
         if tried.cost <= found.cost * (1 + worse):
             best = replace(tried, status=found.status)
         else:
@@ -119,35 +97,6 @@ def _model(case: Case, max_open: int | None) -> Any:
     if max_open is not None:
         model.few = pyo.Constraint(expr=sum(1 - model.z[line] for line in model.z) <= max_open)
     return model
-
-
-def _opened(model: Any, result: Any) -> tuple[int, ...]:
-    if result.incumbent_objective is None:
-        return ()
-    return tuple(line for line in model.z if pyo.value(model.z[line]) < 0.5)
-
-
-def _tangents(
-    model: Any, case: Case, points: Float[np.ndarray, "g"] | None = None
-) -> dict[int, Float[np.ndarray, "3"]]:
-    """Add the costs; those with a square are variables above tangents (at ``points`` too), returned by generator."""
-    costs, generators = unit_costs(case), case.generators
-    quadratic = {g: cost for g, cost in enumerate(costs) if cost[0] > 0}
-    model.square = pyo.Var(list(quadratic), bounds=(0.0, None))
-    model.tangents = pyo.ConstraintList()
-    for g, cost in quadratic.items():
-        for point in np.linspace(generators.p_min[g], generators.p_max[g], TANGENTS):
-            _touch(model, g, cost, float(point))
-        if points is not None:
-            _touch(model, g, cost, float(points[g]))
-    linear = sum(float(c1) * model.p[g] + float(c0) for g, (_, c1, c0) in enumerate(costs))
-    model.total = pyo.Objective(expr=linear + sum(model.square[g] for g in quadratic))
-    return quadratic
-
-
-def _touch(model: Any, g: int, cost: Float[np.ndarray, "3"], point: float) -> None:
-    """Hold the square of a cost above its tangent at ``point``."""
-    model.tangents.add(model.square[g] >= float(cost[0]) * point * (2 * model.p[g] - point))
 
 
 def angle_spread(case: Case, grid: DCGrid, max_open: int | None = None) -> Float[np.ndarray, "l"]:
