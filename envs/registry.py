@@ -81,6 +81,12 @@ PLANTS: tuple[PlantSpec, ...] = (
         "TwoAreaBrake-v1", "steersman.envs.grid.two_area:TwoAreaBrake", "two-area grid after faults, dynamic brake", 100
     ),
     PlantSpec(
+        "PreventiveRedispatch-v1",
+        "steersman.envs.grid.redispatch:PreventiveRedispatch",
+        "storage against what a short circuit would do",
+        12,
+    ),
+    PlantSpec(
         "TransportBoundary-v1",
         "steersman.envs.pde.boundary:TransportBoundary",
         "unstable transport, controlled at its end",
