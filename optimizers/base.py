@@ -94,6 +94,8 @@ class Search(ABC, Generic[M]):
             ValueError: If ``x0`` is not a finite floating-point vector, ``gen`` lives on another device, or the
                 settings do not suit the dimension.
         """
+        if not isinstance(x0, Tensor):
+            raise ValueError(f"x0 must be a tensor, got {type(x0).__name__}; use torch.tensor(x0) or flatten(network)")
         if x0.ndim != 1 or x0.numel() == 0 or not x0.is_floating_point():
             raise ValueError(f"x0 must be a floating-point vector, got {x0.dtype} of shape {tuple(x0.shape)}")
         if not bool(torch.isfinite(x0).all()):
@@ -126,7 +128,8 @@ class Search(ABC, Generic[M]):
         clipping, is what :attr:`best` will report.
 
         Raises:
-            RuntimeError: Before :meth:`start`, or if the costs of the last population have not been told.
+            RuntimeError: Before :meth:`start`, or if the costs of the last population have not been told;
+                :attr:`waiting` holds it.
         """
         self._require_start()
         if self._asked is not None:
@@ -145,11 +148,14 @@ class Search(ABC, Generic[M]):
 
         Raises:
             RuntimeError: If no population is waiting for its costs.
-            ValueError: If there is not one cost per row.
+            ValueError: If there is not one real cost per row; the population then still waits.
         """
         self._require_start()
         if self._asked is None:
             raise RuntimeError("tell was called without a population; call ask first")
+        if not isinstance(cost, Tensor) or cost.is_complex():
+            kind = cost.dtype if isinstance(cost, Tensor) else type(cost).__name__
+            raise ValueError(f"cost must be a tensor of real numbers, got {kind}; use torch.tensor(costs)")
         if tuple(cost.shape) != (len(self._asked),):
             raise ValueError(
                 f"cost has shape {tuple(cost.shape)}, the population has {len(self._asked)} rows; give one cost per row"
@@ -162,6 +168,11 @@ class Search(ABC, Generic[M]):
         self._judge(asked, raw, size)
         self.evaluations += len(asked)
         self.generation += 1
+
+    @property
+    def waiting(self) -> Float[Tensor, "pop dim"] | None:
+        """The population whose costs have not been told, as after an evaluation that raised; None if there is none."""
+        return self._asked
 
     @property
     def best(self) -> Best:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from steersman.optimizers.ars import ARS
 from steersman.optimizers.base import Search
 from steersman.optimizers.cma_es import CMAES
 from steersman.optimizers.evolution import OpenAIES
+from steersman.optimizers.peer import PeerPolyStep
 from steersman.optimizers.polystep.frame import FrameStep
 from steersman.optimizers.polystep.polystep import PolyStep
 from steersman.optimizers.random_search import RandomSearch
+from steersman.optimizers.spsa import SPSA
 
-SEARCHES: tuple[type[Search[Any]], ...] = (PolyStep, FrameStep, OpenAIES, CMAES, RandomSearch)
+SEARCHES: tuple[type[Search[Any]], ...] = (PolyStep, FrameStep, OpenAIES, CMAES, ARS, SPSA, RandomSearch, PeerPolyStep)
 """Enrolled once; the conformance tests run over it."""
 
 

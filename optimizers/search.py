@@ -108,7 +108,8 @@ def minimise(
     while not (reached := target is not None and bool(history) and history[-1].best <= target):
         if search.evaluations + search.population > budget_evaluations:
             break
-        cost = evaluate(search.ask(), search.generation)
+        population = search.waiting if search.waiting is not None else search.ask()
+        cost = evaluate(population, search.generation)
         search.tell(cost)
         history.append(_line(search, cost))
         progress(min(search.evaluations / budget_evaluations, 1.0), f"best {history[-1].best:.6g}")

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steersman.optimizers.base import Search, State
-from steersman.optimizers.polystep.control import Evidence, RadiusControl, TrustRegion
+from steersman.optimizers.polystep.control import Evidence, PathLength, RadiusControl
 from steersman.optimizers.polystep.polytopes import Polytope
 from steersman.optimizers.polystep.schedules import Schedule, check_positive, value_at
-from steersman.optimizers.polystep.weighting import SampleSize, Weighting
+from steersman.optimizers.polystep.weighting import ExponentialRanks, Weighting
 
 
 @dataclass
@@ -61,10 +61,10 @@ class PolytopeSearch(Search[PolyMemory]):
     probe_radius: float | Schedule = 1.0
     step_radius: float | Schedule = 1.0
     polytope: Polytope = Polytope.ORTHOPLEX
-    weighting: Weighting = field(default_factory=SampleSize)
-    control: RadiusControl = field(default_factory=TrustRegion)
+    weighting: Weighting = field(default_factory=lambda: ExponentialRanks(0.3))
+    control: RadiusControl = field(default_factory=PathLength)
     shells: int = 1
-    momentum: float = 0.5
+    momentum: float = 0.0
     biased: bool = False
 
     def __post_init__(self) -> None:

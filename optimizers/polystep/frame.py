@@ -9,7 +9,6 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from steersman.optimizers.polystep.control import PathLength, RadiusControl
 from steersman.optimizers.polystep.driver import PolytopeSearch
 from steersman.optimizers.polystep.polytopes import Polytope
 from steersman.optimizers.polystep.rotations import aimed, haar_frame
@@ -38,8 +37,6 @@ class FrameStep(PolytopeSearch):
     probe_radius: float | Schedule = 0.6
     step_radius: float | Schedule = 0.3
     weighting: Weighting = field(default_factory=lambda: ExponentialRanks(0.15))
-    control: RadiusControl = field(default_factory=PathLength)
-    momentum: float = 0.0
     directions: int = 8
 
     def __post_init__(self) -> None:

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from steersman.optimizers.base import Search
@@ -13,6 +15,7 @@ from steersman.optimizers.bases import SparseSigns, Uniform
 from steersman.optimizers.bounds import BoundedSearch
 from steersman.optimizers.checkpoint import read_checkpoint, write_checkpoint
 from steersman.optimizers.cma_es import CMAES
+from steersman.optimizers.peer import PeerPolyStep
 from steersman.optimizers.polystep.control import Scheduled
 from steersman.optimizers.polystep.frame import FrameStep
 from steersman.optimizers.polystep.polystep import PolyStep
@@ -37,6 +40,8 @@ VARIANTS: dict[str, Make] = {
         probe_radius=PAPER["radius"],
         step_radius=PAPER["radius"],
     ),
+    # Its own default, Sinkhorn iterations on costs in their own units, takes a hundred times longer here.
+    "polystep_peer": lambda: PeerPolyStep(solver="softmax", divisor="mean"),
     "polystep, shells": lambda: PolyStep(block=4, shells=2, momentum=0.3, weighting=ExponentialRanks()),
     "frame, simplex": lambda: FrameStep(polytope=Polytope.SIMPLEX, directions=4, confirmations=3),
     "cma, diagonal": lambda: CMAES(covariance="diagonal", size=10),
@@ -48,7 +53,10 @@ VARIANTS: dict[str, Make] = {
     ),
     "bounded": lambda: BoundedSearch(inner=FrameStep(confirmations=0), lower=-2.0, upper=3.0),
 }
-MAKERS: dict[str, Make] = {kind.name: kind for kind in SEARCHES} | VARIANTS
+INSTALLED = [kind for kind in SEARCHES if kind is not PeerPolyStep or find_spec("polystep") is not None]
+MAKERS: dict[str, Make] = {kind.name: kind for kind in INSTALLED} | VARIANTS
+if PeerPolyStep not in INSTALLED:
+    del MAKERS["polystep_peer"]
 
 
 @pytest.fixture(params=MAKERS)
@@ -213,6 +221,40 @@ def test_bad_starts(make: Make) -> None:
         make().start(torch.tensor([0.0, math.nan]))
     with pytest.raises(ValueError, match="vector"):
         make().start(torch.zeros(0))
+    with pytest.raises((ValueError, TypeCheckError), match="x0"):
+        make().start(torch.zeros(3, dtype=torch.int64))
+    with pytest.raises((ValueError, TypeCheckError), match="x0"):
+        make().start([0.0, 1.0])
+
+
+@pytest.mark.parametrize("bad", [[0.0, 1.0], None, torch.zeros(3, dtype=torch.complex64), torch.zeros(2, 2)])
+def test_wrong_costs_leave_the_search_as_it_was(make: Make, bad: object) -> None:
+    spoilt, clean = make().start(start(), seed=1), make().start(start(), seed=1)
+    points = spoilt.ask()
+    with pytest.raises((ValueError, TypeCheckError), match="cost"):
+        spoilt.tell(bad)
+    assert torch.equal(clean.ask(), points)
+    for search in (spoilt, clean):
+        search.tell(sphere(points, 0))
+    assert torch.equal(run(spoilt, 3), run(clean, 3))
+
+
+def test_an_objective_that_raises_leaves_the_search_as_it_was(make: Make) -> None:
+    failed = []
+
+    def breaks_once(x: Tensor, generation: int) -> Tensor:
+        if generation == 2 and not failed:
+            failed.append(generation)
+            raise ZeroDivisionError
+        return noisy(x, generation)
+
+    spoilt, clean = make().start(start(), seed=1), make().start(start(), seed=1)
+    budget = 6 * clean.population
+    with pytest.raises(ZeroDivisionError):
+        minimise(spoilt, breaks_once, budget_evaluations=budget)
+    assert spoilt.generation == 2 and spoilt.waiting is not None
+    again = minimise(spoilt, breaks_once, budget_evaluations=budget)
+    assert torch.equal(again.incumbent, minimise(clean, noisy, budget_evaluations=budget).incumbent)
 
 
 def test_state_of_another_search_or_other_settings_is_refused() -> None:
