@@ -244,6 +244,7 @@ class LQG(_LinearQuadratic):
         process_noise: float = 1e-2,
         measurement_noise: float = 1e-2,
         calibrate: int = 0,
+        start_noise: float | None = None,
     ) -> None:
         """Store the settings; noises are standard deviations in the units of state and outputs.
 
@@ -252,17 +253,21 @@ class LQG(_LinearQuadratic):
             process_noise: Of every state, beside what is fitted.
             measurement_noise: Of every output.
             calibrate: Episodes of calibration, for a linearised plant; 0 does without.
+            start_noise: Of every state at the start, beside what is calibrated; a wide one lets the first
+                measurements decide. None begins in the filter's limit, or as calibrated.
 
         Raises:
             ValueError: If a number is out of range.
         """
         super().__init__(horizon)
-        for name, value in (("process_noise", process_noise), ("measurement_noise", measurement_noise)):
-            if not value > 0:
+        noises = {"process_noise": process_noise, "measurement_noise": measurement_noise, "start_noise": start_noise}
+        for name, value in noises.items():
+            if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
         if calibrate < 0:
             raise ValueError(f"calibrate must be non-negative, got {calibrate}")
         self.process_noise, self.measurement_noise, self.calibrate = process_noise, measurement_noise, calibrate
+        self.start_noise = start_noise
         self._found: dict[str, Tensor] = {}
 
     def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> LQG:
@@ -310,8 +315,9 @@ class LQG(_LinearQuadratic):
         eye = torch.eye(len(sys.A), dtype=sys.A.dtype)
         W = sys.W + self.process_noise**2 * eye + found.get("missed", 0.0 * eye)
         V = self.measurement_noise**2 * torch.eye(len(sys.C), dtype=sys.A.dtype)
-        start = (found["mean"], found["spread"] + self.process_noise**2 * eye) if found else None
-        self._filter = KalmanFilter(sys, W, V, start)
+        spread = found.get("spread", 0.0 * eye) + (self.start_noise or self.process_noise) ** 2 * eye
+        known = bool(found) or self.start_noise is not None
+        self._filter = KalmanFilter(sys, W, V, (found.get("mean"), spread) if known else None)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What the calibration found."""

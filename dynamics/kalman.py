@@ -13,8 +13,9 @@ from steersman.dynamics.riccati import gain, riccati
 class KalmanFilter:
     """``s- = A s + B u + c``, ``s = s- + L (y - C s- - d)``, batched.
 
-    Without a known start an episode begins at the model's own equilibrium (of least norm) and L is the constant gain of
-    the limit; with one, the gains follow the covariance from there, and the limit takes over after the last of them.
+    Without a start an episode begins at the model's own equilibrium (of least norm) and L is the constant gain of the
+    limit; with one, the gains follow the covariance from there, and the limit takes over after the last of them. A wide
+    covariance at the start forgets the mean at the first measurements, which the constant gain takes long to do.
     """
 
     def __init__(
@@ -22,7 +23,7 @@ class KalmanFilter:
         system: AffineSystem,
         W: Float[Tensor, "ns ns"],
         V: Float[Tensor, "nk nk"],
-        start: tuple[Float[Tensor, "ns"], Float[Tensor, "ns ns"]] | None = None,
+        start: tuple[Float[Tensor, "ns"] | None, Float[Tensor, "ns ns"]] | None = None,
         steps: int = 50,
     ) -> None:
         """Compute the gains.
@@ -31,7 +32,7 @@ class KalmanFilter:
             system: The model.
             W: Covariance of the process noise.
             V: Covariance of the measurement noise, positive definite.
-            start: Mean and covariance of the state at the start.
+            start: Mean and covariance of the state at the start; a mean of None is the equilibrium.
             steps: Measurements for which gains follow the covariance.
         """
         self.system = system
@@ -40,10 +41,13 @@ class KalmanFilter:
         eye = torch.eye(len(system.A), dtype=P.dtype)
         self.L = gain(eye, system.C.T, P, V).T
         gains = []
-        if start is None:
-            self._rest = torch.linalg.lstsq(eye - system.A, system.c[:, None], driver="gelsd").solution[:, 0]
-        else:
-            self._rest, P = start
+        mean = None if start is None else start[0]
+        if mean is None:
+            # A conserved quantity makes the equation singular to rounding, which must not be inverted.
+            mean = torch.linalg.lstsq(eye - system.A, system.c[:, None], rcond=1e-10, driver="gelsd").solution[:, 0]
+        self._rest = mean
+        if start is not None:
+            P = start[1]
             for _ in range(steps):
                 gains.append(gain(eye, system.C.T, P, V).T)
                 P = system.A @ (P - gains[-1] @ system.C @ P) @ system.A.T + W

@@ -13,6 +13,9 @@ from steersman.envs import noise
 from steersman.envs.plant import Plant
 from steersman.envs.tree import Params, State, tree_leaves
 
+BLOCK = 256
+"""Rows of a batch that are expanded at once, which bounds the memory."""
+
 
 @dataclass(frozen=True)
 class Expansion:
@@ -48,7 +51,8 @@ def unflatten_state(s: Float[Tensor, "n ns"], like: State) -> State:
 def linearize(plant: Plant, x: State, u: Float[Tensor, "1 m"], p: Params) -> Expansion:
     """Expand a plant at control step 0 around one state and action.
 
-    A disturbance given as a float tensor is set to zero; noise drawn from a key is frozen at one draw.
+    A disturbance given as a float tensor is set to zero, and measurements are free of noise (parameters named
+    ``..._key`` are left out); process noise drawn from a key is frozen at one draw, which biases the offset.
 
     Raises:
         ValueError: If x is not one row of floating-point leaves.
@@ -62,33 +66,58 @@ def linearize(plant: Plant, x: State, u: Float[Tensor, "1 m"], p: Params) -> Exp
     k = torch.zeros(1, dtype=torch.int64)
     w = plant.disturbance(noise.keys(0, 1), k)
     w = torch.zeros_like(w) if w.is_floating_point() else w
+    quiet = {name: leaf for name, leaf in p.items() if not name.endswith("_key")}
     s = flatten_state(x)
     ns = s.shape[1]
     point = torch.cat([s, u], dim=1)[0]
 
+    def rows(leaf: Tensor, n: int) -> Tensor:
+        return leaf.expand(n, *leaf.shape[1:])
+
+    def state(v: Tensor) -> State:
+        return unflatten_state(v[:, :ns], x)
+
     def move(v: Tensor) -> Tensor:
-        return flatten_state(plant.step(k, unflatten_state(v[None, :ns], x), v[None, ns:], w, p))[0]
+        b = len(v)
+        q = {name: rows(leaf, b) for name, leaf in p.items()}
+        return flatten_state(plant.step(rows(k, b), state(v), v[:, ns:], rows(w, b), q))
 
     def measure(v: Tensor) -> Tensor:
-        return plant.measure(k, unflatten_state(v[None], x), p)[0]
+        b = len(v)
+        return plant.measure(rows(k, b), state(v), {name: rows(leaf, b) for name, leaf in quiet.items()})
 
     def perform(v: Tensor) -> Tensor:
-        return plant.perform(k, unflatten_state(v[None], x), p)[0]
+        b = len(v)
+        return plant.perform(rows(k, b), state(v), {name: rows(leaf, b) for name, leaf in p.items()})
 
     exact = plant.gradient == "exact"
     J, C, Cz = (_jacobian(f, v, exact) for f, v in ((move, point), (measure, s[0]), (perform, s[0])))
     return Expansion(
-        A=J[:, :ns], B=J[:, ns:], c=move(point) - J @ point,
-        C=C, d=measure(s[0]) - C @ s[0], Cz=Cz, dz=perform(s[0]) - Cz @ s[0],
+        A=J[:, :ns], B=J[:, ns:], c=move(point[None])[0] - J @ point,
+        C=C, d=measure(s)[0] - C @ s[0], Cz=Cz, dz=perform(s)[0] - Cz @ s[0],
     )  # fmt: skip
 
 
 def _jacobian(f: Callable[[Tensor], Tensor], v: Tensor, exact: bool) -> Tensor:
+    """Jacobian ``[out, in]`` at ``v [in]`` of a function of independent rows."""
     if exact:
-        found: Tensor = torch.autograd.functional.jacobian(f, v)  # type: ignore[no-untyped-call]
-        return found
+        return torch.cat([_gradients(f, v, part) for part in torch.arange(f(v[None]).shape[1]).split(BLOCK)])
     # Central differences: the step balances truncation (h^2) against rounding (eps / h).
     width = torch.finfo(v.dtype).eps ** (1 / 3) * v.abs().clamp(min=1.0)
     moves = torch.diag(width)
-    columns = [(f(v + moves[i]) - f(v - moves[i])) / (2 * width[i]) for i in range(len(v))]
-    return torch.stack(columns, dim=1)
+    columns = [
+        (f(v + moves[part]) - f(v - moves[part])) / (2 * width[part, None])
+        for part in torch.arange(len(v)).split(BLOCK)
+    ]
+    return torch.cat(columns).T.contiguous()
+
+
+def _gradients(f: Callable[[Tensor], Tensor], v: Tensor, outputs: Tensor) -> Tensor:
+    """Gradients of some outputs: as rows never meet, one pass over equal rows gives a gradient from each."""
+    point = v.detach().expand(len(outputs), -1).clone().requires_grad_()
+    with torch.enable_grad():
+        picked = f(point)[torch.arange(len(outputs)), outputs].sum()
+    if not picked.requires_grad:
+        return torch.zeros_like(point)
+    (found,) = torch.autograd.grad(picked, point, allow_unused=True)
+    return torch.zeros_like(point) if found is None else found

@@ -127,7 +127,8 @@ class Plant(ABC):
         """Parameters of ``n`` scenarios: a dict of tensors ``[n, ...]``, drawn from the keys.
 
         Quantities that belong to an episode and not to the state, such as fault data or reference
-        schedules, live here as well. An empty dict is fine.
+        schedules, live here as well. An empty dict is fine. Leaves whose names end in ``_key`` are keys of
+        measurement noise; without them :meth:`measure` must be free of noise, which linearisation relies on.
         """
 
     @abstractmethod

@@ -214,8 +214,14 @@ class BurgersTracking(_Burgers):
 
     def step(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], w: Tensor, p: Params) -> State:
         """See :class:`~steersman.envs.plant.Plant`."""
-        after = super().step(k, x, u, w, p)
-        return after + 0.02 * noise.normal(noise.fold(w, _PROCESS), POINTS) if self.noisy else after  # type: ignore[operator]
+        (after,) = tree_leaves(super().step(k, x, u, w, p))
+        return after + w.to(after) if self.noisy else after
+
+    def disturbance(self, key: Int64[Tensor, "n"], k: Int64[Tensor, "n"]) -> Tensor:
+        """White noise ``[n, 128]`` of the noisy variant."""
+        if not self.noisy:
+            return super().disturbance(key, k)
+        return 0.02 * noise.normal(noise.fold(noise.fold(key, k), _PROCESS), POINTS)
 
     def measure(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n 32"]:
         """Profile and next target at 16 places."""
@@ -280,6 +286,10 @@ class BurgersNotebookCompat(Plant):
         """See :class:`~steersman.envs.plant.Plant`."""
         (after,) = tree_leaves(self._ring.step(k, x["u"], u, w, p))  # type: ignore[index]
         return {"u": after, "seen": x["u"]}  # type: ignore[index]
+
+    def disturbance(self, key: Int64[Tensor, "n"], k: Int64[Tensor, "n"]) -> Tensor:
+        """White noise ``[n, 64]``."""
+        return self._ring.disturbance(key, k)
 
     def measure(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n 10"]:
         """Noisy values of the profile one step before."""

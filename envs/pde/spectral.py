@@ -154,15 +154,19 @@ class SpectralPlant(Plant):
             return total
 
         after: Tensor = torch.fft.irfft(scheme.run(torch.fft.rfft(profile), nonlinear, self.hold), n=self.points)
-        if self.process_noise:
-            after = after + self.process_noise * noise.normal(noise.fold(w, _PROCESS), self.points)
-        return after
+        return after + w.to(after) if self.process_noise else after
+
+    def disturbance(self, key: Int64[Tensor, "n"], k: Int64[Tensor, "n"]) -> Tensor:
+        """White noise ``[n, points]`` that is added after the control step, where there is any."""
+        if not self.process_noise:
+            return super().disturbance(key, k)
+        return self.process_noise * noise.normal(noise.fold(noise.fold(key, k), _PROCESS), self.points)
 
     def measure(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n ny"]:
         """Values at the sensors, with noise where there is any."""
         (profile,) = tree_leaves(x)
         seen = profile[:, list(self.sensors)]
-        if self.sensor_noise:
+        if self.sensor_noise and "sensor_key" in p:
             seen = seen + self.sensor_noise * noise.normal(noise.fold(p["sensor_key"], k), len(self.sensors))
         return seen
 
