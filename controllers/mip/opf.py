@@ -40,7 +40,7 @@ class DispatchStatus(StrEnum):
     INFEASIBLE = "infeasible"
     """No dispatch serves the loads within the limits."""
     NONE = "none"
-    """Nothing was found in time."""
+    """Nothing was found in time, or HiGHS could not decide."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -107,8 +107,15 @@ def test_power_flow_of_published_cases(name: str, variant: str, cost: str) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant", "cost"), [row for row in published(61, 3000) if "snem" not in row[0]])
 def test_power_flow_of_large_published_cases(name: str, variant: str, cost: str) -> None:
-    """But the 1803-bus one: it has branches without reactance, which we refuse."""
-    test_power_flow_of_published_cases(name, variant, cost)
+    """But the 1803-bus one: it has branches without reactance, which we refuse.
+
+    On some infeasible grids of more than 2000 buses HiGHS (1.15) ends undecided; we then say that nothing was found.
+    """
+    found = dc_opf(matpower.pglib(name, variant))
+    if cost == "inf.":
+        assert found.status in (DispatchStatus.INFEASIBLE, DispatchStatus.NONE)
+    else:
+        assert f"{found.cost:.4e}" == cost
 
 
 @pytest.mark.parametrize(("name", "variant"), SWITCHED)
