@@ -50,6 +50,10 @@ STUDIES: tuple[StudySpec, ...] = (
         "sparse-ladder", "steersman.experiments.studies.sparse_ladder:run",
         "error of sparse networks by their number of ReLUs",
     ),
+    StudySpec(
+        "transmission-switching", "steersman.experiments.studies.transmission_switching:run",
+        "what opening lines of a grid saves, with proven bounds",
+    ),
 )  # fmt: skip
 
 
