@@ -1,0 +1,1 @@
+"""Physics-informed networks that stand for the solution of a differential equation."""

@@ -1,0 +1,218 @@
+"""A network in place of the swing's integration: fitted, scored, saved, and exported for quick single queries."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from steersman.dynamics.pinn.data import SwingGrid
+from steersman.dynamics.pinn.losses import Kind, Points, make_loss, residual
+from steersman.dynamics.pinn.network import Form, Plain, Separable, SwingNetwork
+from steersman.dynamics.pinn.projection import Projection
+from steersman.envs.grid.structure_preserving import ANGLES, start
+
+SYNCHRONOUS = 1.5
+"""Disturbances up to this keep synchronism for the 2 s, pu."""
+SETTLED = 0.05
+"""Seconds after which the loads' angles have fallen back."""
+
+
+@dataclass(frozen=True)
+class SwingSettings:
+    """Settings of :class:`SwingOperator`.
+
+    Attributes:
+        kind: Loss; see :func:`~steersman.dynamics.pinn.losses.make_loss`.
+        form: ``separable``, or ``plain``, the published form of network.
+        rank: Functions of time of the separable form.
+        width: Units of the two hidden layers.
+        adam: Steps of Adam, at a rate that falls from ``rate`` to a tenth of it along a cosine.
+        rate: Initial rate of Adam.
+        lbfgs: Iterations of L-BFGS after that, with strong-Wolfe line searches and a history of 100.
+        polish: Further iterations on the loss of the kind, for the separable form, whose first two stages match the
+            states alone, by :mod:`~steersman.dynamics.pinn.projection`; kind ``NN`` needs none.
+        seed: Seed of the initial weights.
+    """
+
+    kind: Kind = "PINN"
+    form: Form = "separable"
+    rank: int = 32
+    width: int = 64
+    adam: int = 300
+    rate: float = 3e-3
+    lbfgs: int = 600
+    polish: int = 400
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("adam", "lbfgs", "polish"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}; 0 leaves the stage out")
+        if not self.rate > 0:
+            raise ValueError(f"rate must be positive, got {self.rate}")
+        if self.form not in ("separable", "plain"):
+            raise ValueError(f"form must be 'separable' or 'plain', got {self.form!r}")
+
+
+@dataclass(frozen=True)
+class SwingScore:
+    """Errors of the six angles on a grid, rad.
+
+    Attributes:
+        rms: Root mean square.
+        largest: Largest.
+        settled: Largest from 0.05 s on, when the loads' angles have fallen back.
+        synchronous: Largest at disturbances up to 1.5 pu, which keep synchronism.
+    """
+
+    rms: float
+    largest: float
+    settled: float
+    synchronous: float
+
+
+class SwingOperator:
+    """Solution operator of the post-fault swing: time and disturbance to ten states, without stepping.
+
+    It is no :class:`~steersman.dynamics.base.Dynamics`: it has no action and cannot be stepped from a measured
+    state, since it knows one family of trajectories only, those of the contingency it was fitted to.
+
+    Attributes:
+        network: The network, after :meth:`fit` or :meth:`load`.
+        seconds: CPU seconds of the fit.
+        progress: Called with a fraction in 0..1 and a short text.
+    """
+
+    progress: Callable[[float, str], None] = staticmethod(lambda fraction, text: None)
+
+    def __init__(self, settings: SwingSettings | None = None) -> None:
+        """Store the settings and draw the initial weights."""
+        self.settings = settings or SwingSettings()
+        self.seconds = 0.0
+        self.network = self._fresh()
+
+    def _fresh(self) -> SwingNetwork:
+        s = self.settings
+        gen = torch.Generator().manual_seed(s.seed)
+        return Separable(s.rank, s.width, gen) if s.form == "separable" else Plain(s.width, gen)
+
+    # ------------------------------------------------------------------ fit
+
+    def fit(self, data: SwingGrid, points: Points | None = None) -> SwingOperator:
+        """Forget everything, then train from ``settings.seed``: Adam, then L-BFGS.
+
+        Args:
+            data: States that the loss compares with.
+            points: Times, disturbances and starts of collocation, for kind ``PINN``.
+
+        Raises:
+            ValueError: If points are missing, or training ends at a loss that is not finite.
+        """
+        began, s = time.process_time(), self.settings
+        self.network = network = self._fresh()
+        loss, weights = make_loss(network, data, s.kind, points), list(network.parameters())
+        if isinstance(network, Separable):
+            projection = Projection(network, data)
+            self._adam(projection.loss, projection.trained)
+            self._lbfgs(projection.loss, projection.trained, s.lbfgs)
+            projection.solve()
+            self._lbfgs(loss, weights, 0 if s.kind == "NN" else s.polish)
+        else:
+            self._adam(loss, weights)
+            self._lbfgs(loss, weights, s.lbfgs)
+        if not torch.isfinite(loss()):
+            raise ValueError(f"training ended at a loss that is not finite; lower rate, which is {s.rate}")
+        self.seconds = time.process_time() - began
+        return self
+
+    def _adam(self, loss: Callable[[], Tensor], weights: list[nn.Parameter]) -> None:
+        s = self.settings
+        if not s.adam:
+            return
+        optimizer = torch.optim.Adam(weights, s.rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, s.adam, s.rate / 10)
+        for step in range(s.adam):
+            optimizer.zero_grad()
+            value = loss()
+            value.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            if step % 50 == 0:
+                self.progress(0.3 * step / s.adam, f"Adam {step}, loss {value.item():.2e}")
+
+    def _lbfgs(self, loss: Callable[[], Tensor], weights: list[nn.Parameter], iterations: int, part: int = 200) -> None:
+        optimizer = torch.optim.LBFGS(
+            weights, max_iter=part, max_eval=2 * part, history_size=100,
+            line_search_fn="strong_wolfe", tolerance_grad=0.0, tolerance_change=0.0,
+        )  # fmt: skip
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            value = loss()
+            value.backward()  # type: ignore[no-untyped-call]
+            return value
+
+        for done in range(0, iterations, part):
+            optimizer.param_groups[0]["max_iter"] = min(part, iterations - done)
+            value = optimizer.step(closure).item()  # type: ignore[no-untyped-call]
+            self.progress(0.3 + 0.7 * done / iterations, f"L-BFGS {done}, loss {value:.2e}")
+
+    # ------------------------------------------------------------------ use
+
+    @torch.no_grad()
+    def predict(self, t: Float[Tensor, "t"], dP: Float[Tensor, "n"]) -> Float[Tensor, "n t 10"]:
+        """States on every pair of a disturbance and a time.
+
+        Raises:
+            ValueError: If a disturbance lies outside what the equations were asked for.
+        """
+        found: Tensor = self.network(t, dP, start(dP))
+        return found
+
+    def score(self, test: SwingGrid) -> SwingScore:
+        """Errors of the angles against integrated trajectories."""
+        error = (self.predict(test.t, test.dP) - test.x)[..., list(ANGLES)].abs()
+        return SwingScore(
+            rms=error.square().mean().sqrt().item(), largest=error.max().item(),
+            settled=error[:, test.t >= SETTLED].max().item(), synchronous=error[test.dP <= SYNCHRONOUS].max().item(),
+        )  # fmt: skip
+
+    def residual(self, points: Points) -> float:
+        """Root mean square of the equations' residual at the points, in the unit of the states per second."""
+        return residual(self.network, points).square().mean().sqrt().item()
+
+    # ------------------------------------------------------------------ files
+
+    def save(self, path: Path | str) -> None:
+        """Write weights and settings to a safetensors file."""
+        tensors = {name: t.contiguous() for name, t in self.network.state_dict().items()}
+        save_file(tensors, str(path), {"settings": json.dumps(asdict(self.settings)), "seconds": repr(self.seconds)})
+
+    @classmethod
+    def load(cls, path: Path | str) -> SwingOperator:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ValueError: If the file holds something else.
+        """
+        with safe_open(str(path), "pt") as file:  # type: ignore[no-untyped-call]
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        if "settings" not in about:
+            raise ValueError(f"{path} holds no settings of a swing operator; write it with SwingOperator.save")
+        operator = cls(SwingSettings(**json.loads(about["settings"])))
+        operator.network.load_state_dict(tensors)
+        operator.seconds = float(about["seconds"])
+        return operator
