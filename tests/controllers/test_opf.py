@@ -147,8 +147,9 @@ def test_few_open_lines_of_the_118_bus_grid(most: int, optimum: float) -> None:
         assert min(cheapest(case, (line,)) for line in range(186)) == pytest.approx(optimum, abs=0.01)
 
 
-def test_quadratic_costs_against_enumeration() -> None:
-    case = matpower.pglib("case30_as", "api")
+@pytest.mark.parametrize("name", ["case3_lmbd", pytest.param("case30_as", marks=pytest.mark.slow)])
+def test_quadratic_costs_against_enumeration(name: str) -> None:
+    case = matpower.pglib(name, "api")
     found = dc_switching(case, max_open=1)
     bridges = nx.bridges(nx.Graph(zip(case.branches.start.tolist(), case.branches.end.tolist(), strict=True)))
     fixed = {frozenset(bridge) for bridge in bridges}
