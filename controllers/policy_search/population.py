@@ -50,11 +50,11 @@ class Population:
     def act(
         self, y: Float[Tensor, "pop width ny"], memory: Float[Tensor, "pop width memory"]
     ) -> tuple[Float[Tensor, "rows m"], Float[Tensor, "pop width memory"]]:
-        """Admissible actions, member by member, and the memory after them."""
+        """Actions, member by member and not yet projected, and the memory after them."""
         like = self.vectors
         centred = (y.to(like) - self.mean.to(like)[:, None]) / self.std.to(like)[:, None]
         raw, memory = population_forward(self.network, self.vectors, centred.clamp(-LIMIT, LIMIT).nan_to_num(), memory)
-        return self.actions.project(scored_action(self.actions, raw.flatten(0, 1).to(y))), memory
+        return scored_action(self.actions, raw.flatten(0, 1).to(y)), memory
 
 
 def scored_action(actions: ActionSet, raw: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
@@ -62,6 +62,8 @@ def scored_action(actions: ActionSet, raw: Float[Tensor, "*b m"]) -> Float[Tenso
 
     A projection takes the largest score; clipping would make ties of the large ones.
     """
+    if sum(map(len, actions.one_hot)) == actions.m:
+        return raw
     chosen = to_action(actions, raw)
     for group in actions.one_hot:
         chosen[..., list(group)] = raw[..., list(group)]

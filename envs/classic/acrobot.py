@@ -61,6 +61,10 @@ class Acrobot(Plant):
         """All four numbers uniform in +-0.1."""
         return 0.2 * noise.uniform(noise.fold(key, 0), 4, dtype=self.dtype) - 0.1
 
+    def disturbance(self, key: Int64[Tensor, "n"], k: Int64[Tensor, "n"]) -> Tensor:
+        """Nothing is random; the keys as they are, because folding them would cost as much as the physics."""
+        return key
+
     def step(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], w: Tensor, p: Params) -> State:
         """See :class:`~steersman.envs.plant.Plant`."""
         angle1, angle2, speed1, speed2 = rk4(lambda s: _slope(s, u[:, 0]), _flat(x), self.dt).unbind(dim=1)

@@ -57,6 +57,10 @@ class CartPole(Plant):
         """All four numbers uniform in +-0.05."""
         return 0.1 * noise.uniform(noise.fold(key, 0), 4, dtype=self.dtype) - 0.05
 
+    def disturbance(self, key: Int64[Tensor, "n"], k: Int64[Tensor, "n"]) -> Tensor:
+        """Nothing is random; the keys as they are, because folding them would cost as much as the physics."""
+        return key
+
     def step(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], w: Tensor, p: Params) -> State:
         """See :class:`~steersman.envs.plant.Plant`."""
         state = _flat(x)

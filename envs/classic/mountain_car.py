@@ -60,6 +60,10 @@ class MountainCarContinuous(Plant):
         position = 0.2 * noise.uniform(noise.fold(key, 0), dtype=self.dtype) - 0.6
         return torch.stack([position, torch.zeros_like(position)], dim=1)
 
+    def disturbance(self, key: Int64[Tensor, "n"], k: Int64[Tensor, "n"]) -> Tensor:
+        """Nothing is random; the keys as they are, because folding them would cost as much as the physics."""
+        return key
+
     def step(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], w: Tensor, p: Params) -> State:
         """See :class:`~steersman.envs.plant.Plant`."""
         position, velocity = _flat(x).unbind(dim=1)

@@ -62,6 +62,10 @@ class Pendulum(Plant):
         unit = 2 * noise.uniform(noise.fold(key, 0), 2, dtype=self.dtype) - 1
         return unit * unit.new_tensor([math.pi, 1.0])
 
+    def disturbance(self, key: Int64[Tensor, "n"], k: Int64[Tensor, "n"]) -> Tensor:
+        """Nothing is random; the keys as they are, because folding them would cost as much as the physics."""
+        return key
+
     def step(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], w: Tensor, p: Params) -> State:
         """See :class:`~steersman.envs.plant.Plant`."""
         theta, speed = _flat(x).unbind(dim=1)

@@ -39,8 +39,20 @@ STUDIES: tuple[StudySpec, ...] = (
         "how well surrogates predict mean herds, free and under unseen controls",
     ),
     StudySpec(
+        "max-sat", "steersman.experiments.studies.max_sat:run",
+        "PolyStep and rivals on random MAX-SAT near the threshold of satisfiability",
+    ),
+    StudySpec(
         "pde-control", "steersman.experiments.studies.pde_control:run",
         "PDE plants under every family, beside published returns",
+    ),
+    StudySpec(
+        "pde-published", "steersman.experiments.studies.pde_control:run_published",
+        "tasks with published returns under classical controllers, with the equations and from data",
+    ),
+    StudySpec(
+        "polystep-rl", "steersman.experiments.studies.polystep_rl:run",
+        "policy search by PolyStep and rivals on control tasks, policies with and without a gradient",
     ),
     StudySpec(
         "scaling", "steersman.experiments.studies.scaling:run",

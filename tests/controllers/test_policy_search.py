@@ -15,13 +15,25 @@ from steersman.controllers.policy_search.population import Costs, Population, ro
 from steersman.controllers.policy_search.workers import Workers
 from steersman.controllers.rollout import keep_rows, run_episodes
 from steersman.envs import make_simulator, noise
+from steersman.envs.classic.acrobot import Acrobot
+from steersman.envs.classic.cart_pole import CartPole
+from steersman.envs.plant import Plant
 from steersman.envs.simulator import PlantSimulator, Simulator
 from steersman.optimizers.registry import make_search
 from steersman.optimizers.vectorise import assign, flatten
 
-CART = partial(make_simulator, "steersman/CartPole-v1")
+LONG_CART = partial(make_simulator, "steersman/CartPole-v1")
 GYM = partial(make_simulator, "CartPole-v1")
-ACROBOT = partial(make_simulator, "steersman/Acrobot-v1")
+
+
+def shortened(kind: type[Plant], horizon: int, n: int) -> PlantSimulator:
+    plant = kind()
+    plant.horizon = horizon
+    return PlantSimulator(plant, n)
+
+
+CART = partial(shortened, CartPole, 40)
+ACROBOT = partial(shortened, Acrobot, 120)
 
 
 def population(simulator: Simulator, pop: int, policy: str = "mlp", spread: float = 1.0) -> Population:
@@ -50,19 +62,14 @@ def alone(members: Population, i: int, simulator: Simulator, keys: Tensor) -> tu
     return episode.cost, episode.plant_steps
 
 
-@pytest.mark.parametrize(("simulate", "policy"), [(CART, "mlp"), (CART, "gru"), (GYM, "mlp"), (ACROBOT, "spiking")])
+@pytest.mark.parametrize(("simulate", "policy"), [(CART, "mlp"), (CART, "gru"), (GYM, "mlp"), (partial(shortened, Acrobot, 15), "spiking")])
 @torch.no_grad()
 def test_each_member_meets_what_it_would_meet_alone(simulate: partial[Simulator], policy: str) -> None:
-    simulator, keys = simulate(3 * 4), noise.keys(5, 4)
-    if isinstance(simulator, PlantSimulator):
-        simulator.plant.horizon = 60  # type: ignore[union-attr]
-    simulator.problem = simulator.problem if simulate is GYM else simulator.plant.problem  # type: ignore[union-attr]
-    members = population(simulator, 3, policy)
-    found = roll_out(members, simulator, simulate(4).scenarios(keys).tile(3))
+    simulator, keys = simulate(6 * 4), noise.keys(5, 4)
+    members = population(simulator, 6, policy, spread=3.0)
+    found = roll_out(members, simulator, simulate(4).scenarios(keys).tile(6))
     single = simulate(4)
-    if isinstance(single, PlantSimulator):
-        single.plant.horizon = 60  # type: ignore[union-attr]
-    for i in range(3):
+    for i in range(6):
         cost, steps = alone(members, i, single, keys)
         assert torch.allclose(found.cost[i], cost, rtol=1e-9)
         assert int(found.plant_steps[i]) == steps
@@ -70,7 +77,7 @@ def test_each_member_meets_what_it_would_meet_alone(simulate: partial[Simulator]
 
 
 def test_episodes_that_are_over_leave_the_batch() -> None:
-    simulator = CART(64 * 4)
+    simulator = LONG_CART(64 * 4)
     found = roll_out(population(simulator, 64), simulator, simulator.scenarios(noise.keys(0, 4).repeat(64)))
     live, full = int(found.plant_steps.sum()), 64 * 4 * int(-found.cost.min())
     assert live <= found.simulated < 1.6 * live < 0.5 * full
@@ -95,16 +102,14 @@ def test_hopeless_members_end_early_and_the_best_keep_their_costs() -> None:
     simulator, keys = ACROBOT(24), noise.keys(2, 2)
     members = population(simulator, 12, spread=2.0)
     plain = Episodes(members, ACROBOT, 0)
-    early = Episodes(members, ACROBOT, 0, floor=0.0, keep=0.25)
+    early = Episodes(members, ACROBOT, 0, floor=0.0, keep=1 / 12)
     full, short = plain.run(members.vectors, keys), early.run(members.vectors, keys)
     a, b = full.cost.mean(dim=1), short.cost.mean(dim=1)
-    best = a.argsort()[:3]
-    assert torch.allclose(a[best], b[best], rtol=1e-9)
-    others = torch.ones(12, dtype=torch.bool)
-    others[best] = False
-    assert bool((b[others] >= a[best].max()).all()) and bool((b <= a + 1e-9).all())
-    assert int(short.plant_steps.sum()) < 0.6 * int(full.plant_steps.sum())
-    assert torch.allclose(early.run(members.vectors, keys, all_ranks=True).cost, full.cost, rtol=1e-9)
+    best = int(a.argmin())
+    assert a[best] == b[best] < 121
+    assert bool((b[a > a[best]] > a[best]).all()) and bool((b <= a).all())
+    assert int(short.plant_steps.sum()) < int(full.plant_steps.sum()) - 12
+    assert torch.equal(early.run(members.vectors, keys, all_ranks=True).cost, full.cost)
 
 
 def test_risk() -> None:
@@ -112,8 +117,6 @@ def test_risk() -> None:
     assert risk_measure("mean", 1.0)(cost).tolist() == [4.0, 4.0]
     assert risk_measure("cvar", 0.5)(cost).tolist() == [6.5, 4.0]
     assert risk_measure("worst", 0.5)(cost).tolist() == [10.0, 4.0]
-    with pytest.raises(ValueError, match="risk must be"):
-        PolicySearch(risk="median")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="tail must lie"):
         PolicySearch(risk="cvar", tail=0.0)
     with pytest.raises(ValueError, match="race must lie between 0 and scenarios"):
@@ -157,14 +160,14 @@ def test_a_race_spends_episodes_on_contenders() -> None:
 
 def test_workers_give_the_numbers_of_this_process_bit_by_bit() -> None:
     members = population(CART(1), 1)
-    episodes = Episodes(members, CART, 7)
+    episodes = Episodes(members, LONG_CART, 7)
     results = []
     for where in ("here", "workers"):
         search = make_search("cma_es", size=9).start(members.vectors[0], seed=3)
         executor = InProcess(episodes, shards=2) if where == "here" else Workers(episodes, search, 2)
         evaluation = Evaluation(episodes, executor, scenarios=3, race=2, keep=0.5)
         try:
-            for _ in range(3):
+            for _ in range(2):
                 cost = evaluation(search.ask(), search.generation)
                 search.tell(cost)
         finally:
@@ -189,10 +192,10 @@ def test_only_running_episodes_count_against_the_budget(tmp_path: Path) -> None:
         controller.bind(CART(1).problem)
         return controller, controller.train(Training(CART, 1, folder)).plant_steps
 
-    whole, spent = train(None, 12_000)
-    assert 3_000 < spent <= 12_000
-    train(tmp_path, 9_500)
-    resumed, again = train(tmp_path, 12_000)
+    whole, spent = train(None, 2_000)
+    assert 1_200 < spent <= 2_000
+    train(tmp_path, 1_100)
+    resumed, again = train(tmp_path, 2_000)
     assert again == spent
     weights = (c.state_dict()["policy.layers.0.weight"] for c in (whole, resumed))
     assert torch.equal(*weights)

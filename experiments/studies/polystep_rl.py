@@ -1,0 +1,114 @@
+"""PolyStep on control tasks against its rivals, for policies with and without a gradient.
+
+The claim is that of the published package (Le, arXiv 2605.01928): polytope steps train policies that have no gradient,
+where evolution strategies take longer. Every search runs with its defaults on every task: nothing is tuned per task.
+Runs of one task and policy go in lockstep; each such cell is stored when it is done, and a second start goes on with
+the cells that are missing. Results lie in ``results/polystep-rl`` beside this file.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from steersman.experiments.progress import bar
+from steersman.experiments.studies.policy_runs import Row, Task, run_cell
+from steersman.experiments.studies.polystep_rl_page import publish_rows
+
+RESULTS = Path(__file__).parent / "results" / "polystep-rl"
+CLASSIC = (
+    Task("steersman/CartPole-v1", 475.0, 300_000, stop=True),
+    Task("steersman/Acrobot-v1", -100.0, 200_000, offset=1.0, held_out=16),
+    Task("steersman/Pendulum-v1", -200.0, 400_000, held_out=16),
+    Task("steersman/MountainCarContinuous-v1", 90.0, 200_000, offset=100.0, held_out=16, stop=True),
+)
+HEAVY = (
+    Task("steersman/WolfSheep-v1", None, 20_000, scenarios=2, held_out=16, final=64, seeds=3),
+    Task("steersman/KuramotoSivashinsky-v1", None, 100_000, scenarios=2, held_out=16, final=64, seeds=3),
+    Task("steersman/TwoArea-v1", None, 40_000, scenarios=2, held_out=16, final=64, seeds=3),
+    Task("steersman/TwoAreaBrake-v1", None, 40_000, scenarios=2, held_out=16, final=64, seeds=3),
+)
+HARD = ("int8", "binary", "spiking")
+"""Policies without a gradient."""
+SEARCHES = ("frame_step", "polystep", "cma_es", "openai_es", "random")
+FEWER = ("frame_step", "cma_es", "openai_es")
+"""Searches of the costlier cells."""
+HIDDEN = {"CartPole": (16,), "Acrobot": (16,)}
+"""The published policies' width; 8 elsewhere."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Runs of one policy on one task."""
+
+    task: Task
+    policy: str
+    searches: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Name of its file."""
+        return f"{self.task.name}-{self.policy}-{'-'.join(self.searches)}"
+
+
+def cells() -> Iterator[Cell]:
+    """All cells, those that the claims rest on first."""
+    yield from (Cell(task, "mlp", SEARCHES) for task in CLASSIC)
+    yield from (Cell(task, policy, FEWER) for policy in HARD for task in CLASSIC[:2])
+    yield from (Cell(task, "mlp", FEWER) for task in HEAVY)
+    yield from (Cell(task, policy, FEWER) for policy in HARD for task in CLASSIC[2:])
+    yield from (Cell(task, policy, FEWER) for policy in HARD for task in HEAVY)
+
+
+def run(console: Console, out: Path | None) -> Path:
+    """Run the cells that are missing in ``out`` (by default results/polystep-rl) and write the page."""
+    torch.set_num_threads(1)
+    folder = out or Path("results") / "polystep-rl"
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = list(cells())
+    with bar(console, "polystep-rl") as report:
+        for i, cell in enumerate(whole):
+            done = folder / f"{cell.key}.jsonl"
+            if not done.exists():
+                _run(cell, done, _shifted(report, i, len(whole)))
+    return publish(folder)
+
+
+def _shifted(report: Callable[[float, str], None], place: int, total: int) -> Callable[[float, str], None]:
+    return lambda fraction, text: report((place + fraction) / total, text)
+
+
+def publish(folder: Path) -> Path:
+    """Write the page from the cells that are done in ``folder``."""
+    rows, seconds = read(folder)
+    missing = [cell.key for cell in cells() if not (folder / f"{cell.key}.jsonl").exists()]
+    return publish_rows(rows, (*CLASSIC, *HEAVY), missing, seconds, RESULTS)
+
+
+def _run(cell: Cell, done: Path, report: Callable[[float, str], None]) -> None:
+    start = time.process_time()
+    hidden = HIDDEN.get(cell.task.name, (8,))
+    rows = run_cell(cell.task, cell.policy, hidden, cell.searches, range(cell.task.seeds), report)
+    spent = time.process_time() - start
+    lines = [json.dumps({**asdict(row), "cell_seconds": spent}) for row in rows]
+    draft = done.with_suffix(".draft")
+    draft.write_text("\n".join(lines) + "\n")
+    draft.replace(done)
+
+
+def read(folder: Path) -> tuple[list[Row], float]:
+    """Rows of all finished cells, and the CPU seconds they took."""
+    rows, seconds = [], 0.0
+    for cell in cells():
+        done = folder / f"{cell.key}.jsonl"
+        if done.exists():
+            lines = [json.loads(line) for line in done.read_text().splitlines()]
+            seconds += lines[0]["cell_seconds"]
+            rows += [Row(**{name: v for name, v in line.items() if name != "cell_seconds"}) for line in lines]
+    return rows, seconds

@@ -1,0 +1,209 @@
+"""Text, numbers and plot of the study ``polystep-rl``, from its rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from steersman.experiments.machine import describe_machine
+from steersman.experiments.studies.policy_runs import STREAK, Row, Task
+
+TINTS = {
+    "frame_step": "#c44e52", "polystep": "#dd8452", "cma_es": "#4c72b0", "openai_es": "#55a868", "random": "0.55",
+}  # fmt: skip
+OURS = ("frame_step", "polystep")
+POINTS = 24
+"""Points that are kept of a curve."""
+PEER = {
+    "CartPole": "The published package, measured side by side on CartPole-v1 (tanh, 5 seeds, the same rule): its "
+    "example configuration solves 3 of 5 at a median of 1,620 evaluations and 2.85 M steps.",
+    "Acrobot": "The published package on Acrobot (its own tables): -79.6 (tanh), -83.8 (int8), -76.4 (binary "
+    "activations) after 9,600 evaluations of 16 episodes.",
+}
+
+
+def publish_rows(rows: Sequence[Row], tasks: Sequence[Task], missing: Sequence[str], seconds: float, to: Path) -> Path:
+    """Write JSON, page and plot; the folder.
+
+    Args:
+        rows: Runs.
+        tasks: Tasks in the order of the page.
+        missing: Cells that have not been run.
+        seconds: CPU seconds of all runs.
+        to: The folder.
+    """
+    to.mkdir(parents=True, exist_ok=True)
+    whole = {
+        "command": "steersman study polystep-rl", "machine": describe_machine(), "cpu_seconds": round(seconds),
+        "tasks": [asdict(task) for task in tasks], "missing": list(missing), "rows": [_thin(row) for row in rows],
+    }  # fmt: skip
+    (to / "polystep-rl.json").write_text(json.dumps(whole) + "\n")
+    (to / "polystep-rl.md").write_text(page(rows, tasks, missing, seconds))
+    plot(rows, tasks, to / "polystep-rl.png")
+    return to
+
+
+def _thin(row: Row) -> dict[str, object]:
+    pick = np.unique(np.linspace(0, len(row.curve) - 1, min(POINTS, len(row.curve))).round().astype(int))
+    curve = [[row.curve[i][0], row.curve[i][1], round(row.curve[i][2], 2)] for i in pick]
+    return {**asdict(row), "threshold": round(row.threshold, 3), "final": round(row.final, 3), "curve": curve}
+
+
+def page(rows: Sequence[Row], tasks: Sequence[Task], missing: Sequence[str], seconds: float) -> str:
+    """The study's text, computed from its numbers."""
+    lines = [
+        "# polystep-rl", "", "`steersman study polystep-rl`", "", describe_machine(), "",
+        f"Policies found by population searches on whole episodes, {len(rows)} runs, {seconds / 60:.0f} CPU minutes on "
+        "one thread. Every search has its defaults on every task. All members of a generation meet the same "
+        "scenarios, new ones each generation, and all searches of one seed start at the same policy and meet the "
+        "same scenarios. Steps are control steps of running training episodes, the eight exploratory episodes "
+        f"included. Solved: {STREAK} successive generations whose centre reaches the threshold on held-out episodes. "
+        "Final: mean return of the chosen policy on fresh episodes, median over seeds (lowest to highest); where a "
+        "run stops when it is solved, that is the policy of that moment.", "",
+    ]  # fmt: skip
+    for task in tasks:
+        part = [row for row in rows if row.task == task.name]
+        if part:
+            lines += [*_section(task, part), ""]
+    lines += ["## What the numbers say", "", *(f"- {claim}" for claim in claims(rows, tasks))]
+    if missing:
+        lines += ["", f"Not run yet ({len(missing)} cells; the same command goes on with them): {', '.join(missing)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _section(task: Task, rows: Sequence[Row]) -> list[str]:
+    ends = ", or when solved" if task.stop else ""
+    lines = [
+        f"## {task.plant}", "",
+        f"Threshold {rows[0].threshold:,.4g} on {task.held_out} held-out episodes"
+        f"{' (half of the cost without control)' if task.threshold is None else ''}; {task.scenarios} episodes per "
+        f"evaluation; budget {task.plant_steps:,} steps{ends}; {task.final} final episodes; {task.seeds} seeds.",
+        "", "| policy | search | parameters | solved | evaluations to it | steps to it | final return | evaluations | "
+        "steps |", "|---|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for policy, search in dict.fromkeys((row.policy, row.search) for row in rows):
+        part = _of(rows, task.name, policy, search)
+        solved = [row for row in part if row.solved_steps >= 0]
+        final = [row.final for row in part]
+        cells = (
+            "tanh" if policy == "mlp" else policy, search, f"{part[0].parameters}", f"{len(solved)}/{len(part)}",
+            f"{median(r.solved_evaluations for r in solved):,.0f}" if solved else "",
+            f"{median(r.solved_steps for r in solved):,.0f}" if solved else "",
+            f"{median(final):,.4g} ({min(final):,.4g} to {max(final):,.4g})",
+            f"{median(r.evaluations for r in part):,.0f}", f"{median(r.plant_steps for r in part):,.0f}",
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _of(rows: Sequence[Row], task: str, policy: str, search: str) -> list[Row]:
+    return [row for row in rows if (row.task, row.policy, row.search) == (task, policy, search)]
+
+
+def claims(rows: Sequence[Row], tasks: Sequence[Task]) -> list[str]:
+    """Sentences about the bars, from the numbers."""
+    found = [*_cart_pole(rows), *_acrobot(rows)]
+    for task in tasks:
+        for policy in dict.fromkeys(row.policy for row in rows if row.task == task.name):
+            found.append(_against_rivals(rows, task, policy))
+    return found
+
+
+def _cart_pole(rows: Sequence[Row]) -> list[str]:
+    sentences = []
+    for search in OURS:
+        part = _of(rows, "CartPole", "mlp", search)
+        solved = [row.solved_steps for row in part if row.solved_steps >= 0]
+        if part:
+            middle = f", at a median of {median(solved):,.0f} steps" if solved else ""
+            holds = len(solved) == len(part) and median(solved) <= 150_000
+            sentences.append(
+                f"CartPole, tanh: {search} solves {len(solved)} of {len(part)}{middle}; asked for is all of ten within "
+                f"150,000: {'the bar holds' if holds else 'the bar does not hold'}."
+            )
+    return [*sentences, PEER["CartPole"]] if sentences else []
+
+
+def _acrobot(rows: Sequence[Row]) -> list[str]:
+    part = _of(rows, "Acrobot", "mlp", "frame_step")
+    if not part:
+        return []
+    final, used = median(row.final for row in part), max(row.evaluations for row in part)
+    holds = final >= -80 and used <= 960
+    return [
+        f"Acrobot, tanh: frame_step reaches a median of {final:.1f} with at most {used:,} evaluations of 4 episodes; "
+        f"asked for is -80 with 960: {'the bar holds' if holds else 'the bar does not hold'}.",
+        PEER["Acrobot"],
+    ]
+
+
+def _against_rivals(rows: Sequence[Row], task: Task, policy: str) -> str:
+    names = dict.fromkeys(row.search for row in rows if (row.task, row.policy) == (task.name, policy))
+    middle = {name: median(row.final for row in _of(rows, task.name, policy, name)) for name in names}
+    ours = max((name for name in names if name in OURS), key=lambda name: middle[name])
+    rival = max((name for name in names if name not in OURS), key=lambda name: middle[name])
+    gap = (middle[ours] - middle[rival]) / max(abs(middle[rival]), 1e-9)
+    verdict = "ahead" if gap > 0.001 else "equal" if gap > -0.001 else "within 10 %" if gap >= -0.1 else "behind"
+    return (
+        f"{task.name}, {'tanh' if policy == 'mlp' else policy}: {ours} ends at {middle[ours]:,.4g}, the best rival "
+        f"{rival} at {middle[rival]:,.4g}: {verdict}{_speed(rows, task, policy, names)}."
+    )
+
+
+def _speed(rows: Sequence[Row], task: Task, policy: str, names: dict[str, None]) -> str:
+    """Who gets there in the fewest steps, among the searches that solve at least half of their runs."""
+    times = {}
+    for name in names:
+        part = _of(rows, task.name, policy, name)
+        solved = [row.solved_steps for row in part if row.solved_steps >= 0]
+        if 2 * len(solved) >= len(part):
+            times[name] = median(solved)
+    if not times:
+        return "; none solves half of its runs"
+    order = sorted(times, key=lambda name: times[name])
+    return "; steps to the threshold: " + ", ".join(f"{name} {times[name]:,.0f}" for name in order)
+
+
+def plot(rows: Sequence[Row], tasks: Sequence[Task], path: Path) -> None:
+    """Held-out return against training steps with the tanh policy: median over seeds and the middle half."""
+    tasks = [task for task in tasks if any(row.task == task.name and row.policy == "mlp" for row in rows)]
+    height = -(-len(tasks) // 4)
+    figure, panels = plt.subplots(height, 4, figsize=(13, 3.1 * height + 0.4), squeeze=False)
+    for axes in panels.flat[len(tasks) :]:
+        axes.axis("off")
+    for axes, task in zip(panels.flat, tasks, strict=False):
+        part = [row for row in rows if row.task == task.name and row.policy == "mlp"]
+        for search in dict.fromkeys(row.search for row in part):
+            _curve(axes, _of(part, task.name, "mlp", search), TINTS.get(search, "tab:purple"), task)
+        axes.axhline(part[0].threshold, color="0.5", lw=0.8, ls="--")
+        axes.set_title(task.name, fontsize=11)
+        axes.set_xlabel("training steps, thousands")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0, 0].set_ylabel("held-out return")
+    handles = [Line2D([], [], color=tint, label=name) for name, tint in TINTS.items()]
+    figure.legend(handles=handles, loc="lower center", ncols=len(TINTS), frameon=False)
+    figure.tight_layout(rect=(0, 0.09 / height + 0.02, 1, 1))
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _curve(axes: Axes, part: Sequence[Row], tint: str, task: Task) -> None:
+    grid = np.linspace(0, task.plant_steps, 60)
+    table = []
+    for row in part:
+        steps, reached = np.array([p[1] for p in row.curve]), np.array([p[2] for p in row.curve])
+        # A run that stopped when it was solved keeps its last value; before its first there is none.
+        table.append(np.where(grid >= steps[0], np.interp(grid, steps, reached), np.nan))
+    values = np.array(table)[:, ~np.isnan(np.array(table)).any(axis=0)]
+    grid = grid[-values.shape[1] :]
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
+    axes.fill_between(grid / 1e3, low, high, color=tint, alpha=0.15, lw=0)
+    axes.plot(grid / 1e3, middle, color=tint, lw=1.6)
