@@ -87,6 +87,31 @@ PLANTS: tuple[PlantSpec, ...] = (
         12,
     ),
     PlantSpec(
+        "TwoAreaFull-v1",
+        "steersman.envs.grid.two_area_full:TwoAreaFull",
+        "two areas, machines of full order, voltage references after faults",
+        100,
+    ),
+    PlantSpec(
+        "TwoAreaDamping-v1",
+        "steersman.envs.grid.two_area_full:TwoAreaDamping",
+        "the swing between two areas, damped by voltage references",
+        200,
+    ),
+    PlantSpec(
+        "TwoAreaFrequency-v1",
+        "steersman.envs.grid.two_area_full:TwoAreaFrequency",
+        "frequency after a load step, by shedding blocks and storage",
+        100,
+    ),
+    PlantSpec(
+        "TwoAreaBrakeFull-v1",
+        "steersman.envs.grid.two_area_full:TwoAreaBrakeFull",
+        "a dynamic brake after faults near the critical time",
+        60,
+    ),
+    PlantSpec("IEEE39-v1", "steersman.envs.grid.ieee39:IEEE39", "New England system after line faults", 100),
+    PlantSpec(
         "TransportBoundary-v1",
         "steersman.envs.pde.boundary:TransportBoundary",
         "unstable transport, controlled at its end",

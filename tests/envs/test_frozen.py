@@ -28,9 +28,9 @@ def numbers(plant_id: str) -> dict[str, float]:
     low, high = (torch.tensor(edge, dtype=torch.float64) for edge in (plant.actions.lower, plant.actions.upper))
     low, high = low.clamp(min=-1.0), high.clamp(max=1.0)
     u = plant.actions.project((low + 0.75 * (high - low)).expand(ROWS, plant.actions.m))
-    found = {
-        "parameters": sum(leaf.double().abs().mean().item() for leaf in tree_leaves(p) if leaf.is_floating_point())
-    }
+    # Infinite parameters stand for times that never come.
+    finite = [leaf.double().abs().nan_to_num(posinf=0.0) for leaf in tree_leaves(p) if leaf.is_floating_point()]
+    found = {"parameters": sum(leaf.mean().item() for leaf in finite if leaf.numel())}
     previous = u
     for j in range(3):
         k = torch.full((ROWS,), j)
