@@ -121,23 +121,32 @@ class Search(ABC, Generic[M]):
         self._require_start()
         return self._size() + (2 if self.confirmations else 0)
 
-    def ask(self) -> Float[Tensor, "pop dim"]:
+    def ask(self, out: Float[Tensor, "pop dim"] | None = None) -> Float[Tensor, "pop dim"]:
         """The next points to evaluate, in the type and on the device of ``x0``.
 
-        The tensor is fresh and the search keeps it until the costs are told: what is changed in place, say by
-        clipping, is what :attr:`best` will report.
+        The search keeps the tensor until the costs are told: what is changed in place, say by clipping, is what
+        :attr:`best` will report.
+
+        Args:
+            out: Where to write them, say the last population; by default a fresh tensor, whose memory can cost more
+                time than the points.
 
         Raises:
+            ValueError: If ``out`` is not contiguous or not of the population's shape, type and device.
             RuntimeError: Before :meth:`start`, or if the costs of the last population have not been told;
                 :attr:`waiting` holds it.
         """
         self._require_start()
         if self._asked is not None:
             raise RuntimeError("ask was called twice; tell the costs of the last population first")
+        if out is None:
+            out = self._origin.new_empty(self.population, len(self._origin))
+        else:
+            self._check_out(out)
         self._gen_before = self.gen.get_state()
         size = self._size()
         # Filled in place: with many parameters the copies of a concatenation cost more than the search itself.
-        self._asked = self._origin.new_empty(self.population, len(self._origin))
+        self._asked = out
         self._ask(self._asked[:size])
         if self.confirmations:
             self._asked[size], self._asked[size + 1] = self.champion.x, self.champion.challenger
@@ -161,10 +170,11 @@ class Search(ABC, Generic[M]):
                 f"cost has shape {tuple(cost.shape)}, the population has {len(self._asked)} rows; give one cost per row"
             )
         raw = cost.detach().to(self._asked.device, torch.float64)
-        raw = torch.where(torch.isfinite(raw), raw, math.inf)
+        clean = math.isfinite(float(raw.sum()))  # an infinite sum of finite costs only takes the longer way
+        raw = raw if clean else torch.where(torch.isfinite(raw), raw, math.inf)
         asked, self._asked = self._asked, None
         size = self._size()
-        self._tell(_finite(raw[:size]))
+        self._tell(raw[:size] if clean else _finite(raw[:size]))
         self._judge(asked, raw, size)
         self.evaluations += len(asked)
         self.generation += 1
@@ -239,6 +249,14 @@ class Search(ABC, Generic[M]):
             self.champion.challenge(self.incumbent if self.generation % 2 else sample)
         if math.isfinite(value):
             self.champion.replace_failed(sample, value)
+
+    def _check_out(self, out: Tensor) -> None:
+        want = (self.population, len(self._origin)), self._origin.dtype, self._origin.device
+        if (tuple(out.shape), out.dtype, out.device) != want or not out.is_contiguous():
+            raise ValueError(
+                f"out is {tuple(out.shape)}, {out.dtype}, {out.device}; it must be contiguous and "
+                f"{want[0]}, {want[1]}, {want[2]}: take a population that ask returned"
+            )
 
     def _require_start(self) -> None:
         if not self._started:

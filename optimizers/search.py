@@ -18,7 +18,7 @@ from steersman.optimizers.checkpoint import read_checkpoint, write_checkpoint
 
 Evaluate = Callable[[Float[Tensor, "pop dim"], int], Float[Tensor, "pop"]]
 """Costs of a population at a generation's number, from which the evaluation derives its random numbers: one number,
-one set of scenarios, for all rows alike."""
+one set of scenarios, for all rows alike. The next population takes the place of this one: clone what you keep."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def minimise(
             f"budget_evaluations is {budget_evaluations}, one generation of {search.name!r} takes "
             f"{search.population}; raise the budget or shrink the population"
         )
+    population: Tensor | None = None
     begun, saved = time.perf_counter() - spent, search.generation
 
     def save() -> None:
@@ -108,7 +109,7 @@ def minimise(
     while not (reached := target is not None and bool(history) and history[-1].best <= target):
         if search.evaluations + search.population > budget_evaluations:
             break
-        population = search.waiting if search.waiting is not None else search.ask()
+        population = search.waiting if search.waiting is not None else search.ask(population)
         cost = evaluate(population, search.generation)
         search.tell(cost)
         history.append(_line(search, cost))

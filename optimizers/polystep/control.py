@@ -27,6 +27,10 @@ class Evidence:
     rate: float = 0.0
 
 
+NOTHING = Evidence(0.0, 0.0, False)
+"""What a control sees that does not look."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a control makes of it.
@@ -44,9 +48,11 @@ class RadiusControl(ABC):
     """A rule for the radius multiplier.
 
     Attributes:
+        adapts: Whether it reads any evidence.
         compares: Whether it needs the costs of the present and the previous point (two rows a generation).
     """
 
+    adapts: ClassVar[bool] = True
     compares: ClassVar[bool] = False
 
     def rate(self, share: float) -> float:
@@ -66,6 +72,8 @@ class RadiusControl(ABC):
 @dataclass(frozen=True)
 class Scheduled(RadiusControl):
     """Every step is kept and the schedules alone set the radii: the paper's form."""
+
+    adapts = False
 
     def judge(self, multiplier: float, seen: Evidence) -> Verdict:
         """See :class:`RadiusControl`."""

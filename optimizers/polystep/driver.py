@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steersman.optimizers.base import Search, State
-from steersman.optimizers.polystep.control import Evidence, PathLength, RadiusControl
+from steersman.optimizers.polystep.control import NOTHING, Evidence, PathLength, RadiusControl
 from steersman.optimizers.polystep.polytopes import Polytope
 from steersman.optimizers.polystep.schedules import Schedule, check_positive, value_at
 from steersman.optimizers.polystep.weighting import ExponentialRanks, Weighting
@@ -125,7 +125,8 @@ class PolytopeSearch(Search[PolyMemory]):
         table = polled.view(self.shells, self._particles, self._vertices)
         weight = self.weighting(table.mean(dim=0) if self.shells > 1 else table[0], self.generation)
         step = self._mean(weight.to(m.x.dtype))
-        verdict = self.control.judge(m.multiplier, self._evidence(cost, weight, step))
+        seen = self._evidence(cost, weight, step) if self.control.adapts else NOTHING
+        verdict = self.control.judge(m.multiplier, seen)
         radius = value_at(self.step_radius, self.generation) * m.multiplier
         m.multiplier = verdict.multiplier
         if not verdict.keep:

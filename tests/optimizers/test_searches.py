@@ -121,6 +121,21 @@ def test_same_seed_same_points(make: Make) -> None:
     assert not torch.equal(one, other)
 
 
+def test_a_given_buffer_is_filled_with_the_same_points(make: Make) -> None:
+    fresh, frugal = make().start(start(), seed=3), make().start(start(), seed=3)
+    buffer = torch.empty(frugal.population, 6, dtype=torch.float64)
+    for _ in range(4):
+        points = frugal.ask(buffer)
+        assert points is buffer and torch.equal(points, fresh.ask())
+        for search in (fresh, frugal):
+            search.tell(noisy(points, search.generation))
+    assert torch.equal(fresh.best.x, frugal.best.x)
+    for wrong in (buffer[:-1], buffer.float(), buffer.T.contiguous().T):
+        with pytest.raises(ValueError, match="take a population that ask returned"):
+            frugal.ask(wrong)
+    assert torch.equal(fresh.ask(), frugal.ask())
+
+
 def test_a_given_generator_is_used(make: Make) -> None:
     gen = torch.Generator().manual_seed(3)
     assert torch.equal(run(make().start(start(), gen=gen), 5), run(make().start(start(), seed=3), 5))
