@@ -50,6 +50,12 @@ CONTROLLERS: tuple[ControllerSpec, ...] = (
     ControllerSpec("mppi", "steersman.controllers.sampling:MPPI", "sampling MPC, softmax-weighted", True),
     ControllerSpec("cem", "steersman.controllers.sampling:CEM", "sampling MPC, cross-entropy method", True),
     ControllerSpec(
+        "enumeration",
+        "steersman.controllers.enumeration:Enumeration",
+        "every sequence of integer actions through the model",
+        True,
+    ),
+    ControllerSpec(
         "mip-mpc", "steersman.controllers.mip.controller:MixedIntegerMPC", "mixed-integer MPC, globally optimal", True
     ),
     ControllerSpec(
@@ -63,6 +69,17 @@ CONTROLLERS: tuple[ControllerSpec, ...] = (
     ),
     ControllerSpec("ppo", "steersman.controllers.rl:PPO", "proximal policy optimisation", learns=True),
     ControllerSpec("sac", "steersman.controllers.rl:SAC", "soft actor-critic", learns=True),
+    ControllerSpec(
+        "pinn-screening",
+        "steersman.controllers.screening:PinnScreening",
+        "redispatch by thousands of what-ifs in a trained solution operator",
+        learns=True,
+    ),
+    ControllerSpec(
+        "integrator-screening",
+        "steersman.controllers.screening:IntegratorScreening",
+        "the same what-ifs by the batched integrator",
+    ),
     ControllerSpec("dqn", "steersman.controllers.rl:DQN", "deep Q-learning, for a discrete action", learns=True),
 )
 

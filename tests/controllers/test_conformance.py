@@ -18,6 +18,7 @@ from steersman.envs.simulator import Measurement
 PLANT = "steersman/Pendulum-v1"
 DISCRETE = "steersman/TwoAreaBrake-v1"
 BOUNDARY = "steersman/TransportBoundary-v1"
+REDISPATCH = "steersman/PreventiveRedispatch-v1"
 SETTINGS: dict[str, dict[str, object]] = {
     "constant": {"candidates": 3, "scenarios": 2},
     "pid": {"error": ((0.0, 1.0, 0.0),), "ki": 0.1, "kd": 0.1, "tune": 3, "scenarios": 2},
@@ -28,7 +29,10 @@ SETTINGS: dict[str, dict[str, object]] = {
     "ppo": {"plant_steps": 64, "envs": 4, "hidden": (8,), "rollout": 16},
     "sac": {"plant_steps": 64, "envs": 4, "hidden": (8,), "warmup": 16},
     "dqn": {"plant_steps": 64, "envs": 4, "hidden": (8,), "warmup": 16},
+    "pinn-screening": {"errors": 4, "disturbances": 9, "adam": 2, "lbfgs": 2, "rank": 4, "width": 8},
+    "integrator-screening": {"errors": 1, "step": 0.01},
     "adjoint": {"horizon": 4, "iterations": 5},
+    "enumeration": {"length": 2},
     "cem": {"samples": 8, "horizon": 4, "elites": 2},
 }
 
@@ -45,12 +49,15 @@ def models() -> list[Dynamics]:
 
 
 def plant_of(spec: ControllerSpec) -> str:
-    return {"dqn": DISCRETE, "backstepping": BOUNDARY}.get(spec.name, PLANT)
+    own = {"dqn": DISCRETE, "enumeration": DISCRETE, "backstepping": BOUNDARY}
+    return REDISPATCH if spec.name.endswith("-screening") else own.get(spec.name, PLANT)
 
 
 def models_of(spec: ControllerSpec, models: list[Dynamics]) -> list[Dynamics]:
     if spec.name == "backstepping":
         return [make_model("truth", make_plant(BOUNDARY))]
+    if spec.name == "enumeration":
+        return [make_model("truth", make_plant(DISCRETE))]
     return models[:2] if spec.name in ("lqr", "lqg", "mip-mpc") else models
 
 
