@@ -55,6 +55,10 @@ STUDIES: tuple[StudySpec, ...] = (
         "policy search by PolyStep and rivals on control tasks, policies with and without a gradient",
     ),
     StudySpec(
+        "polystep-supervised", "steersman.experiments.studies.polystep_supervised:run",
+        "networks with hard decisions, an oblique tree and binary weights: PolyStep, rivals, surrogate gradients",
+    ),
+    StudySpec(
         "scaling", "steersman.experiments.studies.scaling:run",
         "what a step costs as replicas, grids and animals grow",
     ),

@@ -72,10 +72,27 @@ class TreePolicy(Policy):
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]
     ) -> tuple[Float[Tensor, "... n outputs"], Float[Tensor, "... n memory"]]:
         """See :class:`Policy`."""
+        if not self.use_surrogate:
+            return self._looked_up(obs), state
         leaf = self.leaf(obs)
         if self.linear:
             leaf = torch.cat([leaf, (leaf.unsqueeze(-1) * obs.unsqueeze(-2)).flatten(-2)], dim=-1)
         return self.leaves(leaf), state
+
+    def _looked_up(self, obs: Tensor) -> Tensor:
+        """The same values by a walk from the root: a leaf's numbers are fetched, not multiplied with zeros."""
+        scores = self.splits(obs)
+        node = torch.zeros_like(scores[..., :1], dtype=torch.int64)
+        for _ in range(self.depth):
+            node = 2 * node + 1 + (torch.gather(scores, -1, node) > 0)
+        count, table = 1 << self.depth, self.leaves.weight.mT
+        leaf = node - (count - 1)
+        found = torch.gather(table[..., :count, :], -2, leaf.expand(*leaf.shape[:-1], self.outputs))
+        if not self.linear:
+            return found
+        slopes = torch.unflatten(table[..., count:, :], -2, (count, -1)).flatten(-2)
+        chosen = torch.gather(slopes, -2, leaf.expand(*leaf.shape[:-1], slopes.shape[-1]))
+        return found + (torch.unflatten(chosen, -1, (-1, self.outputs)) * obs.unsqueeze(-1)).sum(dim=-2)
 
     def leaf(self, obs: Float[Tensor, "... n inputs"]) -> Float[Tensor, "... n leaves"]:
         """One-hot leaves, from left to right."""
