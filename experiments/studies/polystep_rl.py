@@ -88,7 +88,7 @@ def _shifted(report: Callable[[float, str], None], place: int, total: int) -> Ca
 def publish(folder: Path) -> Path:
     """Write the page from the cells that are done in ``folder``."""
     rows, seconds = read(folder)
-    missing = [cell.key for cell in cells() if not (folder / f"{cell.key}.jsonl").exists()]
+    missing = [f"{cell.task.name} {cell.policy}" for cell in cells() if not (folder / f"{cell.key}.jsonl").exists()]
     return publish_rows(rows, (*CLASSIC, *HEAVY), missing, seconds, RESULTS)
 
 

@@ -165,11 +165,11 @@ def _speed(rows: Sequence[Row], task: Task, policy: str, names: dict[str, None])
         part = _of(rows, task.name, policy, name)
         solved = [row.solved_steps for row in part if row.solved_steps >= 0]
         if 2 * len(solved) >= len(part):
-            times[name] = median(solved)
+            times[name] = (median(solved), f"{len(solved)}/{len(part)}")
     if not times:
         return "; none solves half of its runs"
     order = sorted(times, key=lambda name: times[name])
-    return "; steps to the threshold: " + ", ".join(f"{name} {times[name]:,.0f}" for name in order)
+    return "; steps to the threshold: " + ", ".join(f"{n} {times[n][0]:,.0f} ({times[n][1]} solved)" for n in order)
 
 
 def plot(rows: Sequence[Row], tasks: Sequence[Task], path: Path) -> None:
