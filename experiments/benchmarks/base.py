@@ -63,6 +63,9 @@ class Benchmark:
 BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("envs", "steersman.experiments.benchmarks.envs:rows", "batched environments against gymnasium's"),
     Benchmark("families", "steersman.experiments.benchmarks.families:rows", "controllers and searches against peers"),
+    Benchmark(
+        "polystep", "steersman.experiments.benchmarks.polystep:rows", "PolyStep against polystep, and its memory"
+    ),
     Benchmark("pde", "steersman.experiments.benchmarks.pde:rows", "PDE plants against controlgym (needs 'make peers')"),
     Benchmark("abm", "steersman.experiments.benchmarks.abm:rows", "agent-based twins against Mesa"),
 )
