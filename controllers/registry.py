@@ -75,11 +75,6 @@ CONTROLLERS: tuple[ControllerSpec, ...] = (
         "redispatch by thousands of what-ifs in a trained solution operator",
         learns=True,
     ),
-    ControllerSpec(
-        "integrator-screening",
-        "steersman.controllers.screening:IntegratorScreening",
-        "the same what-ifs by the batched integrator",
-    ),
     ControllerSpec("dqn", "steersman.controllers.rl:DQN", "deep Q-learning, for a discrete action", learns=True),
 )
 

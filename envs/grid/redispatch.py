@@ -49,11 +49,11 @@ class PreventiveRedispatch(Plant):
         ValueError: If ``dt`` does not divide 2 s or is too long.
     """
 
-    def __init__(self, dt: float = 0.005) -> None:
+    def __init__(self, dt: float = 0.008) -> None:
         """Set up the plant."""
         self.hold = round(SWING / dt) if dt > 0 else 0
         if not 0 < dt <= 0.01 or abs(self.hold * dt - SWING) > 1e-12:
-            raise ValueError(f"dt must divide {SWING} s and be at most 0.01 s, got {dt}; try 0.005")
+            raise ValueError(f"dt must divide {SWING} s and be at most 0.01 s, got {dt}; try 0.008")
         self.dt, self.horizon = dt, INTERVALS
         self.gradient = "exact"
         self.actions = ActionSet(
@@ -97,6 +97,6 @@ class PreventiveRedispatch(Plant):
         return p["forecast"].gather(1, k.clamp(max=INTERVALS)[:, None])
 
 
-def left_over(surplus: Float[Tensor, "*b"], u: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+def left_over(surplus: Float[Tensor, "*#b"], u: Float[Tensor, "*#b"]) -> Float[Tensor, "*#b"]:
     """Surplus in pu that ``u`` blocks of storage leave, inside what the physics covers; a NaN stays one."""
     return (surplus - BLOCK * u).clamp(0.0, LARGEST)

@@ -29,8 +29,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "ppo": {"plant_steps": 64, "envs": 4, "hidden": (8,), "rollout": 16},
     "sac": {"plant_steps": 64, "envs": 4, "hidden": (8,), "warmup": 16},
     "dqn": {"plant_steps": 64, "envs": 4, "hidden": (8,), "warmup": 16},
-    "pinn-screening": {"errors": 4, "disturbances": 9, "adam": 2, "lbfgs": 2, "rank": 4, "width": 8},
-    "integrator-screening": {"errors": 1, "step": 0.01},
+    "pinn-screening": {"errors": 4, "disturbances": 9, "adam": 2, "lbfgs": 2, "polish": 0, "rank": 4, "width": 8},
     "adjoint": {"horizon": 4, "iterations": 5},
     "enumeration": {"length": 2},
     "cem": {"samples": 8, "horizon": 4, "elites": 2},
@@ -49,8 +48,8 @@ def models() -> list[Dynamics]:
 
 
 def plant_of(spec: ControllerSpec) -> str:
-    own = {"dqn": DISCRETE, "enumeration": DISCRETE, "backstepping": BOUNDARY}
-    return REDISPATCH if spec.name.endswith("-screening") else own.get(spec.name, PLANT)
+    own = {"dqn": DISCRETE, "enumeration": DISCRETE, "backstepping": BOUNDARY, "pinn-screening": REDISPATCH}
+    return own.get(spec.name, PLANT)
 
 
 def models_of(spec: ControllerSpec, models: list[Dynamics]) -> list[Dynamics]:
