@@ -143,7 +143,8 @@ class Formula:
 
 def _repeats(clauses: Tensor) -> Tensor:
     a, b, c = clauses
-    return (a == b) | (b == c) | (a == c)
+    twice: Tensor = (a == b) | (b == c) | (a == c)
+    return twice
 
 
 def run(console: Console, out: Path | None) -> Path:
