@@ -65,12 +65,12 @@ def test_only_rotation_reaches_what_a_fixed_basis_cannot() -> None:
         inner = FrameStep(confirmations=0, directions=4)
         search = SubspaceSearch(inner=inner, basis=Uniform(4), rotate_every=rotate_every)
         x0 = torch.zeros(24, dtype=F64)
-        found = minimise(search.start(x0), lambda x, g: (x - 1).square().sum(1), budget_evaluations=5000)
+        found = minimise(search.start(x0), lambda x, g: (x - 1).square().sum(1), budget_evaluations=3000)
         return float((found.incumbent - 1).norm())
 
     floor = math.sqrt(24 * (1 - 4 / 24))
     assert distance(0) > 0.7 * floor
-    assert distance(5) < 0.1 * floor
+    assert distance(5) < 0.2 * floor
     with pytest.raises(ValueError, match="'cma_es' cannot"):
         SubspaceSearch(inner=CMAES(confirmations=0), rotate_every=5)
     with pytest.raises(ValueError, match="confirmations=1"):
