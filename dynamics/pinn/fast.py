@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from typing import Any
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +15,7 @@ from steersman.dynamics.pinn.network import HARD, POLYNOMIALS, RELAXATION, WAVES
 from steersman.dynamics.pinn.operator import SwingOperator
 from steersman.envs.grid.structure_preserving import LARGEST, SWING, start_series
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 _AREAS = np.array([0.5, 0.5, -0.5, -0.5, 0, 0, 0, 0, 0, 0], dtype=np.float32)
 
 
@@ -95,7 +99,17 @@ class FastSwing:
         return found
 
 
-@numba.njit(fastmath=True)  # type: ignore[untyped-decorator]
+def compiled(**options: Any) -> Callable[[Callable[..., Array]], Callable[..., Array]]:
+    """``njit`` of the bare function: what an import hook has wrapped around it cannot be compiled."""
+
+    def compile_bare(function: Callable[..., Array]) -> Callable[..., Array]:
+        bare: Callable[..., Array] = numba.njit(**options)(inspect.unwrap(function))
+        return bare
+
+    return compile_bare
+
+
+@compiled(fastmath=True)
 def _layer(x: Array, weights: Array, bias: Array, bend: bool) -> Array:
     out = bias.copy()
     for i in range(weights.shape[0]):
@@ -109,7 +123,7 @@ def _layer(x: Array, weights: Array, bias: Array, bend: bool) -> Array:
     return out
 
 
-@numba.njit(fastmath=True)  # type: ignore[untyped-decorator]
+@compiled(fastmath=True)
 def _point(
     t: float, dP: float, series: Array, scale: Array, drift: Array,
     w0: Array, b0: Array, w1: Array, b1: Array, w2: Array, b2: Array,

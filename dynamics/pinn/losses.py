@@ -31,8 +31,8 @@ def with_rate(
     with warnings.catch_warnings():
         # The first call loads derivative formulas by way of torch.jit, which warns that it is deprecated.
         warnings.simplefilter("ignore", DeprecationWarning)
-        found: tuple[Tensor, Tensor] = jvp(lambda s: network(s, dP, x0), (t,), (torch.ones_like(t),))
-    return found
+        states, slopes, *_ = jvp(lambda s: network(s, dP, x0), (t,), (torch.ones_like(t),))
+    return states, slopes
 
 
 def residual(network: SwingNetwork, points: Points) -> Float[Tensor, "n t 10"]:
@@ -62,7 +62,8 @@ def make_loss(network: SwingNetwork, data: SwingGrid, kind: Kind, points: Points
 
     def loss() -> Tensor:
         if kind == "NN":
-            return ((network(data.t, data.dP, x0) - data.x) / scale).square().mean()
+            error: Tensor = (network(data.t, data.dP, x0) - data.x) / scale
+            return error.square().mean()
         x, slope = with_rate(network, data.t, data.dP, x0)
         total = ((x - data.x) / scale).square().mean() + derivatives(slope - data.rate, data.t)
         return total if kind == "dtNN" or points is None else total + derivatives(residual(network, points), points[0])

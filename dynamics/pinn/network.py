@@ -98,7 +98,9 @@ class Plain(SwingNetwork):
         self, t: Float[Tensor, "t"], dP: Float[Tensor, "n"], x0: Float[Tensor, "n 10"]
     ) -> Float[Tensor, "n t 10"]:
         """See :class:`SwingNetwork`; the start is not used."""
-        pairs = torch.stack(torch.broadcast_tensors(2 * t / SWING - 1, 2 * dP[:, None] / LARGEST - 1), dim=-1)
+        pairs = torch.stack(
+            [a.expand(len(dP), len(t)) for a in (2 * t / SWING - 1, 2 * dP[:, None] / LARGEST - 1)], dim=-1
+        )
         found: Tensor = self.get_buffer("scale") * self.layers(pairs)
         return found
 
@@ -120,7 +122,7 @@ def tanh_layers(widths: tuple[int, ...], gen: torch.Generator) -> nn.Sequential:
     """Linear layers with tanh between them, in float64, with Glorot's normal weights and zero biases."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
-        linear = nn.utils.skip_init(nn.Linear, before, after, dtype=torch.float64)
+        linear = nn.utils.skip_init(nn.Linear, before, after, dtype=torch.float64)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             linear.weight.normal_(0.0, (2 / (before + after)) ** 0.5, generator=gen)
             linear.bias.zero_()

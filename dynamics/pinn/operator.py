@@ -207,7 +207,7 @@ class SwingOperator:
         Raises:
             ValueError: If the file holds something else.
         """
-        with safe_open(str(path), "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(str(path), "pt") as file:
             about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         if "settings" not in about:

@@ -73,7 +73,8 @@ def _gram(basis: Float[Tensor, "n k"]) -> Float[Tensor, "k k"]:
 
 def _orthonormal(basis: Float[Tensor, "n k"]) -> Float[Tensor, "k n"]:
     """Rows that span the columns of the basis, orthonormal but for the ridge."""
-    return torch.linalg.solve_triangular(torch.linalg.cholesky(_gram(basis)), basis.T, upper=False)
+    rows: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(_gram(basis)), basis.T, upper=False)
+    return rows
 
 
 def _inverse(basis: Float[Tensor, "n k"]) -> Float[Tensor, "k n"]:

@@ -43,6 +43,10 @@ STUDIES: tuple[StudySpec, ...] = (
         "PolyStep and rivals on random MAX-SAT near the threshold of satisfiability",
     ),
     StudySpec(
+        "grid-pinn", "steersman.experiments.studies.grid_pinn:run",
+        "a network for the swing after a fault: error, speed against solvers, and its use in redispatch",
+    ),
+    StudySpec(
         "pde-control", "steersman.experiments.studies.pde_control:run",
         "PDE plants under every family, beside published returns",
     ),
