@@ -78,8 +78,8 @@ class PolicySearch(TrainedPolicy):
             tail: Share of the scenarios that ``cvar`` averages.
             race: Scenarios that every member runs; the better part of them runs the others too. 0 is no race.
             keep: The better part, in a race and where ``floor`` ends members.
-            floor: Least cost of a control step, such as 0. With it, members that are certain not to be in the better
-                part end early; their ranks among each other are then approximate.
+            floor: Least cost of a control step, the terminal cost included, such as 0. With it, members that are
+                certain not to be in the better part end early; their ranks among each other are then approximate.
             workers: Processes that run episodes; 0 runs them here.
 
         Raises:
@@ -93,6 +93,8 @@ class PolicySearch(TrainedPolicy):
             raise ValueError(f"race must lie between 0 and scenarios ({scenarios}), got {race}")
         if not 0 < keep <= 1:
             raise ValueError(f"keep must lie in (0, 1], got {keep}")
+        if floor is not None and floor > 0:
+            raise ValueError(f"floor must not be positive, got {floor}: an episode may end and cost nothing more")
         if workers < 0:
             raise ValueError(f"workers must not be negative, got {workers}; 0 runs episodes in this process")
         make_search(search, **(options or {}))

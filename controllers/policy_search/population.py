@@ -93,7 +93,7 @@ class GiveUp:
     bound of its cost exceeds the finished costs of so many: ranks among the best ``keep`` stay exact.
 
     Attributes:
-        floor: Least cost of a control step.
+        floor: Least cost of a control step, at most 0: an episode may end and cost nothing more.
         keep: Members whose ranks matter.
         risk: The measure by which members are compared.
     """

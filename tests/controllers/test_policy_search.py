@@ -62,7 +62,9 @@ def alone(members: Population, i: int, simulator: Simulator, keys: Tensor) -> tu
     return episode.cost, episode.plant_steps
 
 
-@pytest.mark.parametrize(("simulate", "policy"), [(CART, "mlp"), (CART, "gru"), (GYM, "mlp"), (partial(shortened, Acrobot, 15), "spiking")])
+@pytest.mark.parametrize(
+    ("simulate", "policy"), [(CART, "mlp"), (CART, "gru"), (GYM, "mlp"), (partial(shortened, Acrobot, 15), "spiking")]
+)
 @torch.no_grad()
 def test_each_member_meets_what_it_would_meet_alone(simulate: partial[Simulator], policy: str) -> None:
     simulator, keys = simulate(6 * 4), noise.keys(5, 4)
@@ -121,6 +123,8 @@ def test_risk() -> None:
         PolicySearch(risk="cvar", tail=0.0)
     with pytest.raises(ValueError, match="race must lie between 0 and scenarios"):
         PolicySearch(race=9)
+    with pytest.raises(ValueError, match="floor must not be positive"):
+        PolicySearch(floor=1.0)
     with pytest.raises(ValueError, match="workers must not be negative"):
         PolicySearch(workers=-1)
 
