@@ -69,7 +69,7 @@ def claims(whole: dict[str, Any]) -> list[str]:
         (a, b), (c, d) = ([percent(rows, part)[0] for part in ("train", "test")] for rows in (cold, peer))
         verb = "at least" if a >= c and b >= d else "not"
         lines.append(
-            f"- Oblique tree: frame_step with the example's cold transport {a:.1f} / {b:.1f} (train / test), the "
+            f"- Oblique tree: frame_step with the example's cold transport, all directions and fixed radii {a:.1f} / {b:.1f} (train / test), the "
             f"package's example {c:.1f} / {d:.1f}: {verb} the package's accuracy."
         )
     return lines

@@ -154,15 +154,15 @@ def by_adam(data: Board, scale: float, seed: int, budget: int) -> tuple[Tensor, 
 
 
 def _cold(scale: float) -> Search[Any]:
-    """The example's transport, softmax at 0.02 of the mean cost and radii that stay, on few directions."""
+    """The example's transport: all directions, softmax at 0.02 of the mean cost, radii that stay."""
     return FrameStep(
-        probe_radius=2 * scale, step_radius=scale, directions=8, weighting=Softmax(0.02), control=Scheduled(),
+        probe_radius=2 * scale, step_radius=scale, directions=61, weighting=Softmax(0.02), control=Scheduled(),
         confirmations=0,
     )  # fmt: skip
 
 
 METHODS: tuple[TreeMethod, ...] = (
-    TreeMethod("frame_step, cold", (0.1, 0.2, 0.4), by_search(_cold)),
+    TreeMethod("frame_step, cold", (0.2, 0.6, 1.8), by_search(_cold)),
     TreeMethod(PEER, (0.5, 1.5, 4.5), by_peer),
     TreeMethod(
         "frame_step", (0.1, 0.3, 1.0),
