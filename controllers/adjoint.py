@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import time
-from typing import cast
+from dataclasses import replace
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from steersman.controllers.backstepping import Backstepping
 from steersman.controllers.base import Controller, Decision, Memory, Outcome
+from steersman.controllers.lqr import LQR
 from steersman.dynamics.base import Dynamics, Window
+from steersman.dynamics.linearized import linearized
+from steersman.dynamics.plant_model import PlantModel
+from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
 from steersman.envs.simulator import Measurement
+
+EFFORT = 0.1
+"""Price of actions in the LQR that warms a plan up."""
 
 
 class Adjoint(Controller):
@@ -21,31 +30,50 @@ class Adjoint(Controller):
     With the plant itself ("truth") of a deterministic task it is the oracle that others are measured against; with a
     learned model, or with ``replan=1``, it is gradient-based MPC. Bounded actions are ``sine``-shaped functions of
     free variables, so that every iterate is admissible. Rows are optimised jointly; each keeps its own best plan.
+    A long plan of an unstable plant should start warm: from the neutral action, gradients grow with the state.
     """
 
     name = "adjoint"
 
-    def __init__(self, horizon: int | None = None, iterations: int = 100, replan: int | None = None) -> None:
+    def __init__(
+        self,
+        horizon: int | None = None,
+        iterations: int = 100,
+        replan: int | None = None,
+        warm: Literal["backstepping", "lqr"] | None = None,
+        penalty: float = 0.0,
+        shared: bool = False,
+    ) -> None:
         """Store the settings.
 
         Args:
             horizon: Control steps of a plan; by default to the end of the episode.
             iterations: L-BFGS iterations of a plan.
             replan: Control steps after which a new plan is made, from the old one; by default when it is used up.
+            warm: What a new plan starts from: backstepping, or the LQR of the plant linearised at zero that brings
+                its outputs there; the neutral action by default.
+            penalty: Price of a unit of constraint violation in a plan, at each control step.
+            shared: One plan for all rows, the best that an open-loop schedule can do for them on average.
 
         Raises:
-            ValueError: If a number is below 1.
+            ValueError: If a number is out of range, or nothing is known by the name ``warm``.
         """
         for setting, value in (("horizon", horizon), ("iterations", iterations), ("replan", replan)):
             if value is not None and value < 1:
                 raise ValueError(f"{setting} must be at least 1, got {value}")
-        self.horizon, self.iterations, self.replan = horizon, iterations, replan
+        if warm not in (None, "backstepping", "lqr"):
+            raise ValueError(f"warm must be 'backstepping', 'lqr' or None, got {warm!r}")
+        if not penalty >= 0:
+            raise ValueError(f"penalty must be non-negative, got {penalty}")
+        self.horizon, self.iterations, self.replan, self.warm = horizon, iterations, replan, warm
+        self.penalty, self.shared = penalty, shared
 
     def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> Adjoint:
         """Attach the model.
 
         Raises:
-            ValueError: Without a model, for integer actions, or where there is no gradient.
+            ValueError: Without a model, for integer actions, where there is no gradient, or for a warm start with a
+                model that is not the plant.
         """
         if model is None:
             raise ValueError("adjoint plans with a model; give it one, for example 'truth' or 'neural'")
@@ -55,7 +83,15 @@ class Adjoint(Controller):
             raise ValueError("this plant has no gradient; plan with a learned model such as 'neural', or use mppi")
         super().bind(problem, model)
         self.preview = self.horizon or problem.horizon
+        self._start = self._starter(model) if self.warm else None
         return self
+
+    def _starter(self, model: Dynamics) -> Controller:
+        if not isinstance(model, PlantModel):
+            raise ValueError(f"warm={self.warm!r} starts from the plant's equations; it needs model = 'truth'")
+        if self.warm == "backstepping":
+            return Backstepping().bind(self.problem, model)
+        return LQR(effort=EFFORT).bind(self.problem, linearized(model.plant, at="zero"))
 
     def reset(self, n: int, mask: Bool[Tensor, "n"] | None = None, *, gen: torch.Generator | None = None) -> None:
         """Drop the plan."""
@@ -73,13 +109,26 @@ class Adjoint(Controller):
         if stale or (self.replan is not None and self._age >= self.replan):
             left = max(1, self.problem.horizon - int(m.k.max()))
             length = min(self.horizon or left, left)
-            guess = None if stale or plan is None else plan[:, self._age :]
+            guess = self._first(m, length) if stale or plan is None else plan[:, self._age :]
             plan, self._outcome = self._optimise(window, length, guess, budget_s)
             self._plan, self._age = plan, 0
         assert plan is not None  # noqa: S101 - it has just been made
         u = plan[:, self._age]
         self._age += 1
         return Decision(u, torch.full((m.n,), int(self._outcome), dtype=torch.uint8, device=u.device))
+
+    def _first(self, m: Measurement, length: int) -> Float[Tensor, "n h m"] | None:
+        """What a new plan starts from, if not from the neutral action."""
+        if self._start is None:
+            return None
+        self._start.reset(m.n)
+        plant, plan, key = cast(PlantModel, self.model).plant, [], noise.keys(0, m.n, device=m.y.device)
+        for _ in range(length):
+            assert m.x is not None and m.p is not None  # noqa: S101 - the truth is the model
+            u = self._start.act(m).u
+            plan.append(u)
+            m = replace(m, x=plant.step(m.k, m.x, u, plant.disturbance(key, m.k), m.p), k=m.k + 1, u_prev=u)
+        return torch.stack(plan, dim=1)
 
     def _optimise(
         self, window: Window, length: int, guess: Tensor | None, budget_s: float | None
@@ -91,8 +140,11 @@ class Adjoint(Controller):
         if guess is not None:
             keep = min(length, guess.shape[1])
             u0[:, :keep] = guess[:, :keep]
-        free = self._free(u0).requires_grad_()
+        free = self._free(u0[:1] if self.shared else u0).requires_grad_()
         best, lowest = u0, torch.full((m.n,), torch.inf, dtype=m.y.dtype, device=m.y.device)
+        if guess is not None:
+            with torch.no_grad():
+                lowest = self._cost(window, u0).nan_to_num(torch.inf)
         late = False
         search = torch.optim.LBFGS([free], max_iter=self.iterations, history_size=20, line_search_fn="strong_wolfe")
 
@@ -102,9 +154,10 @@ class Adjoint(Controller):
                 late = True
                 raise _OutOfTimeError
             search.zero_grad()
-            u = self._bounded(free)
+            u = self._bounded(free).expand(m.n, -1, -1)
             cost = self._cost(window, u)
-            better = torch.isfinite(cost) & (cost < lowest)
+            better = (cost.mean() < lowest.mean()).expand(m.n) if self.shared else cost < lowest
+            better = torch.isfinite(cost) & better
             best = torch.where(better[:, None, None], u, best).detach()
             lowest = torch.where(better, cost, lowest).detach()
             total = torch.where(torch.isfinite(cost), cost, 0.0).mean()
@@ -125,6 +178,8 @@ class Adjoint(Controller):
         h, Z = model.init(window), []
         extra = torch.zeros(m.n, dtype=m.y.dtype, device=m.y.device)
         for j in range(u.shape[1]):
+            if self.penalty and (broken := model.violation(h, u[:, j])) is not None:
+                extra = extra + self.penalty * broken
             h = model.step(h, u[:, j])
             Z.append(model.output(h)[1])
             if objective.failure and (lost := model.failing(h)) is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -27,7 +27,7 @@ class QuadraticCost:
 
     Attributes:
         Q: Weights of z, those of e included.
-        E: Weights of e alone.
+        E: Weights of e alone, one for each reference; where all are zero, z need not be what references are for.
         q: Linear cost of z.
         R: Weights of u.
         g: Linear cost of u.
@@ -73,13 +73,20 @@ def quadratic_cost(problem: ControlProblem) -> QuadraticCost:
     return QuadraticCost(Q, E, q, R, g, S)
 
 
+def regulation(problem: ControlProblem, outputs: int, effort: float) -> QuadraticCost:
+    """Cost ``|y|^2 + effort |u|^2`` of bringing outputs to zero, in place of the problem's own."""
+    zero_y, zero_u = torch.zeros(outputs, dtype=torch.float64), torch.zeros(problem.actions.m, dtype=torch.float64)
+    none = torch.zeros(problem.nz, dtype=torch.float64)
+    return QuadraticCost(zero_y + 1, none, zero_y, zero_u + effort, zero_u, zero_u)
+
+
 def _terms(objective: Objective) -> list[Quadratic | Linear]:
     found: list[Quadratic | Linear] = []
     for term in objective.stage:
         if not isinstance(term, Quadratic | Linear):
             raise ValueError(
                 f"LQR reads quadratic and linear terms, but {term.name!r} is {type(term).__name__}; "
-                "use sampling or mixed-integer MPC for this objective"
+                "give lqr an effort of its own, or use sampling or mixed-integer MPC for this objective"
             )
         found.append(term)
     return found
@@ -126,7 +133,8 @@ class AffineFeedback:
         self.R, self.N, self.g = torch.diag(cost.R) + S, torch.cat([pad.T, -S]), cost.g
         self._cross = torch.linalg.solve(self.R, self.N.T)
         self._q0 = torch.cat([Cz.T @ (cost.Q * sys.dz.double() + cost.q), pad[:, 0]])
-        self._qr = torch.cat([Cz.T * -cost.E, torch.zeros(m, len(cost.E), dtype=torch.float64)])
+        aim = Cz.T * -cost.E if bool(cost.E.any()) else Cz.new_zeros(ns, len(cost.E))
+        self._qr = torch.cat([aim, torch.zeros(m, len(cost.E), dtype=torch.float64)])
 
     def _fixed_point(self) -> None:
         P, K = self._P[0], self._K[0]
@@ -168,26 +176,30 @@ def _block(a: Tensor, b: Tensor) -> Tensor:
 class _LinearQuadratic(Controller, ABC):
     """What LQR and LQG share: the feedback of a linear model."""
 
-    def __init__(self, horizon: int | None = None) -> None:
+    def __init__(self, horizon: int | None = None, effort: float | None = None) -> None:
         """Store the settings.
 
         Args:
             horizon: Steps of the receding horizon, over which the reference is previewed; None is infinite, with
                 the present reference held.
+            effort: Brings the measured outputs to zero at the price ``|y|^2 + effort |u|^2``, for plants whose own
+                objective is not quadratic; None takes the plant's objective.
 
         Raises:
-            ValueError: If the horizon is below 1.
+            ValueError: If the horizon is below 1 or the effort not positive.
         """
         if horizon is not None and horizon < 1:
             raise ValueError(f"horizon must be at least 1 or None, got {horizon}")
-        self.horizon = horizon
+        if effort is not None and not effort > 0:
+            raise ValueError(f"effort must be positive, or None for the plant's objective, got {effort}")
+        self.horizon, self.effort = horizon, effort
         self.preview = horizon or 0
 
     def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> _LinearQuadratic:
         """Solve for the feedback.
 
         Raises:
-            ValueError: If the model is not linear, or the objective not quadratic.
+            ValueError: If the model is not linear, or the objective not quadratic and no effort is given.
         """
         if not isinstance(model, LinearDynamics):
             raise ValueError(
@@ -195,7 +207,13 @@ class _LinearQuadratic(Controller, ABC):
             )
         super().bind(problem, model)
         self._system = model.state_space()
-        self._feedback = AffineFeedback(self._system, quadratic_cost(problem), self.horizon)
+        system = self._system
+        if self.effort is None:
+            cost = quadratic_cost(problem)
+        else:
+            system = replace(system, Cz=system.C, dz=system.d)
+            cost = regulation(problem, len(system.C), self.effort)
+        self._feedback = AffineFeedback(system, cost, self.horizon)
         return self
 
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
@@ -245,6 +263,7 @@ class LQG(_LinearQuadratic):
         measurement_noise: float = 1e-2,
         calibrate: int = 0,
         start_noise: float | None = None,
+        effort: float | None = None,
     ) -> None:
         """Store the settings; noises are standard deviations in the units of state and outputs.
 
@@ -255,11 +274,12 @@ class LQG(_LinearQuadratic):
             calibrate: Episodes of calibration, for a linearised plant; 0 does without.
             start_noise: Of every state at the start, beside what is calibrated; a wide one lets the first
                 measurements decide. None begins in the filter's limit, or as calibrated.
+            effort: As for :class:`LQR`.
 
         Raises:
             ValueError: If a number is out of range.
         """
-        super().__init__(horizon)
+        super().__init__(horizon, effort)
         noises = {"process_noise": process_noise, "measurement_noise": measurement_noise, "start_noise": start_noise}
         for name, value in noises.items():
             if value is not None and not value > 0:

@@ -156,6 +156,13 @@ PLANTS: tuple[PlantSpec, ...] = (
         {"coverage": "PO-PC"},
     ),
     PlantSpec(
+        "BurgersOpenLoopSafe-v1",
+        "steersman.envs.pde.burgers:BurgersOpenLoop",
+        "the same from and to profiles within 0.8, which are to stay there",
+        10,
+        {"safe": True},
+    ),
+    PlantSpec(
         "BurgersTracking-v1",
         "steersman.envs.pde.burgers:BurgersTracking",
         "Burgers' equation along a moving profile",

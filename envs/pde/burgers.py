@@ -120,23 +120,36 @@ class BurgersOpenLoop(_Burgers):
     starts of two Gaussians (:func:`starts`); the target is where random forces (:func:`forces`; our widths), acting
     where actions do, lead from the same start. J is the mean over points of ``(u(T) - target)^2``; nothing else is
     charged. ``coverage``: FC forces everywhere; FO-PC forces in the outer quarters; PO-PC also sees, and is judged,
-    only there. Soft constraint: ``|u| <= 0.8`` at every control step, the safe variant's.
+    only there. Soft constraint: ``|u| <= 0.8`` at every control step, as in SafeDiffCon. Most starts break it, and most
+    ways to a target; the safe variant scales starts and targets that do down to 0.8, and leaves the way to be found.
 
     State ``[n, 128]``. Measured: u where it is seen, then the target there (exogenous). Performance: u / sqrt(points
     judged). ``substeps`` per force field sets the step; 40 make a coarse model that gradients pass quickly.
     """
 
     def __init__(
-        self, coverage: Coverage = "FC", scheme: Scheme = "central", substeps: int = 1000, bound: float | None = FORCE
+        self,
+        coverage: Coverage = "FC",
+        scheme: Scheme = "central",
+        substeps: int = 1000,
+        bound: float | None = FORCE,
+        safe: bool = False,
     ) -> None:
         """Set up the task.
+
+        Args:
+            coverage: Where forces act and u is seen.
+            scheme: See :class:`~steersman.envs.pde.finite_volume.Burgers`.
+            substeps: Integrator steps of a force field.
+            bound: Largest modulus of the force at a point; None for no bound.
+            safe: Whether starts and targets keep the constraint.
 
         Raises:
             ValueError: If the coverage is unknown, the step is not stable, or a number is out of range.
         """
         if coverage not in ("FC", "FO-PC", "PO-PC"):
             raise ValueError(f"coverage must be FC, FO-PC or PO-PC, got {coverage!r}")
-        self.horizon, self.coverage = 10, coverage
+        self.horizon, self.coverage, self.safe = 10, coverage, safe
         place = (torch.arange(POINTS) + 0.5) / POINTS
         outer = (place < 0.25) | (place > 0.75)
         everywhere = torch.ones_like(outer)
@@ -152,11 +165,13 @@ class BurgersOpenLoop(_Burgers):
 
     def params(self, key: Int64[Tensor, "n"]) -> Params:
         """The target ``[n, 128]``."""
-        return {"target": self._desired(starts(self.grid.to(key.device), key), key)[:, -1]}
+        target = self._desired(starts(self.grid.to(key.device), key), key)[:, -1]
+        return {"target": _within(target) if self.safe else target}
 
     def initial(self, key: Int64[Tensor, "n"], p: Params) -> State:
         """Two Gaussians."""
-        return starts(self.grid.to(key.device), key)
+        start = starts(self.grid.to(key.device), key)
+        return _within(start) if self.safe else start
 
     def measure(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n ny"]:
         """Profile and target where they are seen."""
@@ -174,6 +189,11 @@ class BurgersOpenLoop(_Burgers):
     def constraints(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], p: Params) -> Float[Tensor, "n 1"]:
         """How far ``max |u|`` is above 0.8."""
         return tree_leaves(x)[0].abs().amax(dim=1, keepdim=True) - SAFE
+
+
+def _within(profile: Float[Tensor, "n N"]) -> Float[Tensor, "n N"]:
+    """Profiles scaled down to the safe bound where they exceed it."""
+    return profile * (SAFE / profile.abs().amax(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0)
 
 
 class BurgersTracking(_Burgers):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from steersman.envs.tree import Params, State
 
 SIDE = 21
 """Grid points along each side, walls included."""
+INSIDE = SIDE - 2
 SPACING = 0.05
 VISCOSITY = 0.1
 STEP = 1e-3
@@ -33,68 +35,69 @@ START = 5.0
 """Both velocities and the pressure start at constants of at most this modulus."""
 
 
-def _sweep(p: Float[Tensor, "n side side"], source: Float[Tensor, "n side side"]) -> Float[Tensor, "n side side"]:
-    """One Jacobi sweep of ``laplacian p = source`` with zero normal slope at the walls."""
-    inner = (p[:, 1:-1, :-2] + p[:, :-2, 1:-1] + p[:, 1:-1, 2:] + p[:, 2:, 1:-1]) / 4
-    inner = inner - SPACING**2 / 4 * source[:, 1:-1, 1:-1]
-    # Columns are closed before and after rows, as the peer closes them: right, top, left, bottom.
-    after = torch.nn.functional.pad(inner, (1, 1, 1, 1))
-    after[:, 1:-1, -1] = inner[:, :, -1]
-    after[:, 0, -1] = p[:, 0, -2]
-    after[:, -1, -1] = p[:, -1, -2]
-    after[:, 0, 1:] = after[:, 1, 1:]
-    after[:, 1:, 0] = after[:, 1:, 1]
-    after[:, 0, 0] = after[:, 0, 1]
-    after[:, -1, :] = after[:, -2, :]
-    return after
-
-
 @cache
-def _pressure(sweeps: int = SWEEPS) -> tuple[Tensor, Tensor]:
-    """Fixed sweeps are one affine map: matrices of the pressure before and of the source, ``[441, 441]`` each."""
-    cells = SIDE * SIDE
-    eye = torch.eye(cells, dtype=torch.float64).reshape(cells, SIDE, SIDE)
-    zero = torch.zeros_like(eye)
-    whole = torch.eye(2 * cells, dtype=torch.float64)
-    whole[:cells, :cells] = _sweep(eye, zero).reshape(cells, cells).T
-    whole[:cells, cells:] = _sweep(zero, eye).reshape(cells, cells).T
-    power = torch.linalg.matrix_power(whole, sweeps)
-    return power[:cells, :cells].T.contiguous(), power[:cells, cells:].T.contiguous()
+def _pressure(sweeps: int = SWEEPS) -> tuple[Tensor, Tensor, Tensor]:
+    """Fixed Jacobi sweeps of ``laplacian p = source`` with zero normal slope at the walls are one affine map.
+
+    Inside, walls that copy their neighbour make the sweep that of a cell-centred grid, whose eigenvectors are cosines:
+    a mode of eigenvalue e ends at ``e^m`` of itself and ``(1 - e^m) / (1 - e)`` of its source. After many sweeps only
+    a few modes of the pressure before are left. Matrices for inner points: onto those modes ``[361, r]``, back from
+    them ``[r, 361]``, and of the source ``[361, 361]``.
+    """
+    mode = torch.arange(INSIDE, dtype=torch.float64)
+    cosines = torch.cos(math.pi * mode[:, None] * (mode[None] + 0.5) / INSIDE) * math.sqrt(2 / INSIDE)
+    cosines[0] /= math.sqrt(2)
+    vectors = torch.einsum("ki,lj->klij", cosines, cosines).reshape(INSIDE**2, INSIDE**2)
+    wave = torch.cos(math.pi * mode / INSIDE)
+    factor = (wave[:, None] + wave[None]).flatten() / 2
+    kept = factor**sweeps
+    flat = factor == 1
+    made = torch.where(flat, float(sweeps), (1 - kept) / torch.where(flat, 1.0, 1 - factor))
+    left = kept.abs() > 1e-18
+    return (
+        (vectors[left] * kept[left, None]).T.contiguous(),
+        vectors[left].contiguous(),
+        (-(SPACING**2) / 4 * (vectors.T * made) @ vectors).contiguous(),
+    )
 
 
-def _slope(f: Tensor, dim: int) -> Tensor:
-    """Central differences in the interior, zero at the walls."""
-    inner = f[:, 1:-1, 2:] - f[:, 1:-1, :-2] if dim == 2 else f[:, 2:, 1:-1] - f[:, :-2, 1:-1]
-    return torch.nn.functional.pad(inner / (2 * SPACING), (1, 1, 1, 1))
+def _closed(inner: Float[Tensor, "n inside inside"], lid: Float[Tensor, "n"] | None = None) -> Tensor:
+    """With zero at the walls, or ``lid`` at the last row; the corners belong to the side walls."""
+    whole = torch.nn.functional.pad(inner, (1, 1, 1, 1))
+    if lid is not None:
+        whole[:, -1, 1:-1] = lid[:, None]
+    return whole
 
 
-def _laplacian(f: Tensor) -> Tensor:
-    inner = f[:, 1:-1, :-2] + f[:, :-2, 1:-1] - 4 * f[:, 1:-1, 1:-1] + f[:, 1:-1, 2:] + f[:, 2:, 1:-1]
-    return torch.nn.functional.pad(inner / SPACING**2, (1, 1, 1, 1))
-
-
-def _walls(f: Tensor, lid: Tensor | float) -> Tensor:
-    """Zero at three walls, ``lid`` at the last row; the corners belong to the side walls."""
-    closed = torch.nn.functional.pad(f[:, 1:-1, 1:-1], (1, 1, 1, 1))
-    if isinstance(lid, Tensor):
-        top = torch.nn.functional.pad(lid[:, None].expand(-1, SIDE - 2), (1, 1))
-        closed = torch.cat([closed[:, :-1], top[:, None]], dim=1)
-    return closed
+def _moved(f: Tensor, u: Tensor, v: Tensor) -> Float[Tensor, "n inside inside"]:
+    """Inner values of f after explicit diffusion and advection by ``u, v``, central differences throughout."""
+    here, east, west = f[:, 1:-1, 1:-1], f[:, 1:-1, 2:], f[:, 1:-1, :-2]
+    north, south = f[:, 2:, 1:-1], f[:, :-2, 1:-1]
+    spread = STEP * VISCOSITY / SPACING**2
+    carried = torch.addcmul(u * (east - west), v, north - south)
+    around = (east + west).add_(north).add_(south)
+    after = torch.add((1 - 4 * spread) * here, around, alpha=spread)
+    return after.sub(carried, alpha=STEP / (2 * SPACING))
 
 
 def advance(x: dict[str, Tensor], lid: Float[Tensor, "n"]) -> dict[str, Tensor]:
-    """One step of Chorin's projection: explicit Euler, central differences, the pressure by its affine map."""
+    """One step of Chorin's projection: explicit Euler, central differences, the pressure by its affine map.
+
+    The pressure at the walls must copy its neighbours inside, as it does after every step.
+    """
     u, v, p = x["u"], x["v"], x["p"]
-    u_star = _walls(u + STEP * (VISCOSITY * _laplacian(u) - u * _slope(u, 2) - v * _slope(u, 1)), lid)
-    v_star = _walls(v + STEP * (VISCOSITY * _laplacian(v) - u * _slope(v, 2) - v * _slope(v, 1)), 0.0)
-    source = ((_slope(u_star, 2) + _slope(v_star, 1)) / STEP).flatten(1)
-    before, made = (t.to(source) for t in _pressure())
-    p = (p.flatten(1) @ before + source @ made).reshape_as(p)
-    return {
-        "u": _walls(u_star - STEP * _slope(p, 2), lid),
-        "v": _walls(v_star - STEP * _slope(p, 1), 0.0),
-        "p": p,
-    }  # fmt: skip
+    across, along = u[:, 1:-1, 1:-1], v[:, 1:-1, 1:-1]
+    u_star, v_star = _moved(u, across, along), _moved(v, across, along)
+    wide, tall = (torch.nn.functional.pad(f, margin) for f, margin in ((u_star, (1, 1)), (v_star, (0, 0, 1, 1))))
+    outflow = wide[:, :, 2:] - wide[:, :, :-2] + tall[:, 2:] - tall[:, :-2]
+    onto, back, made = (t.to(outflow) for t in _pressure())
+    inner = p[:, 1:-1, 1:-1].flatten(1) @ onto @ back
+    inner = torch.addmm(inner, outflow.flatten(1), made, alpha=1 / (2 * SPACING * STEP)).reshape_as(outflow)
+    p = torch.nn.functional.pad(inner[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
+    push = STEP / (2 * SPACING)
+    u_new = u_star.sub(p[:, 1:-1, 2:] - p[:, 1:-1, :-2], alpha=push)
+    v_new = v_star.sub(p[:, 2:, 1:-1] - p[:, :-2, 1:-1], alpha=push)
+    return {"u": _closed(u_new, lid), "v": _closed(v_new), "p": p}
 
 
 class CavityFlow(Plant):
@@ -105,14 +108,24 @@ class CavityFlow(Plant):
     faster, differentiable. Start: constant u, v and pressure, each uniform in +-5. The lid's speed is the action,
     in [-10, 10], counted from 2; 199 steps. Cost, minus the peer's reward: ``|U - U_ref|^2 / 882 + 0.05 a^2``, U the
     velocities after the step. Our ``U_ref`` is the flow from rest under a lid that slows down from 3 to 2,
-    ``2 + exp(-10 t)``; the peer's stored one is not ours to ship, so its returns do not apply.
+    ``2 + exp(-10 t)``. The peer's stored one is not ours to ship and no rule for it is stated; with your copy of its
+    file ``target.npz`` as ``reference`` this is its task, and only then do returns published for it apply.
 
     State: ``u``, ``v`` and ``p`` ``[n, 21, 21]`` (row, column). Measured: u and v at 25 places. Performance: u and v
     divided by sqrt(882). Nothing is charged for the start.
     """
 
-    def __init__(self) -> None:
-        """Set up the task."""
+    def __init__(self, reference: str | Path | None = None) -> None:
+        """Set up the task.
+
+        Args:
+            reference: A file of arrays ``u`` and ``v`` ``[T, 21, 21]`` (row, column; T at least 200), the flow to
+                follow from step 0 on; None takes our own.
+
+        Raises:
+            ValueError: If the file is missing, or its arrays are not as they should be.
+        """
+        self.flow = target() if reference is None else stored(Path(reference))
         self.dt, self.hold, self.horizon, self.gradient, self.time_unit = STEP, 1, 199, "exact", "time units"
         self.actions = ActionSet((-10.0,), (10.0,), names=("lid - 2",))
         term = Quadratic(name="flow", on="e", weights=(1.0,) * (2 * SIDE * SIDE))
@@ -149,7 +162,7 @@ class CavityFlow(Plant):
 
     def reference(self, k: Int64[Tensor, "n"], p: Params) -> Float[Tensor, "n nz"]:
         """Scaled velocities of the stored flow."""
-        return target().to(k.device)[k.clamp(max=self.horizon)]
+        return self.flow.to(k.device)[k.clamp(max=self.horizon)]
 
     def render(self, trail: Trail) -> NDArray[np.uint8]:
         """Vorticity and velocities now, and the lid over time."""
@@ -168,6 +181,29 @@ class CavityFlow(Plant):
         lid.step(np.asarray(trail.k)[: len(actions)] * self.period, actions[:, 0], where="post")
         lid.set(xlim=(0, self.horizon * self.period), xlabel="time", ylabel="speed of the lid")
         return pixels(figure)
+
+
+def stored(path: Path) -> Float[Tensor, "T nz"]:
+    """Scaled velocities of a flow in a file, at steps 0..199; see :class:`CavityFlow` for format and errors."""
+    if not path.is_file():
+        raise ValueError(
+            f"reference={str(path)!r} is no file; give a copy of PDEControlGym's examples/NavierStokes/target.npz, "
+            "or None for a flow of our own"
+        )
+    with np.load(path) as arrays:
+        missing = [name for name in "uv" if name not in arrays]
+        if missing:
+            raise ValueError(f"reference={str(path)!r} lacks the arrays {missing}; it has {sorted(arrays)}")
+        fields = [torch.as_tensor(np.asarray(arrays[name], dtype=np.float64)) for name in "uv"]
+    for name, field in zip("uv", fields, strict=True):
+        if field.dim() != 3 or field.shape[0] < 200 or tuple(field.shape[1:]) != (SIDE, SIDE):
+            raise ValueError(
+                f"reference={str(path)!r}: {name} must be [at least 200, 21, 21], got {tuple(field.shape)}"
+            )
+        if not bool(torch.isfinite(field).all()):
+            raise ValueError(f"reference={str(path)!r}: {name} holds numbers that are not finite")
+    flat = torch.cat([field[:200].flatten(1) for field in fields], dim=1)
+    return flat / math.sqrt(2 * SIDE * SIDE)
 
 
 @cache

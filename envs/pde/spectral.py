@@ -139,21 +139,22 @@ class SpectralPlant(Plant):
         """See :class:`~steersman.envs.plant.Plant`."""
         (profile,) = tree_leaves(x)
         scheme, slope, shapes = self._scheme(profile.device)
-        force = u.to(shapes.dtype) @ shapes
+        # Coefficients are kept as the transform of the fine grid has them, so that no product needs a factor of 3/2.
+        force = (1.5 * u).to(shapes.dtype) @ shapes
         fine, modes = 3 * self.points // 2, self.points // 2 + 1
 
         def nonlinear(v: Tensor) -> Tensor:
-            total = force.expand_as(v)
             if self.flux is None and self.source is None:
-                return total
-            values = 1.5 * torch.fft.irfft(v, n=fine)
+                return force
+            values, total = torch.fft.irfft(v, n=fine), force
             if self.flux is not None:
-                total = total + slope * torch.fft.rfft(self.flux(values))[:, :modes] / 1.5
+                total = torch.addcmul(total, slope, torch.fft.rfft(self.flux(values))[:, :modes])
             if self.source is not None:
-                total = total + torch.fft.rfft(self.source(values))[:, :modes] / 1.5
+                total = total + torch.fft.rfft(self.source(values))[:, :modes]
             return total
 
-        after: Tensor = torch.fft.irfft(scheme.run(torch.fft.rfft(profile), nonlinear, self.hold), n=self.points)
+        begin = 1.5 * torch.fft.rfft(profile)
+        after: Tensor = torch.fft.irfft(scheme.run(begin, nonlinear, self.hold) / 1.5, n=self.points)
         return after + w.to(after) if self.process_noise else after
 
     def disturbance(self, key: Int64[Tensor, "n"], k: Int64[Tensor, "n"]) -> Tensor:

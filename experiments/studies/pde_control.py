@@ -49,6 +49,11 @@ def run(console: Console, out: Path | None) -> Path:
     return publish("pde-control", out, console, claims)
 
 
+def run_published(console: Console, out: Path | None) -> Path:
+    """Run the classical controllers on the tasks that others have published returns of, and write their page."""
+    return publish("pde-published", out, console, claims)
+
+
 def claims(comparison: Comparison, found: list[Score]) -> list[str]:
     """Ours beside the published returns, task by task."""
     sentences = []

@@ -101,6 +101,22 @@ def test_coverage() -> None:
     assert [len(p.performed) for p in (full, partial, hidden)] == [128, 128, 64]
 
 
+def test_the_safe_variant_begins_and_ends_within_the_bound_and_a_penalty_keeps_the_way_there() -> None:
+    plant = BurgersOpenLoop(substeps=40, safe=True)
+    simulator = PlantSimulator(plant, 6)
+    scenarios = simulator.scenarios(noise.keys(5, 6))
+    for profile in (scenarios.x0, scenarios.p["target"]):
+        assert isinstance(profile, Tensor) and float(profile.abs().max()) <= 0.8 + 1e-12
+    violated = []
+    for penalty in (0.0, 0.1):
+        controller = make_controller("adjoint", iterations=20, penalty=penalty).bind(plant.problem, PlantModel(plant))
+        controller.reset(6)
+        simulator.reset(scenarios)
+        violated.append(sum(simulator.step(controller.act(simulator.measure()).u).violation for _ in range(10)))
+    assert float(violated[0].max()) > 1e-3, "without a price some way leaves the bound"  # type: ignore[union-attr]
+    assert float(violated[1].max()) < 1e-3 * float(violated[0].max())  # type: ignore[union-attr]
+
+
 def test_the_forces_that_made_the_target_reach_it() -> None:
     from steersman.envs.pde.burgers import forces
 
