@@ -30,6 +30,9 @@ setup: $(VENV)/.ready
 peers:
 	$(PYTHON) -m venv $(VENV)-peers
 	$(VENV)-peers/bin/python -m pip install -q controlgym==1.0.0
+	# In a step of its own: controlgym asks for numpy 1, which it does not need and ANDES does not take.
+	$(VENV)-peers/bin/python -m pip install -q andes==2.0.0
+	$(VENV)-peers/bin/andes prepare
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

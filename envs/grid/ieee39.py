@@ -8,23 +8,17 @@ in the numbering of M. A. Pai, Energy Function Analysis for Power System Stabili
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int64
-from torch import Tensor
 
-from steersman.envs import noise
-from steersman.envs.actions import ActionSet
-from steersman.envs.grid.case import PQ, PV, SLACK, Branches, Buses, Case, Generators, islanded
-from steersman.envs.grid.events import Event, Fault, LineTrip
+from steersman.envs.grid.case import PQ, PV, SLACK, Branches, Buses, Case, Generators
 from steersman.envs.grid.group import Unit
+from steersman.envs.grid.line_faults import LineFaults
 from steersman.envs.grid.machines import Classical, TwoAxis
-from steersman.envs.grid.plant import GridPlant
 from steersman.envs.grid.regulators import StaticExciter, SteamGovernor
 from steersman.envs.grid.system import GridSystem
-from steersman.envs.objective import Objective, Quadratic
 
 BRANCHES = (
     (1, 2, 0.0035, 0.0411, 0.6987, 1), (1, 39, 0.001, 0.025, 0.75, 1), (2, 3, 0.0013, 0.0151, 0.2572, 1),
@@ -116,12 +110,10 @@ def _unit(i: int, h: float, xd: float, xq: float, x1d: float, t1d0: float, t1q0:
     return Unit(i, machine, StaticExciter(ka=5.0, ta=0.05, tr=0.02, emin=-5.0, emax=5.0), governor)
 
 
-class IEEE39(GridPlant):
+class IEEE39(LineFaults):
     """Ride through faults on lines of the New England system by the reference voltages of all ten machines.
 
-    A scenario is a fault at the start of one of the lines whose loss islands nothing, at 0.2..0.4 s, cleared after 60
-    to 160 ms by tripping that line, at a loading of 0.9 to 1.05. Actions are added to the references, within +-0.05
-    pu, every 0.1 s for 10 s. Cost a step: ``5 |swing|^2 + df^2 + 10 |u|^2``, in Hz and pu.
+    Scenarios, actions and cost as in :class:`~steersman.envs.grid.line_faults.LineFaults`.
 
     Args:
         dt: Integrator step in s; must divide 0.1 s.
@@ -134,35 +126,41 @@ class IEEE39(GridPlant):
 
     def __init__(self, dt: float = 0.01) -> None:
         """Set up the plant."""
-        system = regulated()
-        self._setup(system, dt, 0.1, 10.0)
-        m = system.units
-        names = tuple(f"Vref {system.case.buses.id[bus]}" for bus in system.bus)
-        self.actions = ActionSet((-0.05,) * m, (0.05,) * m, names=names, units=("pu",) * m)
-        swing = Quadratic(name="swing", on="z", weights=(*(5.0,) * m, 0.0))
-        centre = Quadratic(name="frequency", on="z", weights=(*(0.0,) * m, 1.0))
-        self.objective = Objective((swing, centre, Quadratic(name="effort", on="u", weights=(10.0,) * m)), failure=50.0)
+        self._faults_on(regulated(), dt)
 
-    @cached_property
-    def lines(self) -> list[int]:
-        """Branches that can be lost: no transformers, and no bus depends on one alone."""
-        branches = self.system.case.branches
-        return [i for i in range(len(branches)) if branches.b[i] > 0 and self._stays_whole(i)]
 
-    def _stays_whole(self, i: int) -> bool:
-        try:
-            return not islanded(self.system.case.without_branch(i))
-        except ValueError:
-            return False
+def tiled(copies: int) -> GridSystem:
+    """Copies of the system, bus 1 of each tied to bus 1 of the first: a classical grid of any size.
 
-    def modulation(self, u: Float[Tensor, "n m"]) -> Float[Tensor, "n units"]:
-        """The action."""
-        return u
+    Raises:
+        ValueError: If there is no copy.
+    """
+    if copies < 1:
+        raise ValueError(f"copies must be at least 1, got {copies}")
+    one = case()
+    n, times = len(one.buses), np.arange(copies)
 
-    def draw(self, key: Int64[Tensor, "n"]) -> tuple[Float[Tensor, "n"], Sequence[Event]]:
-        """See the class."""
-        unit = noise.uniform(noise.fold(key, 0), 4)
-        branch = torch.tensor(self.lines, device=key.device)[(unit[:, 0] * len(self.lines)).long()]
-        start, duration = 0.2 + 0.2 * unit[:, 1], 0.06 + 0.1 * unit[:, 2]
-        bus = torch.as_tensor(self.system.case.branches.start, device=key.device)[branch] + 1
-        return 0.9 + 0.15 * unit[:, 3], [Fault(bus, start, duration), LineTrip(branch, start + duration)]
+    def moved(index: np.ndarray) -> np.ndarray:
+        whole: np.ndarray = (index[None] + n * times[:, None]).ravel()
+        return whole
+
+    def many(part: Buses | Branches | Generators) -> dict[str, Any]:
+        values = {f.name: getattr(part, f.name) for f in fields(part)}
+        return {name: _joined([value] * copies) for name, value in values.items()}
+
+    buses = {**many(one.buses), "id": moved(one.buses.id)}
+    buses["kind"] = np.where((buses["kind"] == SLACK) & (np.arange(copies * n) >= n), PV, buses["kind"])
+    lines = {**many(one.branches), "start": moved(one.branches.start), "end": moved(one.branches.end)}
+    gens = {**many(one.generators), "bus": moved(one.generators.bus)}
+    ties = {name: value[: copies - 1] for name, value in lines.items()}
+    ties |= {"start": 0 * times[1:], "end": n * times[1:], "x": np.full(copies - 1, 0.05)}
+    ties |= {name: np.zeros(copies - 1) for name in ("r", "b")}
+    joined = {name: _joined([lines[name], ties[name]]) for name in lines}
+    whole = Case(f"IEEE 39 x {copies}", 100.0, Buses(**buses), Branches(**joined), Generators(**gens))
+    units = list(MACHINES.values()) * copies
+    return GridSystem(whole, [Unit(i, Classical(h=m[0], x1d=m[3])) for i, m in enumerate(units)])
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Arrays or tuples, one after the other."""
+    return sum(parts, ()) if isinstance(parts[0], tuple) else np.concatenate(parts)

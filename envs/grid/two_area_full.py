@@ -146,8 +146,8 @@ class TwoAreaFrequency(GridPlant):
         self._setup(kundur_full.full(), dt, 0.2, 20.0)
         names = ("shed 7", "shed 8", "storage 7", "storage 8")
         self.actions = ActionSet(
-            (0.0, 0.0, -STORAGE, -STORAGE), (float(BLOCKS), float(BLOCKS), STORAGE, STORAGE), (True, True, False, False),
-            names=names, units=("blocks", "blocks", "pu", "pu"),
+            (0.0, 0.0, -STORAGE, -STORAGE), (float(BLOCKS), float(BLOCKS), STORAGE, STORAGE),
+            (True, True, False, False), names=names, units=("blocks", "blocks", "pu", "pu"),
         )  # fmt: skip
         extra = ("shed 7", "shed 8", "energy 7", "energy 8")
         self.measured, self.performed = (*self.measured, "centre frequency", *extra), (*self.performed, *extra)
