@@ -14,6 +14,8 @@ from steersman.optimizers.polystep.schedules import Schedule, check_positive, va
 from steersman.optimizers.polystep.weighting import Divisor, Softmax, Weighting, check_divisor, excess
 
 _CHECK_EVERY = 10
+_SMALLEST = -200.0
+"""Least logarithm of an entry for which plain factors are exact: no product of two leaves the range of float64."""
 
 
 @final
@@ -21,10 +23,11 @@ _CHECK_EVERY = 10
 class Sinkhorn(Weighting):
     """Row-normalised plan of entropic transport between particles and vertices, both with equal masses.
 
-    Cuturi, "Sinkhorn Distances" (2013), iterated on logarithms (Peyré & Cuturi, "Computational Optimal Transport",
-    2019, section 4.4). The column marginal makes particles share vertices out among themselves: a vertex number
-    that is cheap for all is taken by those who gain most. With one particle it would force equal weights whatever
-    the costs, so one row falls back to :class:`~steersman.optimizers.polystep.weighting.Softmax`.
+    Cuturi, "Sinkhorn Distances" (2013); where temperatures are low against costs, iterated on logarithms (Peyré &
+    Cuturi, "Computational Optimal Transport", 2019, section 4.4). The column marginal makes particles share vertices
+    out among themselves: a vertex number that is cheap for all is taken by those who gain most. With one particle it
+    would force equal weights whatever the costs, so one row falls back to
+    :class:`~steersman.optimizers.polystep.weighting.Softmax`.
 
     Attributes:
         temperature: Regularisation, as in ``Softmax``.
@@ -50,8 +53,24 @@ class Sinkhorn(Weighting):
         if len(cost) == 1:
             return Softmax(self.temperature, self.divisor)(cost, generation)
         kernel = excess(cost, self.divisor).div_(-value_at(self.temperature, generation))
-        share = math.log(len(cost) / cost.shape[1])
-        columns = kernel.new_zeros(cost.shape[1])
+        kernel -= kernel.amax(dim=1, keepdim=True)  # a constant of a row does not change its weights
+        share = len(cost) / cost.shape[1]
+        if float(kernel.amin()) > _SMALLEST:
+            return self._by_factors(kernel.exp_(), share)
+        return self._by_logarithms(kernel, math.log(share))
+
+    def _by_factors(self, kernel: Tensor, share: float) -> Tensor:
+        columns = kernel.new_ones(kernel.shape[1])
+        for i in range(self.iterations):
+            mass = (kernel @ columns).reciprocal_() @ kernel
+            if i % _CHECK_EVERY == 0 and float((mass * columns / share - 1).abs().amax()) < self.tolerance:
+                break
+            columns = share / mass
+        plan = kernel * columns
+        return plan / plan.sum(dim=1, keepdim=True)
+
+    def _by_logarithms(self, kernel: Tensor, share: float) -> Tensor:
+        columns = kernel.new_zeros(kernel.shape[1])
         for i in range(self.iterations):
             rows = -torch.logsumexp(kernel + columns, dim=1, keepdim=True)
             mass = torch.logsumexp(kernel + rows, dim=0)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from steersman.optimizers.polystep import sinkhorn
 from steersman.optimizers.polystep.control import PathLength, Scheduled, TrustRegion
 from steersman.optimizers.polystep.frame import FrameStep
 from steersman.optimizers.polystep.polystep import PolyStep
@@ -181,6 +182,17 @@ def test_sinkhorn_meets_both_marginals_and_has_the_form_of_an_entropic_plan() ->
     log = plan.log() + cost / 0.1  # is a sum of a function of rows and one of columns
     torch.testing.assert_close(log - log[:, :1], (log[:1] - log[:1, :1]).expand(40, 6), rtol=0, atol=1e-9)
     torch.testing.assert_close(Sinkhorn(0.1)(cost[:1], 0), Softmax(0.1)(cost[:1], 0))
+
+
+def test_sinkhorn_by_logarithms_equals_sinkhorn_by_factors(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = torch.rand(40, 6, generator=torch.Generator().manual_seed(0), dtype=F64)
+    factors = Sinkhorn(0.02, divisor=1.0, tolerance=1e-12)(cost, 0)
+    monkeypatch.setattr(sinkhorn, "_SMALLEST", 0.0)
+    torch.testing.assert_close(Sinkhorn(0.02, divisor=1.0, tolerance=1e-12)(cost, 0), factors)
+    monkeypatch.undo()
+    cold = Sinkhorn(1e-4, divisor=1.0)(cost, 0)
+    assert bool(torch.isfinite(cold).all())
+    torch.testing.assert_close(cold.sum(1), torch.ones(40, dtype=F64))
 
 
 def test_path_length_is_one_by_chance_and_knows_straight_from_crooked() -> None:
