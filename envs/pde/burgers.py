@@ -73,7 +73,8 @@ class _Burgers(Plant):
         limit, m = float("inf") if bound is None else float(bound), len(self._forced)
         if not limit > 0:
             raise ValueError(f"bound must be positive, or None for no bound, got {bound}")
-        self.actions = ActionSet((-limit,) * m, (limit,) * m)
+        places = self.grid[self._forced].tolist()
+        self.actions = ActionSet((-limit,) * m, (limit,) * m, names=tuple(f"force at {x:.3f}" for x in places))
 
     @property
     def grid(self) -> Float[Tensor, "N"]:

@@ -77,7 +77,7 @@ class Wave(Plant):
         """Set up the task."""
         self.dt, self.hold, self.horizon, self.gradient, self.time_unit = 0.1, 1, 200, "exact", "time units"
         m = len(CENTRES)
-        self.actions = ActionSet((-5.0,) * m, (5.0,) * m)
+        self.actions = ActionSet((-5.0,) * m, (5.0,) * m, names=tuple(f"force at {x:g}" for x in CENTRES))
         self.objective = Objective((
             Quadratic(name="energy", on="z", weights=(self.period,) * 2 * _POINTS),
             Quadratic(name="effort", on="u", weights=(0.1 * self.period,) * m),

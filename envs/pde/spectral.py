@@ -102,7 +102,7 @@ class SpectralPlant(Plant):
         self.actuators = actuators.to(torch.float64)
         self.target = torch.zeros(points, dtype=torch.float64) if target is None else target.to(torch.float64)
         m, limits = len(actuators), math.inf if bound is None else float(bound)
-        self.actions = ActionSet((-limits,) * m, (limits,) * m)
+        self.actions = ActionSet((-limits,) * m, (limits,) * m, names=tuple(f"force {i}" for i in range(m)))
         self.objective = objective or Objective((
             Quadratic(name="energy", on="e", weights=(self.period,) * points),
             Quadratic(name="effort", on="u", weights=(self.period * effort,) * m),
