@@ -67,6 +67,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "polystep", "steersman.experiments.benchmarks.polystep:rows", "PolyStep against polystep, and its memory"
     ),
     Benchmark("pde", "steersman.experiments.benchmarks.pde:rows", "PDE plants against controlgym (needs 'make peers')"),
+    Benchmark("grid", "steersman.experiments.benchmarks.grid:rows", "grids against ANDES and scipy ('make peers')"),
     Benchmark("abm", "steersman.experiments.benchmarks.abm:rows", "agent-based twins against Mesa"),
 )
 

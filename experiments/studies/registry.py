@@ -43,6 +43,10 @@ STUDIES: tuple[StudySpec, ...] = (
         "PolyStep and rivals on random MAX-SAT near the threshold of satisfiability",
     ),
     StudySpec(
+        "grid-control", "steersman.experiments.studies.grid_control:run",
+        "damping, frequency and a brake on a grid of full order; damping ratios and exact optima",
+    ),
+    StudySpec(
         "grid-pinn", "steersman.experiments.studies.grid_pinn:run",
         "a network for the swing after a fault: error, speed against solvers, and its use in redispatch",
     ),
