@@ -26,8 +26,8 @@ RESULTS = Path(__file__).parent / "results" / "polystep-rl"
 CLASSIC = (
     Task("steersman/CartPole-v1", 475.0, 300_000, stop=True),
     Task("steersman/Acrobot-v1", -100.0, 450_000, offset=1.0, held_out=16),
-    Task("steersman/Pendulum-v1", -200.0, 400_000, held_out=16),
-    Task("steersman/MountainCarContinuous-v1", 90.0, 200_000, offset=100.0, held_out=16, stop=True),
+    Task("steersman/Pendulum-v1", -200.0, 1_500_000, held_out=16),
+    Task("steersman/MountainCarContinuous-v1", 90.0, 600_000, offset=100.0, held_out=16, stop=True),
 )
 HEAVY = (
     Task("steersman/WolfSheep-v1", None, 20_000, scenarios=2, held_out=16, final=64, seeds=3),

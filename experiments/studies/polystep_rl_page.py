@@ -65,7 +65,9 @@ def page(rows: Sequence[Row], tasks: Sequence[Task], missing: Sequence[str], sec
         "one thread. Every search has its defaults on every task. All members of a generation meet the same "
         "scenarios, new ones each generation, and all searches of one seed start at the same policy and meet the "
         "same scenarios. Steps are control steps of running training episodes, the eight exploratory episodes "
-        f"included. Solved: {STREAK} successive generations whose centre reaches the threshold on held-out episodes. "
+        "included; a run ends with the generation that reaches its budget, so large populations exceed it. "
+        f"Solved: {STREAK} successive generations whose centre reaches the threshold on held-out episodes; a budget "
+        "that holds fewer generations solves nothing. "
         "Final: mean return of the chosen policy on fresh episodes, median over seeds (lowest to highest); where a "
         "run stops when it is solved, that is the policy of that moment.", "",
     ]  # fmt: skip
