@@ -56,6 +56,7 @@ class SpectralPlant(Plant):
         sensor_noise: float = 0.0,
         limit: float = 1e3,
         objective: Objective | None = None,
+        dtype: torch.dtype = torch.float64,
     ) -> None:
         """Set the equation up.
 
@@ -78,10 +79,14 @@ class SpectralPlant(Plant):
             sensor_noise: Standard deviation of the measurement noise.
             limit: Largest modulus of u.
             objective: Cost of your own.
+            dtype: Of states and outputs, float64 or float32; coefficients are computed in float64 either way.
 
         Raises:
             ValueError: If a number is out of range, or shapes do not fit the grid.
         """
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
+        self.dtype = dtype
         if points < 4 or points % 2:
             raise ValueError(f"points must be an even number of at least 4, got {points}")
         for name, value in (("length", length), ("dt", dt), ("limit", limit)):
@@ -100,7 +105,7 @@ class SpectralPlant(Plant):
         self.symbol, self.flux, self.source, self.start = symbol, flux, source, start
         self.process_noise, self.sensor_noise = process_noise, sensor_noise
         self.actuators = actuators.to(torch.float64)
-        self.target = torch.zeros(points, dtype=torch.float64) if target is None else target.to(torch.float64)
+        self.target = torch.zeros(points, dtype=dtype) if target is None else target.to(dtype)
         m, limits = len(actuators), math.inf if bound is None else float(bound)
         self.actions = ActionSet((-limits,) * m, (limits,) * m, names=tuple(f"force {i}" for i in range(m)))
         self.objective = objective or Objective((
@@ -121,9 +126,10 @@ class SpectralPlant(Plant):
         if device not in self._built:
             mode = torch.arange(self.points // 2 + 1, dtype=torch.float64)
             q = 2 * math.pi / self.length * mode
-            linear = self.symbol(q).to(torch.complex128)
-            slope = torch.complex(torch.zeros_like(q), -q * (mode < self.points // 2))
-            shapes = torch.fft.rfft(self.actuators)
+            wide = torch.complex128 if self.dtype == torch.float64 else torch.complex64
+            linear = self.symbol(q).to(wide)
+            slope = torch.complex(torch.zeros_like(q), -q * (mode < self.points // 2)).to(wide)
+            shapes = torch.fft.rfft(self.actuators).to(wide)
             self._built[device] = (ETDRK4(linear, self.dt).to(device), slope.to(device), shapes.to(device))
         return self._built[device]
 
@@ -133,7 +139,7 @@ class SpectralPlant(Plant):
 
     def initial(self, key: Int64[Tensor, "n"], p: Params) -> State:
         """What ``start`` gives."""
-        return self.start(self.grid.to(key.device), noise.fold(key, _START))
+        return self.start(self.grid.to(key.device), noise.fold(key, _START)).to(self.dtype)
 
     def step(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], w: Tensor, p: Params) -> State:
         """See :class:`~steersman.envs.plant.Plant`."""
@@ -153,22 +159,24 @@ class SpectralPlant(Plant):
                 total = total + torch.fft.rfft(self.source(values))[:, :modes]
             return total
 
-        begin = 1.5 * torch.fft.rfft(profile)
-        after: Tensor = torch.fft.irfft(scheme.run(begin, nonlinear, self.hold) / 1.5, n=self.points)
+        end = scheme.run(1.5 * torch.fft.rfft(profile), nonlinear, self.hold)
+        after: Tensor = torch.fft.irfft(end / 1.5, n=self.points)
         return after + w.to(after) if self.process_noise else after
 
     def disturbance(self, key: Int64[Tensor, "n"], k: Int64[Tensor, "n"]) -> Tensor:
         """White noise ``[n, points]`` that is added after the control step, where there is any."""
         if not self.process_noise:
             return super().disturbance(key, k)
-        return self.process_noise * noise.normal(noise.fold(noise.fold(key, k), _PROCESS), self.points)
+        drawn = noise.normal(noise.fold(noise.fold(key, k), _PROCESS), self.points, dtype=self.dtype)
+        return self.process_noise * drawn
 
     def measure(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n ny"]:
         """Values at the sensors, with noise where there is any."""
         (profile,) = tree_leaves(x)
         seen = profile[:, list(self.sensors)]
         if self.sensor_noise and "sensor_key" in p:
-            seen = seen + self.sensor_noise * noise.normal(noise.fold(p["sensor_key"], k), len(self.sensors))
+            drawn = noise.normal(noise.fold(p["sensor_key"], k), len(self.sensors), dtype=self.dtype)
+            seen = seen + self.sensor_noise * drawn
         return seen
 
     def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n points"]:
