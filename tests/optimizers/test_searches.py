@@ -282,7 +282,7 @@ def test_state_of_another_search_or_other_settings_is_refused() -> None:
 
 def test_registry() -> None:
     assert make_search("openai_es", size=8).start(start()).population == 10
-    with pytest.raises(ValueError, match="unknown search 'adam'; choose one of cma_es"):
+    with pytest.raises(ValueError, match="unknown search 'adam'; choose one of ars, cma_es"):
         make_search("adam")
     with pytest.raises(ValueError, match="no setting sise"):
         make_search("openai_es", sise=8)
