@@ -101,13 +101,13 @@ def linearize(plant: Plant, x: State, u: Float[Tensor, "1 m"], p: Params) -> Exp
 def _jacobian(f: Callable[[Tensor], Tensor], v: Tensor, exact: bool) -> Tensor:
     """Jacobian ``[out, in]`` at ``v [in]`` of a function of independent rows."""
     if exact:
-        return torch.cat([_gradients(f, v, part) for part in torch.arange(f(v[None]).shape[1]).split(BLOCK)])
+        return torch.cat([_gradients(f, v, part) for part in torch.split(torch.arange(f(v[None]).shape[1]), BLOCK)])
     # Central differences: the step balances truncation (h^2) against rounding (eps / h).
     width = torch.finfo(v.dtype).eps ** (1 / 3) * v.abs().clamp(min=1.0)
     moves = torch.diag(width)
     columns = [
         (f(v + moves[part]) - f(v - moves[part])) / (2 * width[part, None])
-        for part in torch.arange(len(v)).split(BLOCK)
+        for part in torch.split(torch.arange(len(v)), BLOCK)
     ]
     return torch.cat(columns).T.contiguous()
 

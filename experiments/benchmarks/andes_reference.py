@@ -76,8 +76,9 @@ def main(arguments: list[str]) -> None:
         full = load("full_trip")
         full.TDS.init()
         full.EIG.run()
-        arrays = {name: samples(name) for name in CASES}
-        np.savez_compressed(path, eigenvalues=np.asarray(full.EIG.mu), voltage=np.asarray(full.Bus.v.v), **arrays)
+        arrays: dict[str, Any] = {name: samples(name) for name in CASES}
+        arrays |= {"eigenvalues": np.asarray(full.EIG.mu), "voltage": np.asarray(full.Bus.v.v)}
+        np.savez_compressed(path, **arrays)
         return
     name, step = arguments
     best = max(5.0 / run(name, float(step))[1] for _ in range(2))

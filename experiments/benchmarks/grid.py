@@ -84,7 +84,7 @@ def _andes(case: str, step: float) -> float:
 
 
 def _work(system: GridSystem, n: int, seconds: float = 1.0, spread: float = 0.05) -> Callable[[], int]:
-    """Faults of 50 ms and up to ``spread`` s longer at one bus, equal loads; it counts simulated seconds of all rows."""
+    """Faults of 50 ms and up to ``spread`` s longer at one bus, equal loads; it counts seconds of all rows."""
     point = system.operate(torch.ones(1, dtype=torch.float64))
     one = phases(system, point, [Fault(int(system.case.buses.id[7]), 0.02, 0.05)])
     networks = one.network.expand(n, -1, -1, -1)

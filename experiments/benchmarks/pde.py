@@ -48,10 +48,11 @@ def rows(progress: Progress) -> Iterator[Row]:
     if not PEER.is_file():
         raise FileNotFoundError(f"{PEER} is missing: run 'make peers' and start in the root of the clone")
     f64, f32 = torch.float64, torch.float32
-    for i, (name, make, cases) in enumerate((
+    compared: list[tuple[str, Callable[..., SpectralPlant], tuple[tuple[int, torch.dtype, float], ...]]] = [
         ("kuramoto_sivashinsky", kuramoto, ((100, f64, 15.0), (5, f64, 300.0))),
         ("burgers", _burgers, ((50, f64, 15.0), (8, f64, 150.0), (8, f32, 300.0))),
-    )):  # fmt: skip
+    ]
+    for i, (name, make, cases) in enumerate(compared):
         progress(i / 4, name)
         # The peer is measured around ours, since the load of a shared machine changes within minutes.
         peer, found = _peer(name), []

@@ -121,7 +121,7 @@ def outcomes(duration: float, patterns: Tensor) -> tuple[Tensor, Tensor]:
     p = plant.faulted(torch.tensor([duration], dtype=torch.float64))
     one = Scenarios(noise.keys(0, 1), p, plant.initial(noise.keys(0, 1), p))
     costs, kept = [], []
-    for part in patterns.double().split(1024):  # type: ignore[no-untyped-call]
+    for part in torch.split(patterns.double(), 1024):
         simulator = PlantSimulator(plant, len(part))
         simulator.reset(one.repeat(len(part)))
         total = torch.zeros(len(part), dtype=torch.float64)
