@@ -47,3 +47,18 @@ def test_comparison_file(tmp_path: Path) -> None:
 def test_pictures_exist() -> None:
     for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
         assert (Path(__file__).parents[2] / path).is_file(), path
+
+
+def test_own_equation(capsys: pytest.CaptureFixture[str]) -> None:
+    code = block("python", 2)
+    assert len(code.splitlines()) <= 40
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    assert 0 < float(capsys.readouterr().out.split()[-1]) < 100
+
+
+def test_own_grid(capsys: pytest.CaptureFixture[str]) -> None:
+    code = block("python", 3)
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    spread, swing = capsys.readouterr().out.splitlines()
+    assert 10 < float(spread.split()[-2]) < 180
+    assert swing.startswith("['0.65 Hz, 3.4 %'")
