@@ -73,7 +73,7 @@ def page(rows: Sequence[Row], tasks: Sequence[Task], missing: Sequence[str], sec
         "The budgets of Acrobot (200,000 at first), Pendulum (400,000) and MountainCarContinuous (200,000) were raised "
         "for all searches alike after a first look at the results, because too few runs were solved to compare; "
         "settings of searches were not touched. Ahead and behind compare medians, without a test: with three seeds "
-        "the ranges overlap more often than not. The published package was not run here; its numbers are quoted.", "",
+        "the ranges of ours and the best rival overlap in every case. The published package was not run here; its numbers are quoted.", "",
     ]  # fmt: skip
     for task in tasks:
         part = [row for row in rows if row.task == task.name]

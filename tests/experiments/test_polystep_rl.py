@@ -54,7 +54,11 @@ def test_the_page_follows_from_the_rows(tmp_path: Path) -> None:
     assert (folder / "polystep-rl.png").stat().st_size > 10_000
     worse = [row("frame_step", 0, 151_000, 100.0), row("cma_es", 0, 90_000, 500.0)]
     said = " ".join(claims(worse, [task]))
-    assert "the bar does not hold" in said and "behind" in said and "cma_es 90,000 (1/1 solved), frame_step 151,000" in said
+    assert (
+        "the bar does not hold" in said
+        and "behind" in said
+        and "cma_es 90,000 (1/1 solved), frame_step 151,000" in said
+    )
 
 
 @pytest.mark.slow
