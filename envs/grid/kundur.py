@@ -3,16 +3,21 @@
 Per unit on 100 MVA, 60 Hz. Buses are numbered 1..10 as in the literature and stored at index ``bus - 1``;
 machines 1..4 are at buses 1..4, area 1 is buses 1, 2, 5, 6, 7, area 2 the rest.
 
-Sources: P. Kundur, Power System Stability and Control (1994), chapters 2, 6, 12; the Newton power flow in
-polar coordinates follows the usual complex form of the Jacobian (R. Zimmerman, MATPOWER technical note 2).
+Source: P. Kundur, Power System Stability and Control (1994), chapters 2, 6, 12.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 
+from steersman.envs.grid import network
+from steersman.envs.grid.case import PQ, PV, SLACK, Branches, Buses, Case, Generators
+
+RATING = 900.0
+"""Base of each machine, MVA."""
 FREQUENCY = 60.0
 """Nominal frequency, Hz."""
 BUSES = 10
@@ -50,16 +55,41 @@ INERTIA: tuple[float, ...] = (13.0 * 9, 13.0 * 9, 12.35 * 9, 12.35 * 9)
 """H of the classical machines in s, from 900 to 100 MVA."""
 
 
+def case(slack_angle: float = 0.0) -> Case:
+    """The network; generators 0..3 are at buses 1..4, the slack bus 1 is at ``slack_angle`` in rad."""
+    load = np.zeros(BUSES, dtype=complex)
+    load[[bus - 1 for bus in LOADS]] = list(LOADS.values())
+    kind, angle = np.full(BUSES, PQ), np.zeros(BUSES)
+    kind[:4], angle[0] = (SLACK, PV, PV, PV), slack_angle
+    volts = np.where(np.arange(BUSES) < MACHINES, 20.0, 230.0)
+    buses = Buses(np.arange(1, 11), kind, load, np.zeros_like(load), np.ones(BUSES), angle, volts)
+    gens = generators(np.full(MACHINES, DISPATCH), np.full(MACHINES, SETPOINT))
+    return Case(
+        "Kundur, two areas", 100.0, buses, branches(BRANCHES), generators(np.full(MACHINES, DISPATCH), setpoint)
+    )
+
+
+def branches(rows: tuple[tuple[int, int, float, float, float], ...]) -> Branches:
+    """Lines from ``(from, to, r, x, b)`` with buses numbered from 1."""
+    start, end, r, x, b = (np.array(column) for column in zip(*rows, strict=True))
+    one, free = np.ones(len(rows)), np.full(len(rows), np.inf)
+    pairs = [row[:2] for row in rows]
+    circuit = tuple(str(pairs[: i + 1].count(pair)) for i, pair in enumerate(pairs))
+    return Branches(start - 1, end - 1, r, x, b, one, 0 * one, free, -free, free, circuit)
+
+
+def generators(schedule: np.ndarray, volts: np.ndarray) -> Generators:
+    """Generators at the first four buses, on 900 MVA, without costs."""
+    zero, most = np.zeros(4), np.full(4, RATING / 100)
+    none = np.full((4, 3), np.nan)
+    return Generators(
+        np.arange(4), schedule, zero, volts, zero, most, -most, most, none, np.full(4, RATING), zero + 0j, ("1",) * 4
+    )
+
+
 def admittance(device: torch.device | str = "cpu") -> Complex[Tensor, "10 10"]:
     """Bus admittance matrix of the branches, without loads and machines."""
-    Y = torch.zeros(BUSES, BUSES, dtype=torch.complex128)
-    for start, end, r, x, b in BRANCHES:
-        i, j, y = start - 1, end - 1, 1 / complex(r, x)
-        Y[i, i] += y + 0.5j * b
-        Y[j, j] += y + 0.5j * b
-        Y[i, j] -= y
-        Y[j, i] -= y
-    return Y.to(device)
+    return network.admittance(case(), device)
 
 
 def demand(loading: Float[Tensor, "n"]) -> Complex[Tensor, "n 10"]:
@@ -69,45 +99,14 @@ def demand(loading: Float[Tensor, "n"]) -> Complex[Tensor, "n 10"]:
     return loading[:, None] * nominal
 
 
-def power_flow(loading: Float[Tensor, "n"], *, iterations: int = 8) -> Complex[Tensor, "n 10"]:
-    """Bus voltages by Newton's method from a flat start; the slack is bus 1 at angle zero.
-
-    Args:
-        loading: Factor on all loads and on the dispatch of machines 2..4, one per row.
-        iterations: Newton steps; five reach rounding error for ordinary loadings.
+def power_flow(loading: Float[Tensor, "n"]) -> Complex[Tensor, "n 10"]:
+    """Bus voltages when all loads and the dispatch of machines 2..4 are multiplied by ``loading``; bus 1 at angle zero.
 
     Raises:
-        ValueError: If a row does not converge, because its loading is beyond what the network can carry.
+        ValueError: If a row has no power flow, because its loading is beyond what the network can carry.
     """
-    Y = admittance(loading.device)
-    target = -demand(loading)
-    target[:, 1:MACHINES] += DISPATCH * loading[:, None]
-    angle = torch.zeros(len(loading), BUSES, dtype=torch.float64, device=loading.device)
-    size = torch.full_like(angle, SETPOINT)
-    for _ in range(iterations):
-        V = torch.polar(size, angle)
-        mismatch = V * (V @ Y.T).conj() - target
-        step = torch.linalg.solve(_jacobian(Y, V), -_unknown_rows(mismatch))
-        angle = torch.cat([angle[:, :1], angle[:, 1:] + step[:, : BUSES - 1]], dim=1)
-        size = torch.cat([size[:, :MACHINES], size[:, MACHINES:] + step[:, BUSES - 1 :]], dim=1)
-    V = torch.polar(size, angle)
-    worst = _unknown_rows(V * (V @ Y.T).conj() - target).abs().amax(dim=1)
-    if not bool((worst < 1e-8).all()):
-        raise ValueError(f"no power flow at loading {loading[~(worst < 1e-8)].tolist()}; use loadings near 1")
-    return V
-
-
-def _unknown_rows(S: Complex[Tensor, "n 10"]) -> Float[Tensor, "n 15"]:
-    """Active power of all buses but the slack, reactive power of the load buses."""
-    return torch.cat([S.real[:, 1:], S.imag[:, MACHINES:]], dim=1)
-
-
-def _jacobian(Y: Complex[Tensor, "10 10"], V: Complex[Tensor, "n 10"]) -> Float[Tensor, "n 15 15"]:
-    current, unit = V @ Y.T, V / V.abs()
-    by_angle = 1j * V[:, :, None] * (torch.diag_embed(current) - Y * V[:, None, :]).conj()
-    by_size = V[:, :, None] * (Y * unit[:, None, :]).conj() + torch.diag_embed(current.conj() * unit)
-    columns = torch.cat([by_angle[:, :, 1:], by_size[:, :, MACHINES:]], dim=2)
-    return torch.cat([columns.real[:, 1:], columns.imag[:, MACHINES:]], dim=1)
+    schedule = torch.full((len(loading), MACHINES), DISPATCH, dtype=torch.float64, device=loading.device)
+    return network.power_flow(case(), demand(loading), loading[:, None] * schedule)
 
 
 def internal_voltage(V: Complex[Tensor, "n 10"], loading: Float[Tensor, "n"]) -> Complex[Tensor, "n 4"]:
@@ -146,10 +145,4 @@ def reduced(
     full[:, MACHINES:, MACHINES:] = admittance(V.device) + torch.diag_embed(shunt)
     kept = [*range(MACHINES), *(MACHINES + bus - 1 for bus in ports)]
     rest = [i for i in range(MACHINES + BUSES) if i not in kept]
-    return eliminate(full[:, kept + rest][:, :, kept + rest], len(kept))
-
-
-def eliminate(Y: Complex[Tensor, "n a a"], keep: int) -> Complex[Tensor, "n q q"]:
-    """Kron reduction to the first ``keep`` nodes, no current being injected at the others."""
-    inner: Tensor = torch.linalg.solve(Y[:, keep:, keep:], Y[:, keep:, :keep])
-    return Y[:, :keep, :keep] - Y[:, :keep, keep:] @ inner
+    return network.eliminate(full[:, kept + rest][:, :, kept + rest], len(kept))

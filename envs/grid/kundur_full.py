@@ -9,52 +9,25 @@ from __future__ import annotations
 import numpy as np
 
 from steersman.envs.grid import kundur
-from steersman.envs.grid.case import Branches, Buses, Case, Generators
+from steersman.envs.grid.case import Buses, Case
 from steersman.envs.grid.group import Unit
 from steersman.envs.grid.machines import Classical, SubTransient
 from steersman.envs.grid.regulators import DCExciter, Stabiliser, StaticExciter, SteamGovernor
 from steersman.envs.grid.system import GridSystem, LoadModel
 
-RATING = 900.0
-"""Base of the machines, MVA."""
 INERTIA = (6.5, 6.5, 6.175, 6.175)
 """H of the machines of full order, s."""
-SLACK_ANGLE = np.deg2rad(32.6732)
+SLACK_ANGLE = float(np.deg2rad(32.6732))
 
 
 def case() -> Case:
-    """The 10-bus network of :mod:`~steersman.envs.grid.kundur`; generators 0..3 are at buses 1..4."""
-    load = np.zeros(kundur.BUSES, dtype=complex)
-    load[[bus - 1 for bus in kundur.LOADS]] = list(kundur.LOADS.values())
-    kind, angle = np.full(kundur.BUSES, 1), np.zeros(kundur.BUSES)
-    kind[:4], angle[0] = (3, 2, 2, 2), SLACK_ANGLE
-    volts = np.where(np.arange(kundur.BUSES) < kundur.MACHINES, 20.0, 230.0)
-    buses = Buses(np.arange(1, 11), kind, load, np.zeros_like(load), np.ones(kundur.BUSES), angle, volts)
-    schedule = np.full(kundur.MACHINES, kundur.DISPATCH)
-    return Case("Kundur, two areas", 100.0, buses, branches(kundur.BRANCHES), generators(schedule, np.ones(4)))
-
-
-def branches(rows: tuple[tuple[int, int, float, float, float], ...]) -> Branches:
-    """Lines from ``(from, to, r, x, b)`` with buses numbered from 1."""
-    start, end, r, x, b = (np.array(column) for column in zip(*rows, strict=True))
-    one, free = np.ones(len(rows)), np.full(len(rows), np.inf)
-    pairs = [row[:2] for row in rows]
-    circuit = tuple(str(pairs[: i + 1].count(pair)) for i, pair in enumerate(pairs))
-    return Branches(start - 1, end - 1, r, x, b, one, 0 * one, free, -free, free, circuit)
-
-
-def generators(schedule: np.ndarray, volts: np.ndarray) -> Generators:
-    """Generators at the first four buses, on 900 MVA, without costs."""
-    zero, most = np.zeros(4), np.full(4, RATING / 100)
-    none = np.full((4, 3), np.nan)
-    return Generators(
-        np.arange(4), schedule, zero, volts, zero, most, -most, most, none, np.full(4, RATING), zero + 0j, ("1",) * 4
-    )
+    """The 10-bus network; generators 0..3 are at buses 1..4."""
+    return kundur.case(SLACK_ANGLE)
 
 
 def classical() -> GridSystem:
     """Classical machines."""
-    scale = RATING / 100
+    scale = kundur.RATING / 100
     x1d = kundur.TRANSIENT_REACTANCE * scale
     return GridSystem(case(), [Unit(i, Classical(h=h / scale, x1d=x1d)) for i, h in enumerate(kundur.INERTIA)])
 
@@ -87,13 +60,13 @@ def book(exciter: StaticExciter | None = None, stabiliser: Stabiliser | None = N
     """Kundur's example 12.6: 11 buses, saturation, no governors; manual excitation unless an exciter is given."""
     lengths = ((5, 6, 25), (6, 7, 10), (7, 8, 110), (7, 8, 110), (8, 9, 110), (8, 9, 110), (9, 10, 10), (10, 11, 25))
     lines = [(a, b, 0.0001 * km, 0.001 * km, 0.00175 * km) for a, b, km in lengths]
-    step_up = [(a, b, 0.0, 0.15 * 100 / RATING, 0.0) for a, b in ((1, 5), (2, 6), (3, 11), (4, 10))]
+    step_up = [(a, b, 0.0, 0.15 * 100 / kundur.RATING, 0.0) for a, b in ((1, 5), (2, 6), (3, 11), (4, 10))]
     load, shunt, angle = np.zeros(11, dtype=complex), np.zeros(11, dtype=complex), np.zeros(11)
     load[[6, 8]], shunt[[6, 8]] = (9.67 + 1j, 17.67 + 1j), (2j, 3.5j)
     angle[2] = np.deg2rad(-6.8)
     kind = np.array([2, 2, 3, 2, *(1,) * 7])
     buses = Buses(np.arange(1, 12), kind, load, shunt, np.ones(11), angle, np.array([20.0] * 4 + [230.0] * 7))
-    gens = generators(np.array([7.0, 7.0, 7.19, 7.0]), np.array([1.03, 1.01, 1.03, 1.01]))
-    grid = Case("Kundur, example 12.6", 100.0, buses, branches((*lines, *step_up)), gens)
+    gens = kundur.generators(np.array([7.0, 7.0, 7.19, 7.0]), np.array([1.03, 1.01, 1.03, 1.01]))
+    grid = Case("Kundur, example 12.6", 100.0, buses, kundur.branches((*lines, *step_up)), gens)
     machines = [machine(h, ra=0.0025, xl=0.2, s10=0.0392, s12=0.223) for h in INERTIA]
     return GridSystem(grid, [Unit(i, m, exciter, None, stabiliser) for i, m in enumerate(machines)], loads=BOOK_LOADS)

@@ -7,13 +7,14 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Complex, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.grid import kundur
+from steersman.envs.grid.network import eliminate, real_form
 from steersman.envs.objective import Objective, Quadratic
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State, tree_leaves
@@ -105,7 +106,7 @@ class TwoAreaGrid(Plant, ABC):
         V = kundur.power_flow(loading)
         E = kundur.internal_voltage(V, loading)
         networks = [kundur.reduced(V, loading, self.attached, fault) for fault in (None, bus)]
-        Y = kundur.eliminate(networks[0], kundur.MACHINES)
+        Y = eliminate(networks[0], kundur.MACHINES)
         return {
             "bus": bus,
             "start": start,
@@ -144,7 +145,8 @@ class TwoAreaGrid(Plant, ABC):
         """Map from internal voltages to currents (real parts, then imaginary parts), sound and faulted."""
         shunt = torch.nn.functional.pad(self.conductance(u, p), (kundur.MACHINES, 0))
         networks = torch.view_as_complex(p["network"].contiguous()) + torch.diag_embed(shunt)[:, None]
-        return _real(networks[:, 0]), _real(networks[:, 1])
+        reduced = eliminate(networks, kundur.MACHINES)
+        return real_form(reduced[:, 0]), real_form(reduced[:, 1])
 
     def acceleration(self, angle: Float[Tensor, "n 4"], Y: Float[Tensor, "n 8 8"], p: Params) -> Float[Tensor, "n 4"]:
         """Rate of change of the speeds in pu/s, for one of the matrices of :meth:`coupling`."""
@@ -265,9 +267,3 @@ def _parts(x: State) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 4"]]:
 
 def _inertia(like: Tensor) -> Tensor:
     return like.new_tensor(kundur.INERTIA)
-
-
-def _real(network: Complex[Tensor, "n b b"]) -> Float[Tensor, "n 8 8"]:
-    """Eliminate the storage buses and write the complex matrix as a real one on stacked parts."""
-    Y = kundur.eliminate(network, kundur.MACHINES)
-    return torch.cat([torch.cat([Y.real, -Y.imag], dim=2), torch.cat([Y.imag, Y.real], dim=2)], dim=1)
