@@ -41,8 +41,8 @@ def page(whole: dict[str, Any], preset: Preset) -> str:
         "# polystep-supervised", "", f"`{whole['command']}`", "", whole["machine"], "",
         "Accuracy on images or points not used before, percent, mean +- standard deviation over "
         f"{len(whole['seeds'])} seeds ({len(trees.SEEDS)} for the tree). One evaluation is one network on one "
-        "mini-batch or training set; all members of a generation see the same one, as one batched product. Every method "
-        "has one setting, tried at three values about a factor of "
+        "mini-batch or training set; all members of a generation see the same one, as one batched product. Every "
+        "method has one setting, tried at three values about a factor of "
         "three apart, on seeds that no row has.", "",
         *claims(whole), "",
         *_digits(whole, preset), *_tree(whole), *_biper(whole),
