@@ -64,9 +64,7 @@ def case(slack_angle: float = 0.0) -> Case:
     volts = np.where(np.arange(BUSES) < MACHINES, 20.0, 230.0)
     buses = Buses(np.arange(1, 11), kind, load, np.zeros_like(load), np.ones(BUSES), angle, volts)
     gens = generators(np.full(MACHINES, DISPATCH), np.full(MACHINES, SETPOINT))
-    return Case(
-        "Kundur, two areas", 100.0, buses, branches(BRANCHES), generators(np.full(MACHINES, DISPATCH), setpoint)
-    )
+    return Case("Kundur, two areas", 100.0, buses, branches(BRANCHES), gens)
 
 
 def branches(rows: tuple[tuple[int, int, float, float, float], ...]) -> Branches:

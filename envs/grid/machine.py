@@ -116,6 +116,12 @@ class Rotor(Machine, ABC):
     h: Number
     d: Number
 
+    def check(self, where: str) -> None:
+        """See :class:`Machine`."""
+        super().check(where)
+        if not self.h > 0:
+            raise ValueError(f"{where}: the inertia constant h must be positive, got {self.h}")
+
     def speed(self, x: Array, power: Array) -> Array:
         """See :class:`Machine`."""
         return x[1]
