@@ -35,7 +35,7 @@ class QuadraticCost:
     """
 
     Q: Float[Tensor, "nz"]
-    E: Float[Tensor, "nz"]
+    E: Float[Tensor, "nr"]
     q: Float[Tensor, "nz"]
     R: Float[Tensor, "m"]
     g: Float[Tensor, "m"]

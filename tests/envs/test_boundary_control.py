@@ -188,7 +188,7 @@ def test_a_warm_plan_is_never_worse_than_what_warmed_it() -> None:
     assert bool((costs[1] <= costs[0] + 1e-9).all())
     with pytest.raises(ValueError, match="needs model = 'truth'"):
         make_controller("adjoint", warm="lqr").bind(plant.problem, make_model("linear", None))
-    for settings, message in (({"warm": "luck"}, "warm must be"), ({"penalty": -1.0}, "penalty must be")):
+    for settings, message in (({"iterations": 0}, "iterations must be"), ({"penalty": -1.0}, "penalty must be")):
         with pytest.raises(ValueError, match=message):
             make_controller("adjoint", **settings)
     with pytest.raises(ValueError, match="effort must be positive"):
