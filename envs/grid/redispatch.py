@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.grid.structure_preserving import LARGEST, SWING, peak_swing
 from steersman.envs.objective import L1, Objective, PiecewiseLinear
-from steersman.envs.plant import Plant
-from steersman.envs.tree import Params, State
+from steersman.envs.picture import pixels
+from steersman.envs.plant import Plant, Trail
+from steersman.envs.tree import Params, State, tree_leaves
 
 BLOCK = 0.5
 """Power of a block of storage, pu."""
@@ -92,6 +96,22 @@ class PreventiveRedispatch(Plant):
         """The last swing, cut off at pi."""
         assert isinstance(x, Tensor)  # noqa: S101 - narrows the type
         return x.clamp(max=math.pi)
+
+    def render(self, trail: Trail) -> NDArray[np.uint8]:
+        """Forecast and storage by interval, and the swings beside the limit."""
+        figure = Figure(figsize=(8.4, 3.6), dpi=100, layout="constrained")
+        power, swing = figure.subplots(1, 2)
+        power.step(range(INTERVALS + 1), trail.p["forecast"][0].cpu(), where="post", label="forecast of the surplus")
+        blocks = BLOCK * np.asarray(trail.u).reshape(-1)
+        power.bar(np.arange(len(blocks)) + 0.5, blocks, width=0.8, color="tab:green", alpha=0.6, label="storage")
+        power.set(xlim=(0, INTERVALS), ylim=(0, LARGEST), xlabel="interval", ylabel="pu", title="power at node 5")
+        power.legend(frameon=False, fontsize=8)
+        angle = np.rad2deg([float(tree_leaves(x)[0][0, 0]) for x in trail.x])
+        swing.plot(np.asarray(trail.k)[1:] - 0.5, np.minimum(angle, 180.0)[1:], "o", color="tab:blue")
+        swing.axhline(math.degrees(LIMIT), color="tab:red", ls=":", label="limit")
+        swing.set(xlim=(0, INTERVALS), ylim=(0, 190), xlabel="interval", title="largest angle between the areas (deg)")
+        swing.legend(frameon=False, fontsize=8)
+        return pixels(figure)
 
     def _forecast(self, k: Int64[Tensor, "n"], p: Params) -> Float[Tensor, "n 1"]:
         return p["forecast"].gather(1, k.clamp(max=INTERVALS)[:, None])
