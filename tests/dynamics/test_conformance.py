@@ -23,6 +23,10 @@ def build(spec: ModelSpec) -> Dynamics:
         from steersman.dynamics.neural import NeuralSettings
 
         return make_model(spec.name, plant, settings=NeuralSettings(hidden=(8,), members=2, steps=20))
+    if spec.name == "neural-ode":
+        from steersman.dynamics.neural_ode import NeuralODESettings
+
+        return make_model(spec.name, plant, settings=NeuralODESettings(hidden=(8,), steps=20))
     if spec.name == "sparse":
         from steersman.dynamics.sparse import SparseSettings
 
