@@ -12,7 +12,7 @@ from jaxtyping import Complex
 from torch import Tensor
 
 from steersman.envs.grid.case import Case
-from steersman.envs.grid.machine import Array, Axes, Machine, Rotor, convert, library, stack
+from steersman.envs.grid.machine import Array, Axes, Machine, Rotor, convert, stack
 from steersman.envs.grid.regulators import Exciter, Regulator, Stabiliser, SteamGovernor
 
 
@@ -185,14 +185,14 @@ class Group:
             rates += self.stabiliser.flow(x[self._slices[3]], speed)
         return self.machine.flow(own, Axes(*source), Axes(*current), field, mechanical, omega) + rates
 
-    def clamp(self, x: Array) -> Array:
-        """States ``[states, m, n]`` within the limits."""
-        if not self._limits:
-            return x
-        lib, rows = library(x), list(x)
-        for i, low, high in self._limits:
-            rows[i] = lib.clip(rows[i], low, high)
-        return lib.stack(rows)
+    @property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Limits of all states, infinite where there are none, ``[size, 1]`` each."""
+        count, m = self.size // len(self.members), len(self.members)
+        low, high = np.full((count, m), -np.inf), np.full((count, m), np.inf)
+        for i, least, most in self._limits:
+            low[i], high[i] = least[:, 0], most[:, 0]
+        return low.reshape(-1, 1), high.reshape(-1, 1)
 
     def start(self, V: Complex[Tensor, "n m"], current: Complex[Tensor, "n m"]) -> tuple[Tensor, ...]:
         """States ``[n, size]``, reference voltage, power set point and constant voltage ``[n, m]`` in equilibrium."""

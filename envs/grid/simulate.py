@@ -80,29 +80,31 @@ def integrate(
     state = native(x.T.contiguous())
     held = Orders(*(native(part.contiguous()) for part in orders))
     loads = None if demand is None else native(demand)
-    step = nystrom if system.undamped else runge_kutta
-    network: Network | None = None
+    step: Callable[[Array, Array | float], Array] | None = None
     for piece in pieces:
         if piece.phase is not None:
             network = Network(native(_matrix(networks, piece.phase)), loads)
-        assert network is not None  # noqa: S101 - the first piece has a phase
-        h = piece.h if isinstance(piece.h, float) else native(piece.h)
-        state = step(system, state, network, held, h)
+            step = (nystrom if system.undamped else runge_kutta)(system, network, held)
+        assert step is not None  # noqa: S101 - the first piece has a phase
+        state = step(state, piece.h if isinstance(piece.h, float) else native(piece.h))
     return (torch.from_numpy(state) if single else state).T.contiguous()
 
 
-def runge_kutta(system: GridSystem, x: Array, network: Network, orders: Orders, h: Array | float) -> Array:
-    """One step of order 4; ``h`` is a number or one per row."""
+def runge_kutta(system: GridSystem, network: Network, orders: Orders) -> Callable[[Array, Array | float], Array]:
+    """A step of order 4, a function of states and length; the length is a number or one per row."""
 
     def f(state: Array) -> Array:
         return system.flow(state, network, orders)
 
-    k1 = f(x)
-    k2 = f(_ahead(x, k1, 0.5 * h))
-    k3 = f(_ahead(x, k2, 0.5 * h))
-    k4 = f(_ahead(x, k3, h))
-    after = _ahead(x, _ahead(k1 + k4, k2 + k3, 2.0), h / 6)
-    return system.clamp(after) if system.limited else after
+    def step(x: Array, h: Array | float) -> Array:
+        k1 = f(x)
+        k2 = f(_ahead(x, k1, 0.5 * h))
+        k3 = f(_ahead(x, k2, 0.5 * h))
+        k4 = f(_ahead(x, k3, h))
+        after = _ahead(x, _ahead(k1 + k4, k2 + k3, 2.0), h / 6)
+        return system.clamp(after) if system.limited else after
+
+    return step
 
 
 def _ahead(x: Array, rate: Array, h: Array | float) -> Array:
@@ -110,17 +112,19 @@ def _ahead(x: Array, rate: Array, h: Array | float) -> Array:
     return x + h * rate
 
 
-def nystrom(system: GridSystem, x: Array, network: Network, orders: Orders, h: Array | float) -> Array:
-    """One step of order 4 for a force that does not depend on the speed."""
-    m = system.units
-    angle, rate = x[:m], x[m:]
-    omega, drift = system.omega, h * system.omega
-    force: Callable[[Array], Array] = system.swing(network, orders)
-    a1 = force(angle)
-    a2 = force(angle + (0.5 * drift) * (rate + (0.25 * h) * a1))
-    a3 = force(angle + drift * (rate + (0.5 * h) * a2))
-    after = angle + (h * omega) * (rate + (h / 6) * (a1 + 2 * a2))
-    return join([after, rate + (h / 6) * (a1 + 4 * a2 + a3)])
+def nystrom(system: GridSystem, network: Network, orders: Orders) -> Callable[[Array, Array | float], Array]:
+    """A step of order 4 for a force that does not depend on the speed; see :func:`runge_kutta`."""
+    m, omega, force = system.units, system.omega, system.swing(network, orders)
+
+    def step(x: Array, h: Array | float) -> Array:
+        angle, rate, drift = x[:m], x[m:], h * omega
+        a1 = force(angle)
+        a2 = force(angle + (0.5 * drift) * (rate + (0.25 * h) * a1))
+        a3 = force(angle + drift * (rate + (0.5 * h) * a2))
+        after = angle + drift * (rate + (h / 6) * (a1 + 2 * a2))
+        return join([after, rate + (h / 6) * (a1 + 4 * a2 + a3)])
+
+    return step
 
 
 def _matrix(networks: Complex[Tensor, "n p q q"], phase: Int64[Tensor, "n"]) -> Tensor:

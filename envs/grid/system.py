@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -240,15 +241,21 @@ class GridSystem:
 
     def swing(self, network: Network, orders: Orders) -> Callable[[Array], Array]:
         """Rates of the speeds from the angles of an :attr:`undamped` system: :meth:`flow` without what is constant."""
-        Y, m, lib = network.Y, self.units, library(orders.power)
+        m, lib = self.units, library(orders.power)
         twice = self._like("2H", 2 * self.inertia[:, None], orders.power)
-        share = orders.power / twice
+        # Internal voltages and inertias are constant, so they are folded into the matrix.
+        held, share = lib.concatenate([orders.held, orders.held]), orders.power / twice
+        halved = held / lib.concatenate([twice, twice])
+        Y = network.Y
+        if Y.ndim == 2 and bool((held == held[:, :1]).all()):
+            Y = halved[:, :1] * Y * held[:, 0]
+        else:
+            Y = halved[:, None] * (Y if Y.ndim == 3 else Y[:, :, None]) * held
 
         def force(angle: Array) -> Array:
-            re, im = orders.held * lib.cos(angle), orders.held * lib.sin(angle)
-            E = lib.concatenate([re, im])
-            electric = E * apply(Y, E)
-            return share - (electric[:m] + electric[m:]) / twice
+            unit = lib.concatenate([lib.cos(angle), lib.sin(angle)])
+            electric = unit * apply(Y, unit)
+            return share - (electric[:m] + electric[m:])
 
         return force
 
@@ -283,8 +290,13 @@ class GridSystem:
 
     def clamp(self, x: Array) -> Array:
         """States within the limits of their regulators."""
-        parts = [group.clamp(states) for group, states in self._parts(x)]
-        return join([part.reshape(-1, x.shape[-1]) for part in parts])
+        low, high = (self._like(name, bound, x) for name, bound in zip(("low", "high"), self._bounds, strict=True))
+        return library(x).clip(x, low, high)
+
+    @cached_property
+    def _bounds(self) -> tuple[Any, Any]:
+        """Limits of all states, infinite where there are none, ``[states, 1]`` each."""
+        return tuple(np.concatenate([group.bounds[i] for group in self.groups]) for i in (0, 1))  # type: ignore[return-value]
 
     @property
     def limited(self) -> bool:
