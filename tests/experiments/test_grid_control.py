@@ -1,0 +1,41 @@
+"""The grid study's own numbers: damping ratios from recorded episodes, searches over patterns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from steersman.experiments.results import Episodes, Latency, RunResult
+from steersman.experiments.studies.grid_control import DAMPING, SEARCHES, Optimum, _sought, brake_claims, damping_ratios
+
+
+def result(ratio: float) -> RunResult:
+    """A recorded swing of 0.65 Hz with a damping ratio, beside a local mode; the second episode ended early."""
+    time, omega = np.arange(201) * 0.05, 2 * np.pi * 0.65
+    swing = np.exp(-ratio * omega * time) * np.cos(omega * time) + 0.1 * np.exp(-0.6 * time) * np.cos(7 * time)
+    z = np.zeros((2, 201, 5))
+    z[:, :, :2], z[:, :, 2:4] = swing[:, None], -swing[:, None]
+    z[1, 30:] = np.nan
+    none = np.zeros(2)
+    return RunResult(
+        key="", plant=DAMPING, controller="zero", model="", seed=0, track="data only", preview=0, scenario=np.arange(2),
+        cost=none, violation=none, status=np.zeros(2, dtype=int), steps=np.full(2, 200),
+        outcomes=np.zeros((2, 5), dtype=int), inadmissible=0, latency=Latency(0.0, 0.0, 0.0), train_steps=0,
+        train_seconds=0.0, eval_seconds=0.0, episodes=Episodes(z, z, np.zeros((2, 200, 4))),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("ratio", [0.034, 0.15])
+def test_damping_ratio_of_a_known_swing(ratio: float) -> None:
+    assert damping_ratios(result(ratio)) == pytest.approx([ratio], abs=3e-3)
+
+
+def test_searches_count_the_patterns_they_try() -> None:
+    cost = torch.arange(64, 0, -1, dtype=torch.float64)  # all on is best
+    found = {name: _sought(name, 6, cost, 0) for name in SEARCHES}
+    assert all(tries == -1 or 1 <= tries <= 64 + 64 for tries in found.values())
+    assert found["frame_step"] > 0
+    optimum = Optimum(0.5, 64, 64, 1.0, "111111", 64.0, {"random": [3, -1]})
+    assert "the best is 111111 at 1.000" in brake_claims([optimum])[0]
+    assert "random 3 (1)" in brake_claims([optimum])[0]
