@@ -126,7 +126,8 @@ class GridPlant(Plant, ABC):
 
     def orders(self, u: Float[Tensor, "n m"], p: Params) -> Orders:
         """Set points under an action, rows last."""
-        return Orders((p["voltage"] + self.modulation(u)).T, p["power"].T, p["held"].T)
+        held = self.orders_of(p)
+        return held._replace(voltage=held.voltage + self.modulation(u).T)
 
     def _networks(self, u: Tensor, x: State, p: Params) -> Tensor:
         networks = torch.view_as_complex(p["network"].contiguous())
@@ -140,10 +141,8 @@ class GridPlant(Plant, ABC):
 
     def frequency(self, x: State, p: Params) -> Float[Tensor, "n units"]:
         """Deviations of the units from the nominal frequency, Hz."""
-        grid = grid_state(x)
-        still = torch.zeros(len(grid), self.system.units, dtype=grid.dtype, device=grid.device)
-        speeds: Tensor = self.system.speeds(grid.T, self.orders_of(p)).T
-        return self.system.case.frequency * (speeds + still)
+        speeds: Tensor = self.system.speeds(grid_state(x).T, self.orders_of(p)).T
+        return self.system.case.frequency * speeds
 
     def orders_of(self, p: Params) -> Orders:
         """Set points without any action."""
