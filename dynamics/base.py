@@ -139,8 +139,9 @@ class Dynamics(nn.Module, ABC):
         return None
 
     def failing(self, h: Hidden) -> Bool[Tensor, "n"] | None:
-        """Rows that have failed, or None if the model knows no failure."""
-        return None
+        """Rows that have failed, or None if the model knows no failure: here, outputs beyond the objective's limits."""
+        objective = self.problem.objective
+        return objective.lost(self.output(h)[1]) if objective.limits else None
 
     def doubt(self, h: Hidden, u: Float[Tensor, "n m"]) -> Float[Tensor, "n"] | None:
         """How far outside its data the model is asked (0: inside, 1: at the edge), or None if unknown."""

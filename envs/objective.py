@@ -7,14 +7,15 @@ Signals of a term, all batched: ``z`` performance output, ``e = z - r`` tracking
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Signal = Literal["z", "e", "u", "du"]
@@ -132,6 +133,29 @@ class Opaque(Term):
         return self.function(s)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """Performance output ``index`` outside ``low .. high`` is a failure, as far as planners are concerned.
+
+    The plant's own status decides in an episode; a limit says the same in terms that every model predicts.
+    """
+
+    name: str
+    index: int
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low < self.high < math.inf:
+            raise ValueError(f"limit {self.name!r} needs finite low < high, got {self.low} and {self.high}")
+
+    def softened(self, margin: float, failure: float) -> PiecewiseLinear:
+        """A convex cost: 0 up to a share ``margin`` of the half width inside, ``failure`` at the limits, rising on."""
+        cut = margin * (self.high - self.low) / 2
+        inside = ((self.low, failure), (self.low + cut, 0.0), (self.high - cut, 0.0), (self.high, failure))
+        return PiecewiseLinear(name=self.name, on="z", index=self.index, points=inside)
+
+
 @dataclass(frozen=True)
 class Objective:
     """Sum of stage terms over the control steps, of terminal terms at the end, and the price of failing.
@@ -141,11 +165,13 @@ class Objective:
         terminal: Terms of the terminal cost; they may be written in ``z`` and ``e`` only.
         failure: Cost of *each* control step that remains when an episode ends by failure (terminated,
             violated or diverged), so that an early failure never pays.
+        limits: Where a plan fails, for models that know no failure of their own.
     """
 
     stage: tuple[Term, ...]
     terminal: tuple[Term, ...] = ()
     failure: float = 0.0
+    limits: tuple[Limit, ...] = ()
 
     def __post_init__(self) -> None:
         for term in self.terminal:
@@ -153,6 +179,16 @@ class Objective:
                 raise ValueError(f"terminal term {term.name!r} is written in {term.on!r}; only 'z' and 'e' exist then")
         if not self.failure >= 0:
             raise ValueError(f"failure cost must be a non-negative number, got {self.failure}")
+
+    def lost(self, z: Float[Tensor, "*b nz"]) -> Bool[Tensor, "*b"] | None:
+        """Where outputs leave their limits; None without limits."""
+        beyond = [(z[..., t.index] < t.low) | (z[..., t.index] > t.high) for t in self.limits]
+        return torch.stack(beyond).any(dim=0) if beyond else None
+
+    def softened(self, margin: float) -> Objective:
+        """The same with limits as terms of the stage cost (:meth:`Limit.softened`), ``margin`` in (0, 1)."""
+        terms = tuple(limit.softened(margin, self.failure) for limit in self.limits)
+        return replace(self, stage=self.stage + terms, limits=())
 
     def stage_terms(
         self,

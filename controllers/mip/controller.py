@@ -48,6 +48,7 @@ class MixedIntegerMPC(Controller):
         gap: float = 1e-3,
         samples: int = 64,
         backup: Literal["lqr", "pid", "none"] = "none",
+        margin: float = 0.05,
     ) -> None:
         """Store the settings.
 
@@ -59,6 +60,8 @@ class MixedIntegerMPC(Controller):
             samples: Sequences per iteration of the cross-entropy method that finds the first incumbent; 0 for none.
             backup: Law that acts when there is neither an incumbent nor an old plan: LQR on the same model (which
                 must be linear), or PID with its default gains.
+            margin: Limits of the objective cost something from this share of their half width inside them, and a
+                failure at them: see :meth:`~steersman.envs.objective.Objective.softened`.
 
         Raises:
             ValueError: If a number is out of range.
@@ -67,8 +70,10 @@ class MixedIntegerMPC(Controller):
             raise ValueError(f"need horizon >= 1 and samples >= 0, got horizon={horizon}, samples={samples}")
         if not time_limit > 0 or not gap > 0:
             raise ValueError(f"need time_limit > 0 and gap > 0, got time_limit={time_limit}, gap={gap}")
+        if not 0 < margin < 1:
+            raise ValueError(f"margin must lie strictly between 0 and 1, got {margin}")
         self.horizon, self.bounds, self.time_limit, self.gap = horizon, bounds, time_limit, gap
-        self.samples, self.backup = samples, backup
+        self.samples, self.backup, self.margin = samples, backup, margin
         self.preview = horizon
 
     def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> MixedIntegerMPC:
@@ -82,6 +87,7 @@ class MixedIntegerMPC(Controller):
             raise ValueError("mip-mpc plans with a model; give it one: 'linear' or 'sparse'")
         super().bind(problem, model)
         self._system = relu_system(model)
+        self._objective = problem.objective.softened(self.margin)
         rest, m = np.zeros(self._system.Cz.shape[1]), problem.actions.m
         self._encode(rest, np.zeros((self.horizon, problem.nz)), np.zeros(m))
         self._shooting = self._bind_shooting(model)
@@ -177,5 +183,5 @@ class MixedIntegerMPC(Controller):
         encoder = Encoder(program, found)
         encoder.network(found)
         encoder.actions(self.problem.actions)
-        encoder.objective(self.problem.objective, reference, u_prev)
+        encoder.objective(self._objective, reference, u_prev)
         return program, encoder.arrays()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,9 +13,9 @@ from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.grid import kundur_full
 from steersman.envs.grid.events import Event, Fault, LineTrip, LoadStep
-from steersman.envs.grid.plant import GridPlant
+from steersman.envs.grid.plant import GridPlant, grid_state
 from steersman.envs.grid.simulate import integrate, intervals
-from steersman.envs.objective import L1, Linear, Objective, PiecewiseLinear, Quadratic
+from steersman.envs.objective import L1, Limit, Linear, Objective, PiecewiseLinear, Quadratic
 from steersman.envs.tree import Params, State
 
 CRITICAL: dict[int, float] = {5: 0.380, 6: 0.430, 7: 0.490, 8: 0.620}
@@ -215,7 +216,8 @@ class TwoAreaBrakeFull(GridPlant):
     of area 2| + 2 u``, speeds in pu, and 20 for each step that remains at a loss of synchronism. Its fault times
     belong to another machine model; here the critical time is 0.49 s, and a scenario's fault lasts 0.47 to 0.53 s at
     nominal loading. The episode begins as the fault clears. The study ``grid-control`` holds optima over all patterns
-    of the first steps.
+    of the first steps. Performed also: the difference of the areas' mean speeds, and the angles of the machines of area
+    2 relative to those of area 1, whose limits of +-pi are the loss of synchronism for planners.
 
     Args:
         dt: Integrator step in s; must divide 0.1 s.
@@ -231,9 +233,14 @@ class TwoAreaBrakeFull(GridPlant):
         """Set up the plant."""
         self._setup(kundur_full.full(), dt, 0.1, 6.0)
         self.actions = ActionSet((0.0,), (1.0,), (True,), names=("brake 6",))
-        self.performed = (*self.performed, "area speeds")
-        apart = L1(name="areas", on="z", weights=(*(0.0,) * 5, 1.0))
-        self.objective = Objective((apart, Linear(name="braking", on="u", weights=(2.0,))), failure=20.0)
+        angles = tuple(f"angle {there}-{here}" for here in (1, 2) for there in (3, 4))
+        self.performed = (*self.performed, "area speeds", *angles)
+        apart = L1(name="areas", on="z", weights=(*(0.0,) * 5, 1.0, *(0.0,) * 4))
+        limits = tuple(
+            Limit(name=name, index=self.performed.index(name), low=-math.pi, high=math.pi) for name in angles
+        )
+        brake = Linear(name="braking", on="u", weights=(2.0,))
+        self.objective = Objective((apart, brake), failure=20.0, limits=limits)
 
     def conductance(self, u: Float[Tensor, "n m"], x: State, p: Params) -> Float[Tensor, "n ports"]:
         """Four pu while the brake is on."""
@@ -265,10 +272,12 @@ class TwoAreaBrakeFull(GridPlant):
         return integrate(self.system, p["start"], self.orders(torch.zeros_like(share)[:, None], p), networks, pieces)
 
     def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n nz"]:
-        """As of all grids, and the difference of the areas' mean speeds in pu."""
+        """As of all grids, the difference of the areas' mean speeds in pu, and the angles between them in rad."""
         speed = self.frequency(x, p) / self.system.case.frequency
         apart = speed[:, :2].mean(dim=1) - speed[:, 2:].mean(dim=1)
-        return torch.cat([super().perform(k, x, p), apart[:, None]], dim=1)
+        angle = self.system.angles(grid_state(x).T).T
+        between = (angle[:, None, 2:] - angle[:, :2, None]).flatten(1)
+        return torch.cat([super().perform(k, x, p), apart[:, None], between], dim=1)
 
 
 def swing_cost(weight: float = 5.0) -> tuple[Quadratic, Quadratic]:

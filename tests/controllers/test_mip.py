@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
-from steersman.controllers.base import Outcome
+from steersman.controllers.base import Memory, Outcome
 from steersman.controllers.mip import controller as module
 from steersman.controllers.mip.bounds import interval_bounds, linear_bounds
 from steersman.controllers.mip.controller import MixedIntegerMPC
@@ -24,7 +25,7 @@ from steersman.dynamics.plant_model import PlantModel
 from steersman.dynamics.relu import ReluLayer, ReluSystem
 from steersman.envs import make_plant, make_simulator, noise
 from steersman.envs.actions import ActionSet
-from steersman.envs.objective import L1, Linear, LInf, Objective, Opaque, PiecewiseLinear, Quadratic, Term
+from steersman.envs.objective import L1, Limit, Linear, LInf, Objective, Opaque, PiecewiseLinear, Quadratic, Term
 
 BOX = ActionSet((-1.0, -1.0), (1.0, 1.0))
 MIXED = ActionSet((-1.0, 0.0, 0.0, 0.0), (1.0, 2.0, 1.0, 1.0), (False, True, False, False), ((2, 3),))
@@ -264,3 +265,23 @@ def test_models_that_cannot_be_encoded_are_named() -> None:
         MixedIntegerMPC().bind(plant.problem, PlantModel(plant))
     with pytest.raises(ValueError, match="plans with a model"):
         MixedIntegerMPC().bind(plant.problem)
+
+
+def test_limits_keep_plans_inside(pendulum: tuple[LinearDynamics, MixedIntegerMPC]) -> None:
+    model, _ = pendulum
+    sim = make_simulator("steersman/Pendulum-v1", 4)
+    sim.reset(sim.scenarios(noise.keys(3, 4)))
+    m, push = sim.measure(4), Linear(name="push", on="u", weights=(-1.0,))
+    index, furthest = sim.problem.performed.index("speed"), []
+    h = model.init(Memory(model.context).push(m))
+    _, rest = model.rollout(h, torch.zeros(4, 4, 1, dtype=m.y.dtype))
+    most = float(rest[..., index].abs().max()) + 0.1
+    for limits in ((), (Limit(name="speed", index=index, low=-most, high=most),)):
+        problem = replace(sim.problem, objective=Objective((push,), failure=100.0, limits=limits))
+        planner = MixedIntegerMPC(horizon=4, samples=0, time_limit=60.0, margin=0.02).bind(problem, model)
+        planner.reset(4)
+        planner.act(m)
+        plans = torch.tensor(np.array([planner._plans[i][:4] for i in range(4)]))[:, :, None]
+        _, Z = model.rollout(h, plans)
+        furthest.append(float(Z[..., index].abs().max()))
+    assert furthest[0] > most >= furthest[1] - 1e-6

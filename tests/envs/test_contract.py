@@ -1,9 +1,11 @@
+import math
+
 import pytest
 import torch
 
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
-from steersman.envs.objective import L1, LInf, Objective, PiecewiseLinear, Quadratic
+from steersman.envs.objective import L1, Limit, LInf, Objective, PiecewiseLinear, Quadratic
 
 
 def test_noise_is_independent_of_the_batch() -> None:
@@ -46,3 +48,15 @@ def test_objective_terms() -> None:
     assert o.stage_cost(z, u, u, torch.zeros_like(z)).item() == 5 + 6 + 2 + 0
     with pytest.raises(ValueError, match="weights"):
         Objective((L1(name="l", on="u", weights=(1.0, 1.0)),)).stage_cost(z, u, u, z)
+
+
+def test_limits_fail_and_soften() -> None:
+    z = torch.tensor([[0.0], [0.95], [1.0], [1.5], [-1.1]], dtype=torch.float64)
+    o = Objective((), failure=20.0, limits=(Limit(name="angle", index=0, low=-1.0, high=1.0),))
+    lost = o.lost(z)
+    assert lost is not None and lost.tolist() == [False, False, False, True, True]
+    soft, none = o.softened(0.1), torch.zeros(5, 1, dtype=torch.float64)
+    assert soft.stage_cost(z, none, none, z).tolist() == pytest.approx([0.0, 10.0, 20.0, 120.0, 40.0])
+    assert soft.lost(z) is None
+    with pytest.raises(ValueError, match="angle"):
+        Limit(name="angle", index=0, low=1.0, high=math.inf)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from steersman.experiments.results import Episodes, Latency, RunResult
-from steersman.experiments.studies.grid_control import DAMPING, SEARCHES, Optimum, _sought, brake_claims, damping_ratios
+from steersman.experiments.studies.grid_brake import SEARCHES, Optimum, Plans, _sought, brake_claims, plan_claims
+from steersman.experiments.studies.grid_control import DAMPING, damping_ratios
 
 
 def result(ratio: float) -> RunResult:
@@ -39,3 +40,10 @@ def test_searches_count_the_patterns_they_try() -> None:
     optimum = Optimum(0.5, 64, 64, 1.0, "111111", 64.0, {"random": [3, -1]})
     assert "the best is 111111 at 1.000" in brake_claims([optimum])[0]
     assert "random 3 (1)" in brake_claims([optimum])[0]
+
+
+def test_programs_are_judged_where_a_pattern_survives() -> None:
+    plans = Plans("sparse", 0.06, (0.5, 0.51, 0.53), (4.5, 8.5, 1100.0), (4.6, 1080.0, 1100.0), ("1", "0", "0"))
+    (told,) = plan_claims([plans])
+    assert "2 of which some pattern of 4096 survives, it keeps synchronism in 1;" in told
+    assert "(gap at most 0.10, median 0.10)" in told
