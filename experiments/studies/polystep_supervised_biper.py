@@ -87,7 +87,8 @@ def _trained(preset: Preset, data: Data, frequency: float, rate: float, seed: in
 def run_search(preset: Preset, data: Data, frequency: float, seed: int) -> BiPerRun:
     """The same network by ``frame_step``, at the middle of its settings."""
     method = METHODS[1]
-    run = run_method(method, preset, task_of(frequency, data.x.shape[1]), data, method.scales[1], seed, preset.budget)
+    scale = method.scales[len(method.scales) // 2]
+    run = run_method(method, preset, task_of(frequency, data.x.shape[1]), data, scale, seed, preset.budget)
     return BiPerRun(method.name, frequency, run.scale, seed, run.test, run.validate, *(float("nan"),) * 3)
 
 

@@ -64,7 +64,7 @@ class Method:
     """
 
     name: str
-    scales: tuple[float, float, float]
+    scales: tuple[float, ...]
     meaning: str
     train: Callable[[Preset, Task, Data, Policy, float, int, int], tuple[Tensor, int]]
 
@@ -190,12 +190,16 @@ def _ars(preset: Preset, scale: float) -> Search[Any]:
 PEER = "polystep 1.1.0"
 ADAM = "Adam, surrogate"
 METHODS: tuple[Method, ...] = (
-    Method("polystep", (0.03, 0.1, 0.3), "radii, simplices of 8 in a rotating subspace", by_search(_block_wise)),
-    Method("frame_step", (0.01, 0.03, 0.1), "step radius, half of the probes', 32 directions", by_search(_frame)),
-    Method(PEER, (3.0, 10.0, 30.0), "step radius, half of the probes', in its hybrid subspace", by_peer),
-    Method("OpenAI-ES", (0.015, 0.05, 0.15), "deviation, 2.5 rates, population 64", by_search(_evolution)),
-    Method("CMA-ES", (0.015, 0.05, 0.15), "deviation, diagonal, population 64", by_search(_covariance)),
-    Method("SPSA", (0.05, 0.15, 0.5), "perturbation, twice the first step, 4 pairs", by_search(_spsa)),
-    Method("ARS", (0.05, 0.15, 0.5), "deviation, 3.3 rates, 16 best of 32 pairs", by_search(_ars)),
-    Method(ADAM, (0.003, 0.01, 0.03), "learning rate", by_adam),
+    Method(
+        "polystep", (0.03, 0.1, 0.3, 1.0, 3.0), "radii, simplices of 8 in a rotating subspace", by_search(_block_wise)
+    ),
+    Method(
+        "frame_step", (0.01, 0.03, 0.1, 0.3, 1.0), "step radius, half of the probes', 32 directions", by_search(_frame)
+    ),
+    Method(PEER, (1.0, 3.0, 10.0, 30.0, 100.0), "step radius, half of the probes', in its hybrid subspace", by_peer),
+    Method("OpenAI-ES", (0.005, 0.015, 0.05, 0.15, 0.5), "deviation, 2.5 rates, population 64", by_search(_evolution)),
+    Method("CMA-ES", (0.005, 0.015, 0.05, 0.15, 0.5), "deviation, diagonal, population 64", by_search(_covariance)),
+    Method("SPSA", (0.005, 0.015, 0.05, 0.15, 0.5), "perturbation, twice the first step, 4 pairs", by_search(_spsa)),
+    Method("ARS", (0.015, 0.05, 0.15, 0.5, 1.5), "deviation, 3.3 rates, 16 best of 32 pairs", by_search(_ars)),
+    Method(ADAM, (0.001, 0.003, 0.01, 0.03, 0.1), "learning rate", by_adam),
 )

@@ -93,7 +93,7 @@ class Preset:
         load: Its images.
         tasks: Its networks.
         budget: Evaluations of each search on each task and seed.
-        tuning: Evaluations of each setting that is tried.
+        tuning: Evaluations of each setting that is tried, on each seed of tuning.
         batch: Images that a generation is evaluated on.
         gradient_steps: Steps of Adam.
         coordinates: Of the subspaces of searches that need one.
@@ -167,7 +167,7 @@ def _tasks(pixels: int, hidden: int, layers: int, ticks: int, heads: int, tokens
 PRESETS: tuple[Preset, ...] = (
     Preset(
         "digits", load_digits, _tasks(64, hidden=32, layers=1, ticks=6, heads=8, tokens=8, expert=8),
-        budget=10_000, tuning=3_000, batch=128, gradient_steps=600, coordinates=128, seeds=(0, 1, 2),
+        budget=10_000, tuning=5_000, batch=128, gradient_steps=600, coordinates=128, seeds=(0, 1, 2, 3, 4),
     ),
     Preset(
         "mnist", load_mnist, _tasks(784, hidden=128, layers=2, ticks=15, heads=8, tokens=28, expert=128),

@@ -58,7 +58,7 @@ class TreeMethod:
     """A method: name, radii, deviations or rates to try, and what trains a tree."""
 
     name: str
-    scales: tuple[float, float, float]
+    scales: tuple[float, ...]
     train: Callable[[Board, float, int, int], tuple[Tensor, int]]
 
 
@@ -162,23 +162,23 @@ def _cold(scale: float) -> Search[Any]:
 
 
 METHODS: tuple[TreeMethod, ...] = (
-    TreeMethod("frame_step, cold", (0.2, 0.6, 1.8), by_search(_cold)),
-    TreeMethod(PEER, (0.5, 1.5, 4.5), by_peer),
+    TreeMethod("frame_step, cold", (0.07, 0.2, 0.6, 1.8, 5.4), by_search(_cold)),
+    TreeMethod(PEER, (0.5, 1.5, 4.5, 13.5, 40.0), by_peer),
     TreeMethod(
-        "frame_step", (0.1, 0.3, 1.0),
-        by_search(lambda s: FrameStep(probe_radius=2 * s, step_radius=s, directions=16, confirmations=0)),
+        "frame_step", (0.1, 0.3, 1.0, 3.0, 10.0),
+        by_search(lambda s: FrameStep(probe_radius=2 * s, step_radius=s, confirmations=0)),
     ),
     TreeMethod(
-        "polystep", (0.5, 1.5, 4.5),
+        "polystep", (0.5, 1.5, 4.5, 13.5, 40.0),
         by_search(lambda s: PolyStep(probe_radius=s, step_radius=s, confirmations=0)),
     ),
     TreeMethod(
-        "OpenAI-ES", (0.1, 0.3, 1.0),
+        "OpenAI-ES", (0.01, 0.03, 0.1, 0.3, 1.0),
         by_search(lambda s: OpenAIES(size=122, sigma=s, rate=0.5 * s, confirmations=0)),
     ),
-    TreeMethod("CMA-ES", (0.1, 0.3, 1.0), by_search(lambda s: CMAES(sigma=s, confirmations=0))),
-    TreeMethod("random", (0.3, 1.0, 3.0), by_search(lambda s: RandomSearch(spread=s, confirmations=0))),
-    TreeMethod("Adam, surrogate", (0.01, 0.03, 0.1), by_adam),
+    TreeMethod("CMA-ES", (0.01, 0.03, 0.1, 0.3, 1.0), by_search(lambda s: CMAES(sigma=s, confirmations=0))),
+    TreeMethod("random", (0.3, 1.0, 3.0, 10.0, 30.0), by_search(lambda s: RandomSearch(spread=s, confirmations=0))),
+    TreeMethod("Adam, surrogate", (0.01, 0.03, 0.1, 0.3, 1.0), by_adam),
 )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ class Policy(nn.Module, ABC):
     Attributes:
         name: Name in the registry and on the command line.
         surrogate: Name of the estimator of gradients; empty where automatic differentiation is exact.
+        sized_by: What the one number is that sizes the family; empty where a tuple of hidden widths does.
         batched: Whether ``forward`` also takes parameters, observations and memory that all lead with one more axis,
             the population: then a population needs no ``vmap``. Common observations lead with 1.
         inputs: Entries of an observation.
@@ -33,6 +34,7 @@ class Policy(nn.Module, ABC):
 
     name: ClassVar[str]
     surrogate: ClassVar[str] = ""
+    sized_by: ClassVar[str] = ""
     batched: ClassVar[bool] = False
 
     def __init__(self, inputs: int, outputs: int, memory: int) -> None:
@@ -42,9 +44,7 @@ class Policy(nn.Module, ABC):
             ValueError: If ``inputs`` or ``outputs`` is below 1.
         """
         super().__init__()
-        for name, value in (("inputs", inputs), ("outputs", outputs)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_least(1, inputs=inputs, outputs=outputs)
         self.inputs, self.outputs, self.memory = inputs, outputs, memory
         self.use_surrogate = False
 
@@ -57,7 +57,8 @@ class Policy(nn.Module, ABC):
         Raises:
             ValueError: If the family cannot have these widths.
         """
-        return cls(inputs, outputs, hidden, gen=gen, dtype=dtype)  # type: ignore[call-arg,arg-type]
+        size = only_size(hidden, cls.name, cls.sized_by) if cls.sized_by else hidden
+        return cls(inputs, outputs, size, gen=gen, dtype=dtype)  # type: ignore[call-arg,arg-type]
 
     def initial_state(self, n: int) -> Float[Tensor, "n memory"]:
         """Memory at the start of ``n`` episodes, in the type and on the device of the parameters."""
@@ -68,6 +69,39 @@ class Policy(nn.Module, ABC):
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]
     ) -> tuple[Float[Tensor, "... n outputs"], Float[Tensor, "... n memory"]]:
         """Raw actions and the memory after them."""
+
+
+class LayeredPolicy(Policy):
+    """A policy whose parameters are affine layers from the observation through hidden widths to the raw action.
+
+    Attributes:
+        layers: :class:`Dense` layers in their order.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        hidden: tuple[int, ...] = (16,),
+        *,
+        gen: torch.Generator,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        """Draw the weights from ``gen``.
+
+        Args:
+            inputs: Entries of an observation.
+            outputs: Entries of a raw action.
+            hidden: Widths of the hidden layers.
+            gen: Source of the initial weights.
+            dtype: Type of the weights.
+
+        Raises:
+            ValueError: If a size is below 1.
+        """
+        super().__init__(inputs, outputs, 0)
+        check_hidden(hidden, 0)
+        self.layers = nn.ModuleList(dense_layers((inputs, *hidden, outputs), gen, dtype))
 
 
 class Dense(nn.Module):
@@ -125,6 +159,13 @@ def only_size(hidden: tuple[int, ...], family: str, meaning: str) -> int:
     if len(hidden) != 1:
         raise ValueError(f"a {family} policy has {meaning}, got hidden={hidden}; give exactly one number")
     return hidden[0]
+
+
+def check_least(least: int, **sizes: int) -> None:
+    """Refuse sizes that are too small, by their names."""
+    for name, size in sizes.items():
+        if size < least:
+            raise ValueError(f"{name} must be at least {least}, got {size}")
 
 
 def check_hidden(hidden: tuple[int, ...], least: int) -> None:

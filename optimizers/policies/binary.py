@@ -6,14 +6,14 @@ from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from steersman.optimizers.policies.base import Dense, Policy, check_hidden, dense_layers, scaled_sum
+from steersman.optimizers.policies.base import Dense, LayeredPolicy, scaled_sum
 from steersman.optimizers.policies.surrogate import binarise, hard_with_gradient_of, sign
 
 
 @final
-class BinaryPolicy(Policy):
+class BinaryPolicy(LayeredPolicy):
     """Binary weights and hidden activations, full-precision biases.
 
     A weight is ``sign(sin(frequency w))`` of its latent value w, a square wave; its surrogate gradient is that of
@@ -51,12 +51,10 @@ class BinaryPolicy(Policy):
         Raises:
             ValueError: If a size is below 1 or ``frequency`` is negative.
         """
-        super().__init__(inputs, outputs, 0)
-        check_hidden(hidden, 0)
+        super().__init__(inputs, outputs, hidden, gen=gen, dtype=dtype)
         if not frequency >= 0:
             raise ValueError(f"frequency must not be negative, got {frequency}; 0 takes the sign of the weight itself")
         self.frequency = frequency
-        self.layers = nn.ModuleList(dense_layers((inputs, *hidden, outputs), gen, dtype))
 
     def forward(
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]

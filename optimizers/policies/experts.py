@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steersman.optimizers.policies.base import Dense, Policy, only_size
+from steersman.optimizers.policies.base import Dense, Policy, check_least
 from steersman.optimizers.policies.surrogate import choose
 
 
@@ -23,6 +23,7 @@ class ExpertsPolicy(Policy):
 
     name: ClassVar[str] = "experts"
     surrogate: ClassVar[str] = "softmax"
+    sized_by: ClassVar[str] = "one width"
     batched: ClassVar[bool] = True
 
     def __init__(
@@ -49,21 +50,13 @@ class ExpertsPolicy(Policy):
             ValueError: If a size is too small.
         """
         super().__init__(inputs, outputs, 0)
-        for name, value, least in (("width", width, 1), ("experts", experts, 2)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        check_least(1, width=width)
+        check_least(2, experts=experts)
         self.width = width
         self.router = Dense(inputs, experts, gen, dtype)
         self.hidden = Dense(inputs, experts * width, gen, dtype)
         self.readout = Dense(experts * width, outputs, gen, dtype)
         self.offset = Dense(experts, outputs, gen, dtype, bias=False)
-
-    @classmethod
-    def sized(
-        cls, inputs: int, outputs: int, hidden: tuple[int, ...], gen: torch.Generator, dtype: torch.dtype
-    ) -> Policy:
-        """See :class:`Policy`; the one number is the width of each expert."""
-        return cls(inputs, outputs, only_size(hidden, "experts", "one width"), gen=gen, dtype=dtype)
 
     def forward(
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]

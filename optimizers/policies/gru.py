@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steersman.optimizers.policies.base import Dense, Policy, only_size
+from steersman.optimizers.policies.base import Dense, Policy, check_least
 
 
 @final
@@ -16,6 +16,7 @@ class GRUPolicy(Policy):
     """One gated recurrent layer (Cho et al. 2014) and an affine output; differentiable."""
 
     name: ClassVar[str] = "gru"
+    sized_by: ClassVar[str] = "one hidden width"
     batched: ClassVar[bool] = True
 
     def __init__(
@@ -28,19 +29,11 @@ class GRUPolicy(Policy):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         """Draw the weights from ``gen``."""
-        if hidden < 1:
-            raise ValueError(f"hidden must be at least 1, got {hidden}")
+        check_least(1, hidden=hidden)
         super().__init__(inputs, outputs, hidden)
         self.gates = Dense(inputs + hidden, 2 * hidden, gen, dtype)
         self.proposal = Dense(inputs + hidden, hidden, gen, dtype)
         self.readout = Dense(hidden, outputs, gen, dtype)
-
-    @classmethod
-    def sized(
-        cls, inputs: int, outputs: int, hidden: tuple[int, ...], gen: torch.Generator, dtype: torch.dtype
-    ) -> Policy:
-        """See :class:`Policy`; the one number is the width of the layer."""
-        return cls(inputs, outputs, only_size(hidden, "gru", "one hidden width"), gen=gen, dtype=dtype)
 
     def forward(
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]

@@ -6,9 +6,9 @@ from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from steersman.optimizers.policies.base import Dense, Policy, affine, check_hidden, dense_layers
+from steersman.optimizers.policies.base import Dense, LayeredPolicy, affine
 from steersman.optimizers.policies.surrogate import hard_with_gradient_of
 
 _TOP = 127
@@ -18,7 +18,7 @@ _EXACT_IN_FLOAT32 = 2**24 // _TOP**2 - 1
 
 
 @final
-class Int8Policy(Policy):
+class Int8Policy(LayeredPolicy):
     """Symmetric int8 weights and activations, int32 accumulators and biases, ReLU between layers.
 
     The scale of each layer's weights is the power of two at or above ``max |w| / 127``, and activations are
@@ -58,11 +58,9 @@ class Int8Policy(Policy):
         Raises:
             ValueError: If a size is below 1 or ``reach`` is not positive.
         """
-        super().__init__(inputs, outputs, 0)
-        check_hidden(hidden, 0)
+        super().__init__(inputs, outputs, hidden, gen=gen, dtype=dtype)
         if not reach > 0:
             raise ValueError(f"reach must be positive, got {reach}")
-        self.layers = nn.ModuleList(dense_layers((inputs, *hidden, outputs), gen, dtype))
         self.grid = float(power_of_two(torch.tensor(reach / _TOP, dtype=torch.float64)))
 
     def forward(

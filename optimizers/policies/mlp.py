@@ -6,31 +6,17 @@ from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from steersman.optimizers.policies.base import Policy, check_hidden, dense_layers
+from steersman.optimizers.policies.base import LayeredPolicy
 
 
 @final
-class MLPPolicy(Policy):
+class MLPPolicy(LayeredPolicy):
     """tanh layers and an affine output, without memory; differentiable."""
 
     name: ClassVar[str] = "mlp"
     batched: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        hidden: tuple[int, ...] = (16,),
-        *,
-        gen: torch.Generator,
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
-        """Draw the weights from ``gen``."""
-        super().__init__(inputs, outputs, 0)
-        check_hidden(hidden, 0)
-        self.layers = nn.ModuleList(dense_layers((inputs, *hidden, outputs), gen, dtype))
 
     def forward(
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]

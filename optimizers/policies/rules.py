@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from steersman.optimizers.policies.base import Dense, Policy, only_size
+from steersman.optimizers.policies.base import Dense, Policy, check_least
 from steersman.optimizers.policies.surrogate import choose, exceeds
 
 
@@ -25,6 +25,7 @@ class RuleListPolicy(Policy):
 
     name: ClassVar[str] = "rules"
     surrogate: ClassVar[str] = "logistic"
+    sized_by: ClassVar[str] = "one number of rules"
     batched: ClassVar[bool] = True
 
     def __init__(
@@ -51,9 +52,7 @@ class RuleListPolicy(Policy):
             ValueError: If a size is below 1.
         """
         super().__init__(inputs, outputs, 0)
-        for name, value in (("rules", rules), ("terms", terms)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_least(1, rules=rules, terms=terms)
         self.terms = terms
 
         def draw(*shape: int) -> nn.Parameter:
@@ -61,13 +60,6 @@ class RuleListPolicy(Policy):
 
         self.entry, self.threshold, self.side = draw(rules * terms, inputs), draw(rules * terms), draw(rules * terms)
         self.action = Dense(rules + 1, outputs, gen, dtype, bias=False)
-
-    @classmethod
-    def sized(
-        cls, inputs: int, outputs: int, hidden: tuple[int, ...], gen: torch.Generator, dtype: torch.dtype
-    ) -> Policy:
-        """See :class:`Policy`; the one number is that of rules."""
-        return cls(inputs, outputs, only_size(hidden, "rules", "one number of rules"), gen=gen, dtype=dtype)
 
     def forward(
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from steersman.optimizers.policies.base import Policy, check_hidden, dense_layers
+from steersman.optimizers.policies.base import Policy, check_hidden, check_least, dense_layers
 from steersman.optimizers.policies.surrogate import hard_with_gradient_of
 
 
@@ -64,9 +64,7 @@ class SpikingPolicy(Policy):
             ValueError: If a size is below 1, ``leak`` outside [0, 1], or ``limit`` or ``slope`` negative.
         """
         check_hidden(hidden, 1)
-        for name, value in (("ticks", ticks), ("pool", pool)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_least(1, ticks=ticks, pool=pool)
         if not 0 <= leak <= 1:
             raise ValueError(f"leak must lie in [0, 1], got {leak}")
         for name, bound in (("limit", limit), ("slope", slope)):

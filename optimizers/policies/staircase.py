@@ -6,14 +6,14 @@ from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from steersman.optimizers.policies.base import Policy, check_hidden, dense_layers
+from steersman.optimizers.policies.base import LayeredPolicy, check_hidden
 from steersman.optimizers.policies.surrogate import hard_with_gradient_of
 
 
 @final
-class StaircasePolicy(Policy):
+class StaircasePolicy(LayeredPolicy):
     """tanh in ``levels`` equal steps between layers, an affine output.
 
     The stair holds, in each of ``levels`` equal parts of [-1, 1], the middle of the part that tanh falls into. Up to
@@ -49,12 +49,11 @@ class StaircasePolicy(Policy):
         Raises:
             ValueError: If a size or ``levels`` is too small.
         """
-        super().__init__(inputs, outputs, 0)
         check_hidden(hidden, 1)
+        super().__init__(inputs, outputs, hidden, gen=gen, dtype=dtype)
         if levels < 2:
             raise ValueError(f"levels must be at least 2, got {levels}; one level is a constant")
         self.levels = levels
-        self.layers = nn.ModuleList(dense_layers((inputs, *hidden, outputs), gen, dtype))
 
     def forward(
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]

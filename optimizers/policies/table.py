@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from steersman.optimizers.policies.base import Policy, only_size
+from steersman.optimizers.policies.base import Policy, check_least
 
 _LARGEST = 2**22
 
@@ -26,6 +26,7 @@ class TablePolicy(Policy):
     """
 
     name: ClassVar[str] = "table"
+    sized_by: ClassVar[str] = "one number of bins"
     batched: ClassVar[bool] = True
 
     def __init__(
@@ -54,9 +55,8 @@ class TablePolicy(Policy):
             ValueError: If a number is out of range, or the tables would hold more than 4 million numbers.
         """
         super().__init__(inputs, outputs, 0)
-        for name, value, least in (("bins", bins, 2), ("arity", arity, 1)):
-            if value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
+        check_least(2, bins=bins)
+        check_least(1, arity=arity)
         if not reach > 0:
             raise ValueError(f"reach must be positive, got {reach}")
         arity = min(arity, inputs)
@@ -68,13 +68,6 @@ class TablePolicy(Policy):
                 f"{self.tables} tables of {bins}^{arity} cells with {outputs} outputs are too many; lower bins or arity"
             )
         self.cells = nn.Parameter(torch.randn(cells, outputs, generator=gen, dtype=dtype) / self.tables**0.5)
-
-    @classmethod
-    def sized(
-        cls, inputs: int, outputs: int, hidden: tuple[int, ...], gen: torch.Generator, dtype: torch.dtype
-    ) -> Policy:
-        """See :class:`Policy`; the one number is that of bins per entry."""
-        return cls(inputs, outputs, only_size(hidden, "table", "one number of bins"), gen=gen, dtype=dtype)
 
     def forward(
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from steersman.optimizers.policies.base import Dense, Policy, check_hidden, dense_layers, scaled_sum
+from steersman.optimizers.policies.base import Dense, LayeredPolicy, scaled_sum
 from steersman.optimizers.policies.surrogate import hard_with_gradient_of
 
 
 @final
-class TernaryPolicy(Policy):
+class TernaryPolicy(LayeredPolicy):
     """Ternary weights with a threshold relative to their layer, ternary hidden activations, full-precision biases.
 
     A weight is 0 where its latent value lies below ``0.7`` of the layer's mean magnitude, else its sign (Li, Zhang &
@@ -27,24 +27,6 @@ class TernaryPolicy(Policy):
     name: ClassVar[str] = "ternary"
     surrogate: ClassVar[str] = "straight-through"
     batched: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        hidden: tuple[int, ...] = (16,),
-        *,
-        gen: torch.Generator,
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
-        """Draw the latent weights from ``gen``.
-
-        Raises:
-            ValueError: If a size is below 1.
-        """
-        super().__init__(inputs, outputs, 0)
-        check_hidden(hidden, 0)
-        self.layers = nn.ModuleList(dense_layers((inputs, *hidden, outputs), gen, dtype))
 
     def forward(
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]

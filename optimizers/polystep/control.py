@@ -15,19 +15,20 @@ class Evidence:
     Attributes:
         now: Cost of the present point (0 without ``compares``).
         before: Cost of the previous point (0 without ``compares``).
-        tied: Whether every candidate of the generation had the same cost.
+        tied: Share of mirrored pairs of candidates with equal costs below the worst of their particle, over the
+            particles whose candidates do not all tie; 1 where those of every particle do. Continuous costs give 0.
         path: Length of the evolution path, on average 1 where costs are noise alone (1 without a path).
         rate: Weight of the latest step in the path.
     """
 
     now: float
     before: float
-    tied: bool
+    tied: float
     path: float = 1.0
     rate: float = 0.0
 
 
-NOTHING = Evidence(0.0, 0.0, False)
+NOTHING = Evidence(0.0, 0.0, 0.0)
 """What a control sees that does not look."""
 
 
@@ -85,12 +86,13 @@ class Scheduled(RadiusControl):
 class TrustRegion(RadiusControl):
     """Steps that made things worse are taken back and radii shrink; steps that helped let them grow.
 
-    A generation in which all candidates tie lies on a plateau wider than the probes: the radii grow.
+    A generation in which many mirrored pairs tie lies on plateaus wider than the probes: the radii grow.
 
     Attributes:
         grow: Factor after a step that helped.
         shrink: Factor after a step that was taken back.
         escape: Factor on a plateau.
+        plateau: Share of tied pairs from which a generation counts as one on a plateau.
         smallest: Least multiplier.
         largest: Greatest multiplier.
     """
@@ -98,6 +100,7 @@ class TrustRegion(RadiusControl):
     grow: float = 1.2
     shrink: float = 0.7
     escape: float = 1.5
+    plateau: float = 0.2
     smallest: float = 1e-6
     largest: float = 8.0
     compares = True
@@ -106,12 +109,13 @@ class TrustRegion(RadiusControl):
         if not 0 < self.shrink < 1:
             raise ValueError(f"shrink must lie strictly between 0 and 1, got {self.shrink}")
         _check_growth(grow=self.grow, escape=self.escape)
+        _check_share(self.plateau)
         _check_range(self.smallest, self.largest)
 
     def judge(self, multiplier: float, seen: Evidence) -> Verdict:
         """See :class:`RadiusControl`."""
         factor = self.shrink if seen.now > seen.before else self.grow if seen.now < seen.before else 1.0
-        if seen.tied:
+        if seen.tied >= self.plateau:
             factor = self.escape
         return Verdict(seen.now <= seen.before, _within(multiplier * factor, self.smallest, self.largest))
 
@@ -124,7 +128,8 @@ class PathLength(RadiusControl):
     Cumulative step-size adaptation (Hansen & Ostermeier, "Completely Derandomized Self-Adaptation in Evolution
     Strategies", 2001). It compares no single costs, so it stands noise that misleads an acceptance test, and costs
     no evaluations. Mirrored probes sharpen it: near a minimum the two costs of a pair agree, and the step is shorter
-    than one of chance. A generation in which all candidates tie lets the radii grow.
+    than one of chance. Where a cost is piecewise constant they agree exactly, and shrinking would only make more of
+    them do so: a generation in which many mirrored pairs tie lets the radii grow.
 
     Attributes:
         rates: Weight of the latest step in the path, over the share of directions that a generation polls: it takes
@@ -132,6 +137,9 @@ class PathLength(RadiusControl):
         fastest: Greatest weight of the latest step.
         damping: The multiplier changes by ``exp(weight / damping (path - 1))``.
         escape: Factor on a plateau.
+        plateau: Share of tied pairs from which a generation counts as one on a plateau. Less sees over wider
+            plateaus; but where costs come in steps the search then stays more steps above a minimum (two or three at
+            0.2, ten at 0.1).
         smallest: Least multiplier.
         largest: Greatest multiplier.
     """
@@ -140,6 +148,7 @@ class PathLength(RadiusControl):
     fastest: float = 0.3
     damping: float = 1.0
     escape: float = 1.5
+    plateau: float = 0.2
     smallest: float = 1e-6
     largest: float = 32.0
 
@@ -150,6 +159,7 @@ class PathLength(RadiusControl):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         _check_growth(escape=self.escape)
+        _check_share(self.plateau)
         _check_range(self.smallest, self.largest)
 
     def rate(self, share: float) -> float:
@@ -159,7 +169,7 @@ class PathLength(RadiusControl):
     def judge(self, multiplier: float, seen: Evidence) -> Verdict:
         """See :class:`RadiusControl`."""
         factor = math.exp(min(1.0, seen.rate / self.damping * (seen.path - 1)))
-        if seen.tied:
+        if seen.tied >= self.plateau:
             factor = self.escape
         return Verdict(True, _within(multiplier * factor, self.smallest, self.largest))
 
@@ -172,6 +182,11 @@ def _check_growth(**factors: float) -> None:
     for name, value in factors.items():
         if not value >= 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def _check_share(plateau: float) -> None:
+    if not 0 < plateau <= 1:
+        raise ValueError(f"plateau must lie in (0, 1], got {plateau}; 1 asks for a generation that ties altogether")
 
 
 def _check_range(smallest: float, largest: float) -> None:

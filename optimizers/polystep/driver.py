@@ -123,9 +123,10 @@ class PolytopeSearch(Search[PolyMemory]):
         m = self.memory
         polled = cost[: self._particles * self._vertices * self.shells]
         table = polled.view(self.shells, self._particles, self._vertices)
-        weight = self.weighting(table.mean(dim=0) if self.shells > 1 else table[0], self.generation)
+        costs = table.mean(dim=0) if self.shells > 1 else table[0]
+        weight = self.weighting(costs, self.generation)
         step = self._mean(weight.to(m.x.dtype))
-        seen = self._evidence(cost, weight, step) if self.control.adapts else NOTHING
+        seen = self._evidence(cost, tied_share(costs), weight, step) if self.control.adapts else NOTHING
         verdict = self.control.judge(m.multiplier, seen)
         radius = value_at(self.step_radius, self.generation) * m.multiplier
         m.multiplier = verdict.multiplier
@@ -135,13 +136,12 @@ class PolytopeSearch(Search[PolyMemory]):
         m.velocity = self.momentum * m.velocity + radius * step if self.momentum else radius * step
         m.before, m.x, m.steps = m.x, m.x + m.velocity, m.steps + 1
 
-    def _evidence(self, cost: Tensor, weight: Tensor, step: Tensor) -> Evidence:
+    def _evidence(self, cost: Tensor, tied: float, weight: Tensor, step: Tensor) -> Evidence:
         """What the control may read; nothing is computed that it does not."""
         now, before = cost[-2:].tolist() if self.control.compares else (0.0, 0.0)
-        low, high = torch.stack(cost.aminmax()).tolist()
         rate = self.control.rate(self._share)
-        path = self._follow(weight, step, rate) if rate and low < high else 1.0
-        return Evidence(now, before, low == high, path, rate)
+        path = self._follow(weight, step, rate) if rate and tied < 1 else 1.0
+        return Evidence(now, before, tied, path, rate)
 
     def _follow(self, weight: Tensor, step: Tensor, rate: float) -> float:
         """Append a step to the evolution path; the path's length.
@@ -170,3 +170,21 @@ class PolytopeSearch(Search[PolyMemory]):
     def incumbent(self) -> Tensor:
         """The point the polytopes are centred at."""
         return self.memory.x.clone()
+
+
+def tied_share(cost: Float[Tensor, "P V"]) -> float:
+    """Share of mirrored vertices with equal costs below their particle's worst: :attr:`Evidence.tied`.
+
+    Ties at the worst cost do not count, because something better is in sight and steps go there. Particles whose
+    vertices all tie are left out, because a coordinate without effect ties at any radius; without any other the
+    share is 1. At a centre of symmetry pairs tie and steps are zero, whatever the radius. A polytope without mirrored
+    vertices pairs others, half of its list apart.
+
+    Args:
+        cost: Costs by particle and vertex.
+    """
+    worst = cost.amax(dim=1, keepdim=True)
+    same = (cost == cost.roll(cost.shape[1] // 2, dims=1)) & (cost < worst)
+    speaks = (cost < worst).any(dim=1)
+    vertices, tied = torch.stack([speaks.sum() * cost.shape[1], same.sum()]).tolist()
+    return float(tied / vertices) if vertices else 1.0

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from steersman.optimizers.polystep import sinkhorn
 from steersman.optimizers.polystep.control import PathLength, Scheduled, TrustRegion
+from steersman.optimizers.polystep.driver import tied_share
 from steersman.optimizers.polystep.frame import FrameStep
 from steersman.optimizers.polystep.polystep import PolyStep
 from steersman.optimizers.polystep.polytopes import Polytope
@@ -208,7 +210,8 @@ def test_path_length_is_one_by_chance_and_knows_straight_from_crooked() -> None:
 
     assert abs(multiplier(lambda x, noise: noise)) < 0.01
     assert multiplier(lambda x, noise: x.sum(1)) > 0.03
-    assert multiplier(lambda x, noise: x.square().sum(1)) < -0.02
+    # Not around zero itself: there every pair would tie.
+    assert multiplier(lambda x, noise: (x - 0.01).square().sum(1)) < -0.02
 
 
 def test_aimed_frames_keep_their_law_about_the_direction() -> None:
@@ -257,6 +260,61 @@ def test_trust_region_leaves_a_plateau_that_traps_fixed_radii() -> None:
             search.tell(dish(search.ask(), search.generation))
         found.append(search.best.cost)
     assert found[0] < 0.1 and found[1] < 0.1 and found[2] == 10.0
+
+
+@pytest.mark.parametrize("control", [PathLength(), TrustRegion()])
+def test_radii_grow_where_most_but_not_all_candidates_tie(control: PathLength | TrustRegion) -> None:
+    def grown(control: PathLength | TrustRegion) -> float:
+        search, gen = FrameStep(control=control, confirmations=0), torch.Generator().manual_seed(0)
+        search.start(torch.zeros(30, dtype=F64))
+        for _ in range(8):
+            cost = torch.zeros(len(search.ask()), dtype=F64)
+            cost[int(torch.randint(0, 16, (), generator=gen))] = 1.0  # a different one each time: no direction
+            search.tell(cost)
+        return search.memory.multiplier
+
+    assert grown(control) == pytest.approx(min(1.5**8, control.largest))
+    assert grown(replace(control, plateau=1.0)) < 1.5
+
+
+def test_radii_stay_wide_on_a_cost_in_steps_and_shrink_on_a_smooth_one() -> None:
+    def settled(step: float) -> tuple[float, float]:
+        search = FrameStep().start(torch.full((20,), 2.0, dtype=F64))
+        multipliers = []
+        for _ in range(300):
+            cost = search.ask().square().mean(dim=1)
+            search.tell((cost / step).floor() * step if step else cost)
+            multipliers.append(search.memory.multiplier)
+        return sum(multipliers[-50:]) / 50, search.best.cost
+
+    (narrow, smooth_cost), (wide, stepped_cost) = settled(0.0), settled(0.05)
+    assert narrow < 0.02 and smooth_cost < 1e-4
+    assert wide > 1 and stepped_cost <= 0.05
+
+
+def test_ties_of_coordinates_without_effect_do_not_count() -> None:
+    """Half of the blocks change nothing at any radius; where costs are continuous the rule for plateaus is idle."""
+
+    def run(plateau: float, form: type[FrameStep] | type[PolyStep]) -> Tensor:
+        search = form(control=PathLength(plateau=plateau)).start(torch.ones(8, dtype=F64))
+        for _ in range(30):
+            search.tell(smooth(search.ask()[:, :4]))
+        return search.incumbent
+
+    for form in (PolyStep, FrameStep):
+        assert torch.equal(run(0.2, form), run(1.0, form))
+
+
+def test_pairs_that_tie_are_counted_over_particles_that_do_not() -> None:
+    cost = torch.tensor([[1, 2, 1, 3], [1, 4, 1, 4], [1, 2, 3, 4], [5, 5, 5, 5]], dtype=F64)
+    assert tied_share(cost) == pytest.approx((1 + 1 + 0) / 6)
+    worst = torch.tensor([[3, 3, 3, 2, 3, 3]], dtype=F64)  # where a better candidate is in sight, no plateau is left
+    assert tied_share(worst) == 0.0 and tied_share(-worst) == pytest.approx(2 / 3)
+    assert tied_share(cost[3:]) == 1.0
+    assert tied_share(torch.rand(5, 3, generator=torch.Generator().manual_seed(0), dtype=F64)) == 0.0
+    for wrong in (0.0, 1.5):
+        with pytest.raises(ValueError, match="plateau"):
+            PathLength(plateau=wrong)
 
 
 def test_trust_region_never_accepts_a_worse_point() -> None:
