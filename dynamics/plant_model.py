@@ -8,7 +8,7 @@ from torch import Tensor
 
 from steersman.dynamics.base import Dynamics, Hidden, Trajectories, Window
 from steersman.envs import noise
-from steersman.envs.plant import Plant, Status
+from steersman.envs.plant import Plant, Status, failed
 from steersman.envs.tree import Params, State, tree_finite, tree_where
 
 _STREAM = 0x7D0DE1
@@ -77,8 +77,8 @@ class PlantModel(Dynamics):
         return torch.relu(self.plant.constraints(k, x, u, p)).sum(dim=1)
 
     def failing(self, h: Hidden) -> Bool[Tensor, "n"]:
-        """Rows whose status is not OK."""
-        return _parts(h)[3] != Status.OK
+        """Rows that have ended by failure."""
+        return failed(_parts(h)[3])
 
     def _keys(self, y: Float[Tensor, "n ny"]) -> Int64[Tensor, "n"]:
         key = noise.fold(noise.keys(self.seed, 1, device=y.device), _STREAM).expand(y.shape[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -39,6 +40,8 @@ class ActionSet:
     def __post_init__(self) -> None:
         m = len(self.lower)
         set_ = object.__setattr__
+        set_(self, "lower", tuple(self.lower))
+        set_(self, "upper", tuple(self.upper))
         set_(self, "integer", tuple(self.integer) or (False,) * m)
         set_(self, "names", tuple(self.names) or tuple(f"u{i}" for i in range(m)))
         set_(self, "units", tuple(self.units) or ("",) * m)
@@ -78,8 +81,8 @@ class ActionSet:
         return all(self.integer[i] or i in self._grouped for i in range(self.m))
 
     def bounds(self, like: Tensor) -> tuple[Float[Tensor, "m"], Float[Tensor, "m"]]:
-        """Lower and upper bounds as tensors of the dtype and device of ``like``."""
-        return like.new_tensor(self.lower), like.new_tensor(self.upper)
+        """Lower and upper bounds as tensors of the dtype and device of ``like``, made once for each."""
+        return _bounds(self.lower, self.upper, like.dtype, like.device)
 
     def neutral(self, n: int, like: Tensor) -> Float[Tensor, "n m"]:
         """The admissible action nearest to zero (first member of each one-hot group)."""
@@ -87,6 +90,8 @@ class ActionSet:
 
     def project(self, u: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
         """Nearest admissible action: clip, round, one-hot by argmax. NaN stays NaN in its own entry."""
+        if self.one_hot == (tuple(range(self.m)),):
+            return _largest(u)
         lower, upper = self.bounds(u)
         out = torch.minimum(torch.maximum(u, lower), upper)
         if any(self.integer):
@@ -94,9 +99,8 @@ class ActionSet:
             out = torch.where(whole, torch.round(out), out)
         for group in self.one_hot:
             index = list(group)
-            choice = torch.nn.functional.one_hot(u[:, index].argmax(dim=1), len(index)).to(u.dtype)
             out = out.clone()
-            out[:, index] = torch.where(u[:, index].isnan().any(1, keepdim=True), torch.nan, choice)
+            out[:, index] = _largest(u[:, index])
         return out
 
     def admissible(self, u: Float[Tensor, "n m"], tolerance: float = 1e-9) -> Bool[Tensor, "n"]:
@@ -150,3 +154,17 @@ class ActionSet:
         alone = [i for i in range(self.m) if self.integer[i] and i not in self._grouped]
         columns += [torch.round(u[:, i] - self.lower[i]).to(torch.int64) for i in alone]
         return columns[0] if len(columns) == 1 else torch.stack(columns, dim=1)
+
+
+@lru_cache(maxsize=256)
+def _bounds(
+    lower: tuple[float, ...], upper: tuple[float, ...], dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    return torch.tensor(lower, dtype=dtype, device=device), torch.tensor(upper, dtype=dtype, device=device)
+
+
+def _largest(scores: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
+    """One at the (first) largest score of each row, zero elsewhere; NaN where a score is."""
+    top, index = scores.max(dim=1, keepdim=True)
+    one = (index == torch.arange(scores.shape[1], device=scores.device)).to(scores.dtype)
+    return torch.where(top.isnan(), torch.nan, one)

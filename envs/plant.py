@@ -34,6 +34,8 @@ class Status(IntEnum):
     """A hard constraint or a capacity was exceeded."""
     DIVERGED = 3
     """The state is not finite any more; it is frozen at its last finite value."""
+    REACHED = 4
+    """The goal is reached: an end before the horizon that is no failure."""
 
 
 Gradient = Literal["exact", "straight_through", "none"]
@@ -197,4 +199,4 @@ class Plant(ABC):
 
 def failed(status: UInt8[Tensor, "n"]) -> Bool[Tensor, "n"]:
     """Rows that have ended by failure."""
-    return status != Status.OK
+    return (status != Status.OK) & (status != Status.REACHED)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Objective
-from steersman.envs.plant import ControlProblem, Plant, Status, Trail
+from steersman.envs.plant import ControlProblem, Plant, Status, Trail, failed
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.tree import Params, State, tree_finite, tree_index, tree_map, tree_where
 
@@ -70,7 +70,7 @@ class Transition:
         terms: The parts of ``cost`` by name.
         violation: Integral of the constraint violation over the step.
         status: Status of each row after the step.
-        ended: Rows whose episode ended in this very step, by failure or by the horizon.
+        ended: Rows whose episode ended in this very step: by failure, at the goal, or by the horizon.
         truncated: Rows among ``ended`` that ended by the horizon.
     """
 
@@ -209,15 +209,17 @@ class PlantSimulator(Simulator):
         terms = plant.objective.stage_terms(
             plant.perform(k, self._x, scenario.p), u, u - self._u_prev, plant.reference(k, scenario.p)
         )
-        gap = torch.relu(plant.constraints(k, self._x, u, scenario.p)).sum(dim=1) * plant.period
-
+        gap = None
+        if plant.constrained:
+            gap = torch.relu(plant.constraints(k, self._x, u, scenario.p)).sum(dim=1) * plant.period
         proposed = plant.step(k, self._x, u, plant.disturbance(scenario.key, k), scenario.p)
-        finite = tree_finite(proposed, self.n) & torch.isfinite(u).all(dim=1)
-        x = tree_where(alive & finite, proposed, self._x)
+        finite = tree_finite(proposed, self.n) & tree_finite(u, self.n)
+        moves = alive & finite
+        x = tree_where(moves, proposed, self._x)
         self._k = k + alive
         status = torch.where(finite, plant.status(self._k, x, scenario.p), int(Status.DIVERGED))
         self._status = torch.where(alive, status, self._status).to(torch.uint8)
-        self._x, self._u_prev = x, torch.where((alive & finite)[:, None], u, self._u_prev)
+        self._x, self._u_prev = x, torch.where(moves[:, None], u, self._u_prev)
         return settle(plant.objective, plant.horizon, terms, gap, alive, self._k, self._status, self._end)
 
     def _end(self) -> tuple[Tensor, Tensor]:
@@ -227,11 +229,11 @@ class PlantSimulator(Simulator):
     def measure(self, preview: int = 0) -> Measurement:
         """See :class:`Simulator`."""
         scenario, plant = self._running(), self._plant
-        ahead = [plant.reference(self._k + j, scenario.p) for j in range(preview + 1)]
+        ahead = [plant.reference(self._k + j if j else self._k, scenario.p) for j in range(preview + 1)]
         return Measurement(
             k=self._k,
             y=plant.measure(self._k, self._x, scenario.p),
-            r=torch.stack(ahead, dim=1),
+            r=torch.stack(ahead, dim=1) if preview else ahead[0].unsqueeze(1),
             u_prev=self._u_prev,
             x=self._x,
             p=scenario.p,
@@ -297,7 +299,7 @@ def settle(
     objective: Objective,
     horizon: int,
     terms: dict[str, Tensor],
-    gap: Float[Tensor, "n"],
+    gap: Float[Tensor, "n"] | None,
     alive: Bool[Tensor, "n"],
     k: Int64[Tensor, "n"],
     status: UInt8[Tensor, "n"],
@@ -309,23 +311,24 @@ def settle(
         objective: Cost as data.
         horizon: Control steps of an episode.
         terms: Stage cost by name, of the state before the step.
-        gap: Constraint violation over the step.
+        gap: Constraint violation over the step; None without constraints.
         alive: Rows that were running.
         k: Control step after the step.
         status: Status after the step.
         end: Performance outputs and references after the step.
     """
-    fell = alive & (status != Status.OK)
-    ended = fell | (alive & (k >= horizon))
+    fell = alive & failed(status)
+    ended = alive & ((status != Status.OK) | (k >= horizon))
     if objective.terminal:
         terms["terminal"] = torch.where(ended & ~fell, objective.terminal_cost(*end()), 0.0)
     if objective.failure:
         terms["failure"] = fell * objective.failure * (horizon - k + 1)
     # A row that diverged or got a NaN action has no finite stage cost: its failure cost stands alone.
     terms = {name: torch.where(alive, t, 0.0).nan_to_num(0.0, 0.0, 0.0) for name, t in terms.items()}
-    cost = torch.stack(list(terms.values())).sum(dim=0)
-    violation = torch.where(alive, gap, 0.0).nan_to_num(0.0, 0.0, 0.0)
-    return Transition(cost, terms, violation, status, ended, ended & ~fell)
+    parts = list(terms.values())
+    cost = torch.stack(parts).sum(dim=0) if len(parts) > 1 else parts[0]
+    violation = torch.zeros_like(cost) if gap is None else torch.where(alive, gap, 0.0).nan_to_num(0.0, 0.0, 0.0)
+    return Transition(cost, terms, violation, status, ended, ended & (status == Status.OK))
 
 
 def draw_scenarios(plant: Plant, key: Int64[Tensor, "n"]) -> Scenarios:

@@ -50,6 +50,7 @@ def tree_finite(tree: Tensor | Mapping[str, Tensor], n: int) -> Bool[Tensor, "n"
     ok: Tensor | None = None
     for leaf in tree_leaves(tree):
         if leaf.is_floating_point():
-            row = torch.isfinite(leaf.reshape(n, -1)).all(dim=1)
+            # Zero times anything finite is zero: half the work of isfinite.
+            row = (leaf.detach().reshape(n, -1) * 0).sum(dim=1) == 0
             ok = row if ok is None else ok & row
     return torch.ones(n, dtype=torch.bool) if ok is None else ok

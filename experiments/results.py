@@ -10,6 +10,7 @@ from jaxtyping import Float, Integer
 from numpy.typing import NDArray
 
 from steersman.controllers.base import Outcome
+from steersman.envs.plant import Status
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class RunResult:
     @property
     def failures(self) -> int:
         """Episodes that ended by a failure."""
-        return int(np.count_nonzero(self.status))
+        return int(np.count_nonzero((self.status != Status.OK) & (self.status != Status.REACHED)))
 
     @property
     def fallbacks(self) -> Float[NDArray[Any], "n"]:

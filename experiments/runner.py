@@ -8,6 +8,7 @@ import threading
 import time
 import traceback
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -123,7 +124,7 @@ def _run(store: Store, spec: RunSpec) -> None:
     controller = _controller(spec, model)
     folder = store.file(spec.key, ".training")
     training = Training(
-        lambda n: simulator_of(spec, n), spec.seed, folder, lambda f, text: report(0.5 * f, f"training: {text}")
+        partial(simulator_of, spec), spec.seed, folder, lambda f, text: report(0.5 * f, f"training: {text}")
     )
     cost = controller.train(training)
     if state := controller.state_dict():

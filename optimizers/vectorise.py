@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,6 +60,26 @@ def assign(module: nn.Module, vector: Float[Tensor, "dim"]) -> None:
     with torch.no_grad():
         for name, value in unflatten(module, vector).items():
             module.get_parameter(name).copy_(value)
+
+
+def bind_population(module: nn.Module, vectors: Float[Tensor, "pop dim"]) -> Callable[..., Any]:
+    """:func:`population_forward` with module and vectors fixed, for many calls: ``f(inputs, state)``.
+
+    A module with a true attribute ``batched`` is copied with the population's parameters in the place of its own,
+    once; whatever it is later called with costs no more than a call of the module.
+
+    Raises:
+        ValueError: If :func:`unflatten` refuses the vectors.
+    """
+    if not getattr(module, "batched", False):
+        return partial(population_forward, module, vectors)
+    bound = copy.deepcopy(module)
+    for name, value in unflatten(module, vectors).items():
+        owner, _, leaf = name.rpartition(".")
+        part = bound.get_submodule(owner)
+        del part._parameters[leaf]
+        setattr(part, leaf, value)  # as a plain tensor: parameters of a population are no leaves to be trained
+    return bound
 
 
 @torch.no_grad()

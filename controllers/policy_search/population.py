@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -15,7 +17,7 @@ from steersman.envs.actions import ActionSet
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import Measurement, Simulator
 from steersman.optimizers.policies.base import Policy
-from steersman.optimizers.vectorise import population_forward
+from steersman.optimizers.vectorise import bind_population
 
 SPARSE = 0.75
 """The batch is made smaller once that share of it is enough."""
@@ -51,10 +53,18 @@ class Population:
         self, y: Float[Tensor, "pop width ny"], memory: Float[Tensor, "pop width memory"]
     ) -> tuple[Float[Tensor, "rows m"], Float[Tensor, "pop width memory"]]:
         """Actions, member by member and not yet projected, and the memory after them."""
-        like = self.vectors
-        centred = (y.to(like) - self.mean.to(like)[:, None]) / self.std.to(like)[:, None]
-        raw, memory = population_forward(self.network, self.vectors, centred.clamp(-LIMIT, LIMIT).nan_to_num(), memory)
+        mean, std = self._scale
+        centred = ((y.to(mean) - mean) / std).clamp(-LIMIT, LIMIT).nan_to_num()
+        raw, memory = self._forward(centred, memory)
         return scored_action(self.actions, raw.flatten(0, 1).to(y)), memory
+
+    @cached_property
+    def _scale(self) -> tuple[Tensor, Tensor]:
+        return self.mean.to(self.vectors)[:, None], self.std.to(self.vectors)[:, None]
+
+    @cached_property
+    def _forward(self) -> Callable[..., Any]:
+        return bind_population(self.network, self.vectors)
 
 
 def scored_action(actions: ActionSet, raw: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
@@ -138,6 +148,10 @@ def roll_out(
 class _Rollout:
     """The table of members times episodes that are still in the batch, and the totals of all."""
 
+    running: Tensor
+    row_cost: Tensor
+    row_steps: Tensor
+
     def __init__(
         self, population: Population, simulator: Simulator, scenarios: Scenarios, give_up: GiveUp | None
     ) -> None:
@@ -146,56 +160,73 @@ class _Rollout:
         self.table = torch.arange(n, device=simulator.device).reshape(pop, n // pop)
         self.alive = torch.ones(n, dtype=torch.bool, device=simulator.device)
         self.cost = torch.zeros(n, dtype=simulator.dtype, device=simulator.device)
-        self.left = torch.full((n,), simulator.problem.horizon, device=simulator.device)
+        self.steps = torch.zeros(n, dtype=torch.int64, device=simulator.device)
         fresh = population.network.initial_state(n).to(population.vectors)
         self.memory = fresh.reshape(pop, n // pop, population.network.memory)
         self.simulated, self.shape = 0, (pop, n // pop)
+        self._load()
         simulator.reset(scenarios)
 
+    @torch.no_grad()
     def run(self) -> Costs:
-        steps = torch.zeros_like(self.left)
-        while bool(self.alive.any()):
-            rows = self.table.flatten()
-            t = self.simulator.step(self._act(self.simulator.measure(), rows))
-            running = self.alive[rows]
-            self.cost[rows] += torch.where(running, t.cost, 0.0)
-            steps[rows] += running
-            self.left[rows] -= running.to(self.left.dtype)
-            self.simulated += len(rows)
-            over = running & t.ended
-            if bool(over.any()):
-                self.alive[rows[over]], self.left[rows[over]] = False, 0
-            if self._end_hopeless() or bool(over.any()):
-                self._compact()
-        return Costs(self.cost.reshape(self.shape), steps.reshape(self.shape).sum(dim=1), self.simulated)
+        while True:
+            t = self.simulator.step(self._act(self.simulator.measure()))
+            self.row_cost = self.row_cost + torch.where(self.running, t.cost, 0.0)
+            self.row_steps = self.row_steps + self.running
+            self.simulated += len(t.ended)
+            over = self.running & t.ended
+            fewer = bool(over.any())
+            if fewer:
+                self.running = self.running & ~over
+            if fewer or self.give_up is not None:
+                self._store()
+                fewer |= self._end_hopeless()
+            if fewer and not self._compact():
+                return Costs(self.cost.reshape(self.shape), self.steps.reshape(self.shape).sum(dim=1), self.simulated)
 
-    def _act(self, m: Measurement, rows: Tensor) -> Tensor:
+    def _load(self) -> None:
+        """Take the rows of the batch out of the totals."""
+        rows = self.table.flatten()
+        self.running, self.row_cost, self.row_steps = self.alive[rows], self.cost[rows], self.steps[rows]
+
+    def _store(self) -> None:
+        """Put the rows of the batch into the totals."""
+        rows = self.table.flatten()
+        self.alive[rows], self.cost[rows], self.steps[rows] = self.running, self.row_cost, self.row_steps
+
+    def _act(self, m: Measurement) -> Tensor:
         u, self.memory = self.population.act(m.y.reshape(*self.table.shape, -1), self.memory)
         # A simulator that was not made smaller ends a row at an action that is no number, without stepping it.
-        return u if self.give_up is None else torch.where(self.alive[rows, None], u, torch.nan)
+        return u if self.give_up is None else torch.where(self.running[:, None], u, torch.nan)
 
     def _end_hopeless(self) -> bool:
         if self.give_up is None:
             return False
-        hopeless, bound = self.give_up.hopeless(self.cost.reshape(self.shape), self.left.reshape(self.shape))
+        left = torch.where(self.alive, self.simulator.problem.horizon - self.steps, 0)
+        hopeless, bound = self.give_up.hopeless(self.cost.reshape(self.shape), left.reshape(self.shape))
         gone = hopeless[:, None].expand(self.shape).flatten()
         # Ended members count as finished, with a bound that is worse than those of the best.
         self.cost = torch.where(gone, bound.flatten(), self.cost)
-        self.left = torch.where(gone, 0, self.left)
         self.alive = self.alive & ~gone
+        self._load()
         return bool(hopeless.any())
 
-    def _compact(self) -> None:
-        """Go on with the members that have running episodes, and with as many columns as the busiest needs."""
-        running = self.alive[self.table]
+    def _compact(self) -> bool:
+        """Go on with the members that have running episodes, and with as many columns as the busiest needs.
+
+        False if no episode is running any more.
+        """
+        running = self.running.reshape(self.table.shape)
         width, kept = int(running.sum(dim=1).max()), torch.nonzero(running.any(dim=1)).flatten()
         if width == 0 or width * len(kept) > SPARSE * running.numel():
-            return
+            return width > 0
         order = (~running[kept]).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
         local = (kept[:, None] * running.shape[1] + order).flatten()
         smaller = keep_rows(self.simulator, local)
         if smaller is None:
-            return
+            return True
         self.simulator, self.population = smaller, self.population.members(kept)
         self.table = self.table.flatten()[local].reshape(len(kept), width)
         self.memory = self.memory.flatten(0, 1)[local].reshape(len(kept), width, self.memory.shape[2])
+        self._load()
+        return True

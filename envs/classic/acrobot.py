@@ -36,7 +36,7 @@ class Acrobot(Plant):
     the velocities clipped afterwards: step by step the numbers of gymnasium's ``Acrobot-v1``.
 
     A control step costs 1, and an episode that ends short of the target 1 more, so the cost is 1 minus gymnasium's
-    return. Reaching the target is the end ``Status.TERMINATED``: here it is a success.
+    return. Reaching the target is the end ``Status.REACHED``.
 
     State ``[n, 4]``: angle of the upper link in rad, 0 hanging; angle of the lower link relative to it; their
     velocities in rad/s. Measured: cosines, sines and velocities. Performance: height of the tip in m. The action is
@@ -91,7 +91,7 @@ class Acrobot(Plant):
 
     def status(self, k: Int64[Tensor, "n"], x: State, p: Params) -> UInt8[Tensor, "n"]:
         """Terminated where the tip has reached the target."""
-        return ((self.perform(k, x, p)[:, 0] > TARGET) * int(Status.TERMINATED)).to(torch.uint8)
+        return ((self.perform(k, x, p)[:, 0] > TARGET) * int(Status.REACHED)).to(torch.uint8)
 
     def render(self, trail: Trail) -> NDArray[np.uint8]:
         """The two links with the torque, and height and torque so far."""

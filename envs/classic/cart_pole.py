@@ -22,6 +22,7 @@ from steersman.envs.tree import Params, State, tree_leaves
 
 GRAVITY, CART, POLE, HALF_LENGTH, FORCE = 9.8, 1.0, 0.1, 0.5, 10.0
 """In m/s^2, kg, kg, m and N."""
+MASS = CART + POLE
 TRACK, TILT = 2.4, math.radians(12)
 """Where the episode ends: distance from the middle in m and angle of the pole in rad."""
 
@@ -64,12 +65,13 @@ class CartPole(Plant):
     def step(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], w: Tensor, p: Params) -> State:
         """See :class:`~steersman.envs.plant.Plant`."""
         state = _flat(x)
-        velocity, theta, speed = state[:, 1], state[:, 2], state[:, 3]
-        cosine, sine, mass = torch.cos(theta), torch.sin(theta), CART + POLE
-        push = (FORCE * (u[:, 1] - u[:, 0]) + POLE * HALF_LENGTH * speed.square() * sine) / mass
-        turn = (GRAVITY * sine - cosine * push) / (HALF_LENGTH * (4 / 3 - POLE * cosine.square() / mass))
-        drive = push - POLE * HALF_LENGTH * turn * cosine / mass
-        return state + self.dt * torch.stack([velocity, drive, speed, turn], dim=1)
+        _, velocity, theta, speed = state.unbind(1)
+        cosine, sine, left_right = torch.cos(theta), torch.sin(theta), u[:, 1] - u[:, 0]
+        push = torch.add(FORCE / MASS * left_right, speed.square() * sine, alpha=POLE * HALF_LENGTH / MASS)
+        load = torch.rsub(cosine.square(), HALF_LENGTH * 4 / 3, alpha=HALF_LENGTH * POLE / MASS)
+        turn = torch.sub(GRAVITY * sine, cosine * push) / load
+        drive = torch.sub(push, turn * cosine, alpha=POLE * HALF_LENGTH / MASS)
+        return torch.add(state, torch.stack([velocity, drive, speed, turn], dim=1), alpha=self.dt)
 
     def measure(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n ny"]:
         """The state."""
@@ -81,7 +83,7 @@ class CartPole(Plant):
 
     def status(self, k: Int64[Tensor, "n"], x: State, p: Params) -> UInt8[Tensor, "n"]:
         """Terminated where the cart has left the track or the pole has tilted too far."""
-        return (~_inside(_flat(x)[:, ::2]) * int(Status.TERMINATED)).to(torch.uint8)
+        return (~_inside(_flat(x)[:, ::2])).to(torch.uint8).mul_(int(Status.TERMINATED))
 
     def render(self, trail: Trail) -> NDArray[np.uint8]:
         """Cart and pole, and position and angle so far within their limits."""
@@ -116,7 +118,7 @@ class CartPole(Plant):
 
 
 def _inside(z: Tensor) -> Tensor:
-    return (z[..., 0].abs() <= TRACK) & (z[..., 1].abs() <= TILT)
+    return (z.abs() <= z.new_tensor((TRACK, TILT))).all(dim=-1)
 
 
 def _balanced(z: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ class MountainCarContinuous(Plant):
     rounds to float32 in every step).
 
     A control step costs ``0.1 u^2`` and an episode that ends short of the flag 100, so the cost is 100 minus
-    gymnasium's return. Reaching the flag is the end ``Status.TERMINATED``: here it is a success. Doing nothing costs
+    gymnasium's return. Reaching the flag is the end ``Status.REACHED``. Doing nothing costs
     100, and every small force costs more: the task is one of exploration.
 
     State ``[n, 2]``: position and velocity, both measured and performance. Gradients are exact; they vanish where
@@ -79,7 +79,7 @@ class MountainCarContinuous(Plant):
 
     def status(self, k: Int64[Tensor, "n"], x: State, p: Params) -> UInt8[Tensor, "n"]:
         """Terminated where the car has reached the flag."""
-        return (_reached(_flat(x)) * int(Status.TERMINATED)).to(torch.uint8)
+        return (_reached(_flat(x)) * int(Status.REACHED)).to(torch.uint8)
 
     def render(self, trail: Trail) -> NDArray[np.uint8]:
         """The car in the valley, and position and force so far."""
