@@ -11,15 +11,12 @@ import numpy as np
 import torch
 from scipy.integrate import solve_ivp
 
-from steersman.envs import noise
 from steersman.envs.grid import ieee39, kundur_full
 from steersman.envs.grid.events import Fault, phases
 from steersman.envs.grid.simulate import integrate, intervals
 from steersman.envs.grid.system import GridSystem, Orders
-from steersman.envs.grid.two_area_full import TwoAreaBrakeFull
-from steersman.envs.scenarios import Scenarios
-from steersman.envs.simulator import PlantSimulator
 from steersman.experiments.benchmarks.base import Progress, Row, rate, throughput
+from steersman.experiments.studies.grid_brake import outcomes
 
 PEER = Path(".venv-peers/bin/python")
 """Interpreter of the peers' environment, from the root of a clone."""
@@ -44,22 +41,22 @@ def rows(progress: Progress) -> Iterator[Row]:
         progress(i / 6, name)
         case = "classical_fault" if i == 0 else "full_fault"
         for step, bar in zip((1 / 30, STEP), bars, strict=True):
-            ours, theirs = _beside(_work(make(), 256), case, step)
+            ours, theirs = _beside(faults(make(), 256), case, step)
             yield Row(f"Kundur {name}, 5 ms, 256 rows", METRIC, ours, theirs, f"ANDES, step {1000 * step:.0f} ms", bar)
     progress(0.4, "scipy")
     for n, bar in ((256, 5.0), (2048, 15.0), (1, 0.02)):
-        ours, theirs = throughput(_work(kundur_full.classical(), n), scipy_work(), repeats=4)
+        ours, theirs = throughput(faults(kundur_full.classical(), n), scipy_work(), repeats=4)
         yield Row(f"Kundur classical, 5 ms, {n} rows", METRIC, ours, theirs, "scipy DOP853, 1e-6, one row", bar)
     progress(0.6, "brake")
     seconds = 4096 * 6 / rate(_brake, turns=1)
     yield Row("4096 brake patterns, 6 s, 5 ms", "1 / CPU s", 1 / seconds, 1 / 25.0, "target of 25 s", 1.0)
     progress(0.7, "IEEE 39")
-    ours = rate(_work(ieee39.classical(), 256))
+    ours = rate(faults(ieee39.classical(), 256))
     yield Row("IEEE 39 classical, 5 ms, 256 rows", METRIC, ours, 2000.0, "target", 1.0)
     progress(0.8, "size")
     for copies in SIZES:
         system = ieee39.tiled(copies)
-        ours = rate(_work(system, 20, seconds=0.1, spread=0.0), turns=2)
+        ours = rate(faults(system, 20, seconds=0.1, spread=0.0), turns=2)
         label = f"{len(system.case.buses)} buses, {system.units} machines, classical, 5 ms, 20 rows"
         yield Row(label, METRIC, ours, ours, "none", 1.0)
 
@@ -83,7 +80,7 @@ def _andes(case: str, step: float) -> float:
     return float(done.stdout.strip().splitlines()[-1])
 
 
-def _work(system: GridSystem, n: int, seconds: float = 1.0, spread: float = 0.05) -> Callable[[], int]:
+def faults(system: GridSystem, n: int, seconds: float = 1.0, spread: float = 0.05) -> Callable[[], int]:
     """Faults of 50 ms and up to ``spread`` s longer at one bus, equal loads; it counts seconds of all rows."""
     point = system.operate(torch.ones(1, dtype=torch.float64))
     one = phases(system, point, [Fault(int(system.case.buses.id[7]), 0.02, 0.05)])
@@ -131,13 +128,6 @@ def scipy_work() -> Callable[[], int]:
 @torch.no_grad()
 def _brake() -> int:
     """Every pattern of twelve decisions after a fault of 0.51 s."""
-    plant = TwoAreaBrakeFull(STEP)
-    p = plant.faulted(torch.tensor([0.51], dtype=torch.float64))
-    patterns = torch.tensor(list(itertools.product((0.0, 1.0), repeat=12)), dtype=torch.float64)
-    one = Scenarios(noise.keys(0, 1), p, plant.initial(noise.keys(0, 1), p))
-    simulator = PlantSimulator(plant, len(patterns))
-    simulator.reset(one.repeat(len(patterns)))
-    for k in range(plant.horizon):
-        u = patterns[:, k : k + 1] if k < 12 else torch.zeros(len(patterns), 1, dtype=torch.float64)
-        simulator.step(u)
+    patterns = torch.tensor(list(itertools.product((0, 1), repeat=12)))
+    outcomes(0.51, patterns, STEP)
     return len(patterns) * 6

@@ -1,4 +1,4 @@
-"""What a step costs as replicas and grids grow: wolf-sheep (compiled and torch) and Kuramoto-Sivashinsky, one thread.
+"""What a step costs as replicas and models grow: wolf-sheep, Kuramoto-Sivashinsky and power grids, one thread.
 
 Results lie in ``results/scaling`` beside this file.
 """
@@ -19,7 +19,9 @@ from rich.console import Console
 from steersman.envs import noise
 from steersman.envs.abm import _compiled, _slots
 from steersman.envs.abm._flock import Rules
-from steersman.experiments.benchmarks import abm, pde
+from steersman.envs.grid import ieee39, kundur_full
+from steersman.envs.grid.system import GridSystem
+from steersman.experiments.benchmarks import abm, grid, pde
 from steersman.experiments.benchmarks.base import rate
 from steersman.experiments.machine import describe_machine
 from steersman.experiments.progress import bar
@@ -39,8 +41,8 @@ class Point:
     Attributes:
         panel: What grows.
         curve: Implementation or size that stays.
-        size: Replicas, cells along a side, or grid points.
-        rate: Model ticks, or control steps of a row, per CPU-second.
+        size: Replicas, cells along a side, grid points, or buses.
+        rate: Model ticks, control steps of a row, or simulated seconds of a row, per CPU-second.
     """
 
     panel: str
@@ -54,8 +56,16 @@ PANELS = {
     "wolf-sheep, grid": "cells along a side (compiled, one replica)",
     "Kuramoto-Sivashinsky, rows": "rows",
     "Kuramoto-Sivashinsky, grid": "grid points",
+    "power grids, rows": "rows",
+    "power grids, buses": "buses (classical machines, New England tiled)",
 }
 """Panels and what their horizontal axes show."""
+UNITS = {
+    "wolf-sheep": ("model ticks", "tick"),
+    "Kuramoto-Sivashinsky": ("control steps (0.5 time units, 5 substeps) of a row", "control step"),
+    "power grids": ("simulated seconds (steps of 5 ms, a fault) of a row", "simulated second"),
+}
+"""What is counted, and the name of one, by the first words of a panel."""
 
 
 def run(console: Console, out: Path | None) -> Path:
@@ -80,7 +90,7 @@ def run(console: Console, out: Path | None) -> Path:
 
 def _work() -> Iterator[tuple[str, str, int, Callable[[], Callable[[], int]]]]:
     """Panel, curve, size, and what builds the work of each measurement."""
-    replicas, grid, rows, points = PANELS
+    replicas, cells, rows, points, scenarios, buses = PANELS
     for label, advance, most in (("compiled", _compiled.advance, 1024), ("torch", _slots.advance, 256)):
         for n in REPLICAS:
             if n <= most:
@@ -88,17 +98,28 @@ def _work() -> Iterator[tuple[str, str, int, Callable[[], Callable[[], int]]]]:
                 yield replicas, label, n, partial(abm.sized, Rules(), n, ticks, advance)
     for side in SIDES:
         rules = Rules(side=side, start=(side * side * 60 // 1000 + 1, side * side * 30 // 1000 + 1))
-        yield grid, "60 / 30 animals per 1,000 cells", side, partial(abm.sized, rules, 1, max(5, 2**21 // side**2))
+        yield cells, "60 / 30 animals per 1,000 cells", side, partial(abm.sized, rules, 1, max(5, 2**21 // side**2))
     for n_points in (64, 256):
         for n in REPLICAS:
             yield rows, f"{n_points} points", n, partial(_kuramoto, n_points, n)
     for n in (1, 64):
         for n_points in POINTS:
             yield points, f"{n} row{'s' * (n > 1)}", n_points, partial(_kuramoto, n_points, n)
+    for label, system in (("2 areas, 12 states a machine", kundur_full.full()), ("New England", ieee39.classical())):
+        for n in REPLICAS:
+            yield scenarios, label, n, partial(grid.faults, system, n)
+    for n in (1, 20):
+        for copies in grid.SIZES:
+            tiled = partial(ieee39.tiled, copies)
+            yield buses, f"{n} row{'s' * (n > 1)}", 39 * copies, partial(_tiled, tiled, n)
 
 
 def _kuramoto(points: int, rows: int) -> Callable[[], int]:
     return pde.steps(pde.kuramoto(5, points), rows)
+
+
+def _tiled(make: Callable[[], GridSystem], rows: int) -> Callable[[], int]:
+    return grid.faults(make(), rows, seconds=0.1, spread=0.0)
 
 
 def memory() -> dict[str, int]:
@@ -121,11 +142,11 @@ def page(points: list[Point]) -> str:
     for panel, axis in PANELS.items():
         curves = _curves(points, panel)
         sizes = sorted({p.size for p in points if p.panel == panel})
-        unit = "model ticks" if panel.startswith("wolf") else "control steps (0.5 time units, 5 substeps) of a row"
-        lines += ["", f"## {panel}", "", f"{unit.capitalize()} per CPU-second.", ""]
+        counted, _ = UNITS[panel.split(",")[0]]
+        lines += ["", f"## {panel}", "", f"{counted.capitalize()} per CPU-second.", ""]
         lines += [f"| {axis} | {' | '.join(f'{n:,}' for n in sizes)} |", "|---" * (len(sizes) + 1) + "|"]
         for name, curve in curves.items():
-            cells = [f"{curve[n]:,.0f}" if n in curve else "" for n in sizes]
+            cells = [f"{curve[n]:,.{0 if curve[n] >= 10 else 1}f}" if n in curve else "" for n in sizes]
             lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -140,13 +161,13 @@ def _curves(points: list[Point], panel: str) -> dict[str, dict[int, float]]:
 
 def plot(points: list[Point], path: Path) -> None:
     """CPU seconds of a tick or step of one replica, against what grows."""
-    figure, panels = plt.subplots(2, 2, figsize=(9.5, 6.6))
+    figure, panels = plt.subplots(3, 2, figsize=(9.5, 9.6))
     for axes, (panel, axis) in zip(panels.flat, PANELS.items(), strict=True):
         _panel(axes, _curves(points, panel))
         axes.set_title(panel, fontsize=11)
         axes.set_xlabel(axis)
-    for axes, unit in zip(panels[:, 0], ("tick", "control step"), strict=True):
-        axes.set_ylabel(f"CPU time per {unit} of a replica, us")
+    for axes, (_, one) in zip(panels[:, 0], UNITS.values(), strict=True):
+        axes.set_ylabel(f"CPU time per {one} of a replica, us")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
