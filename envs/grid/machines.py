@@ -93,21 +93,6 @@ class TwoAxis(Rotor):
         """See :class:`Machine`."""
         return self.ra, self.x1d
 
-    def acceleration(self, power: Array, torque: Array, speed: Array) -> Array:
-        """``(power - torque - d speed) / (2 h)``, for models with inertia h and damping d."""
-        surplus = power - torque
-        if self._damped:
-            surplus = surplus - self.d * speed
-        return surplus / self._twice_h
-
-    @cached_property
-    def _damped(self) -> bool:
-        return bool((self.d != 0).any())
-
-    @cached_property
-    def _twice_h(self) -> Number:
-        return 2 * self.h
-
     def saliency(self) -> Number:
         """See :class:`Machine`."""
         return self.x1q - self.x1d

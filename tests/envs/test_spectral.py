@@ -1,22 +1,18 @@
-"""Spectral plants against exact solutions, and every linearisable PDE plant against the test of Popov, Belevitch, Hautus."""
+"""Spectral plants against exact solutions."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from steersman.dynamics.linearize import flatten_state, linearize
 from steersman.envs import make_plant, noise
 from steersman.envs.checks import check_plant
-from steersman.envs.pde.boundary import ReactionDiffusion, TransportBoundary
 from steersman.envs.pde.burgers import BurgersNotebookCompat
 from steersman.envs.pde.linear import Wave, convection_diffusion_reaction, heat
-from steersman.envs.pde.spectral import SpectralPlant, boxes
+from steersman.envs.pde.spectral import SpectralPlant
 from steersman.envs.plant import Plant, Status
 from steersman.envs.simulator import PlantSimulator
-from steersman.envs.tree import tree_map
 
 F64 = torch.float64
 
@@ -98,31 +94,6 @@ def test_waves_keep_their_speed_and_decay_slowly() -> None:
     want = math.exp(-rate * t) * (math.cos(speed * t) + rate / speed * math.sin(speed * t))
     after = advance(plant, start, 20)
     torch.testing.assert_close(after[0, :100], want * torch.cos(2 * math.pi * x), rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("make", [convection_diffusion_reaction, heat, Wave, TransportBoundary, ReactionDiffusion])
-def test_stabilisable_and_detectable(make) -> None:  # type: ignore[no-untyped-def]
-    """The rank of [A - s I, B] and of [A - s I; C] at every eigenvalue that does not decay."""
-    plant = make()
-    key = noise.keys(0, 1)
-    rest = tree_map(torch.zeros_like, plant.initial(key, plant.params(key)))
-    found = linearize(plant, rest, torch.zeros(1, plant.actions.m, dtype=F64), plant.params(key))
-    A, B, C = (t.numpy() for t in (found.A, found.B, found.C))
-    values = np.linalg.eigvals(A)
-    for s in values[np.abs(values) > 1 - 1e-6]:
-        for matrix, side in ((A, B), (A.T, C.T)):
-            least = np.linalg.svd(np.hstack([matrix - s * np.eye(len(A)), side]), compute_uv=False)[-1]
-            assert least > 1e-2, (s, least)
-    assert len(flatten_state(rest)) == 1
-
-
-def test_eight_equal_boxes_at_equal_distances_would_not_do() -> None:
-    centres = tuple((i + 0.5) / 8 for i in range(8))
-    shapes = boxes(1.0, 96, centres, 0.1)
-    sine = torch.sin(2 * math.pi * 4 * torch.arange(96, dtype=F64) / 96)
-    cosine = torch.cos(2 * math.pi * 4 * torch.arange(96, dtype=F64) / 96)
-    reach = torch.stack([shapes @ sine, shapes @ cosine]).abs().amax(dim=1)
-    assert float(reach.min()) < 1e-9
 
 
 def test_notebook_task_without_control() -> None:
