@@ -18,6 +18,11 @@ def join(parts: list[Array]) -> Array:
     return parts[0] if len(parts) == 1 else library(parts[0]).concatenate(parts)
 
 
+def rows_of(array: Array, rows: slice) -> Array:
+    """Rows of an array; the array itself where these are all."""
+    return array if rows.stop - rows.start == array.shape[0] else array[rows]
+
+
 def apply(Y: Array, E: Array) -> Array:
     """Currents by a matrix common to all rows, or one per row (last axis)."""
     return Y @ E if Y.ndim == 2 else (Y * E[None]).sum(1)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Complex
 from torch import Tensor
 
+from steersman.envs.grid.algebra import rows_of
 from steersman.envs.grid.case import Case
 from steersman.envs.grid.machine import Array, Axes, Machine, Rotor, convert, stack
 from steersman.envs.grid.regulators import Exciter, Regulator, Stabiliser, SteamGovernor
@@ -150,16 +151,16 @@ class Group:
 
     # ---------------------------------------------------------------- dynamics
 
-    def mechanical(self, x: Array, orders: Any) -> Array:
+    def mechanical(self, x: tuple[Array, ...], orders: Any) -> Array:
         """Mechanical power ``[m, n]``; the set point of units without a governor."""
-        power = orders.power[self.rows]
+        power = rows_of(orders.power, self.rows)
         if self.governor is None:
             return power
         return self.governor.power(x[self._slices[2]], self.machine.speed(x[self._slices[0]], power))
 
     def flow(
         self,
-        x: Array,
+        x: tuple[Array, ...],
         source: tuple[Array, Array],
         current: tuple[Array, Array],
         voltage: Array,
@@ -168,7 +169,7 @@ class Group:
     ) -> list[Array]:
         """Rates of all states, each ``[m, n]``; arguments along the machines' axes."""
         own = x[self._slices[0]]
-        order, power = orders.voltage[self.rows], orders.power[self.rows]
+        order, power = rows_of(orders.voltage, self.rows), rows_of(orders.power, self.rows)
         mechanical = self.mechanical(x, orders)
         speed = self.machine.speed(own, power)
         rates: list[Array] = []

@@ -1,7 +1,7 @@
 """The contract of machines and inverters: voltage sources behind an impedance.
 
 A model holds parameters: numbers of one machine on its own base, or, after :func:`stack`, columns ``[m, 1]`` of m
-machines on the base of the system. The functions take the states of m machines in n scenarios, ``[states, m, n]``,
+machines on the base of the system. The functions take the states of m machines in n scenarios, one ``[m, n]`` each,
 and work on torch tensors and on numpy arrays alike (a single scenario is quicker in numpy). Angles in rad, time in s,
 the rest in pu; speeds are deviations from the nominal one. The q axis lies at the machine's angle (Kundur, Power
 System Stability and Control, 1994, section 3.6): ``v_d + j v_q = v exp(-j (delta - pi/2))``.
@@ -79,7 +79,7 @@ class Machine(ABC):
         """Rates of all states.
 
         Args:
-            x: States.
+            x: States, in a sequence.
             source: Internal voltage along the axes.
             current: Current along the axes.
             field: Field voltage; a constant of the operating point for models without a field.

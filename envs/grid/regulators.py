@@ -1,7 +1,7 @@
 """Exciters, governors and stabilisers: what sets field voltage and mechanical power of the machines.
 
 Conventions as in :mod:`~steersman.envs.grid.machine`: parameters are numbers or columns ``[m, 1]``, states are
-``[states, m, n]``, torch or numpy. Limits of integrators do not wind up: states are clamped after each integrator
+sequences of ``[m, n]``, torch or numpy. Limits of integrators do not wind up: states are clamped after each integrator
 step, and within one, where stages overshoot, whatever reads them sees their clipped values.
 """
 

@@ -15,6 +15,10 @@ from steersman.envs.grid.network import real_form
 from steersman.envs.grid.system import GridSystem, Network, Orders
 
 
+NEGLIGIBLE = 1e-12
+"""Stretches shorter than this are left out, s."""
+
+
 class Interval(NamedTuple):
     """A stretch of a control step in which no row's network changes.
 
@@ -29,19 +33,21 @@ class Interval(NamedTuple):
 
 def intervals(now: Float[Tensor, "n"], period: float, steps: int, edges: Float[Tensor, "n e"]) -> list[Interval]:
     """The integrator's grid with the edges of each row sorted in; stretches of no length are left out."""
-    inside = (edges - now[:, None]).clamp(0.0, period)
+    ahead, step = edges - now[:, None], period / steps
+    if not bool(((ahead > NEGLIGIBLE) & (ahead < period - NEGLIGIBLE)).any()):
+        return [Interval(step, (ahead <= period / 2).sum(dim=1)), *[Interval(step, None)] * (steps - 1)]
+    inside = ahead.clamp(0.0, period)
     grid = torch.arange(steps + 1, dtype=now.dtype, device=now.device) * (period / steps)
     cuts = torch.cat([grid.expand(len(now), -1), inside], dim=1).sort(dim=1).values
     middle = now[:, None] + (cuts[:, 1:] + cuts[:, :-1]) / 2
     phase = (edges[:, None, :] <= middle[:, :, None]).sum(dim=2)
-    step = period / steps
     h = torch.diff(cuts, dim=1)
-    h = torch.where((h - step).abs() < 1e-12, step, h)
+    h = torch.where((h - step).abs() < NEGLIGIBLE, step, h)
     shortest, longest = h.amin(dim=0).tolist(), h.amax(dim=0).tolist()
     found: list[Interval] = []
     last: Tensor | None = None
     for j, (low, high) in enumerate(zip(shortest, longest, strict=True)):
-        if high <= 1e-12:
+        if high <= NEGLIGIBLE:
             continue
         same = last is not None and torch.equal(phase[:, j], last)
         last = phase[:, j]
@@ -121,8 +127,10 @@ def nystrom(system: GridSystem, network: Network, orders: Orders) -> Callable[[A
         a1 = force(angle)
         a2 = force(angle + (0.5 * drift) * (rate + (0.25 * h) * a1))
         a3 = force(angle + drift * (rate + (0.5 * h) * a2))
-        after = angle + drift * (rate + (h / 6) * (a1 + 2 * a2))
-        return join([after, rate + (h / 6) * (a1 + 4 * a2 + a3)])
+        twice = 2 * a2
+        inner = a1 + twice
+        after = angle + drift * (rate + (h / 6) * inner)
+        return join([after, rate + (h / 6) * (inner + twice + a3)])
 
     return step
 

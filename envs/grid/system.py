@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from steersman.envs.grid.algebra import apply, join, load_currents, solve, solve_salient
+from steersman.envs.grid.algebra import apply, join, load_currents, rows_of, solve, solve_salient
 from steersman.envs.grid.case import Case, index_of
 from steersman.envs.grid.group import Group, Unit, grouped
 from steersman.envs.grid.machine import Array, library
@@ -123,7 +123,7 @@ class GridSystem:
         sides = [np.broadcast_to(part, (len(g.members), 1)) for g in self.groups for part in g.machine.impedance]
         resistance, reactance = np.concatenate(sides[::2])[:, 0], np.concatenate(sides[1::2])[:, 0]
         self.source_admittance = torch.as_tensor(1 / (resistance + 1j * reactance))
-        self._internal = (resistance[:, None], reactance[:, None])
+        self._internal, self._resistive = (resistance[:, None], reactance[:, None]), bool(resistance.any())
         salient = np.concatenate([np.broadcast_to(g.machine.saliency(), (len(g.members), 1)) for g in self.groups])
         self._salient = salient if np.abs(salient).max() > 0 else None
         self.inertia = np.concatenate([g.inertia for g in self.groups])
@@ -218,7 +218,7 @@ class GridSystem:
         lib, parts = library(x), self._parts(x)
         angle = join([states[0] for _, states in parts])
         sin, cos = lib.sin(angle), lib.cos(angle)
-        sources = [g.machine.source(s, orders.held[g.rows]) for g, s in parts]
+        sources = [g.machine.source(s, rows_of(orders.held, g.rows)) for g, s in parts]
         d, q = (join([pair[i] for pair in sources]) for i in (0, 1))
         E = lib.concatenate([d * sin + q * cos, q * sin - d * cos])
         current = self.currents(E, network, sin, cos)
@@ -227,8 +227,8 @@ class GridSystem:
         voltage = self._terminal(d, q, along_d, along_q)
         rates = []
         for group, states in parts:
-            r = group.rows
-            rates += group.flow(states, (d[r], q[r]), (along_d[r], along_q[r]), voltage[r], orders, self.omega)
+            own = [rows_of(part, group.rows) for part in (d, q, along_d, along_q, voltage)]
+            rates += group.flow(states, (own[0], own[1]), (own[2], own[3]), own[4], orders, self.omega)
         return lib.concatenate(rates)
 
     @property
@@ -303,18 +303,19 @@ class GridSystem:
         """Whether any state has limits."""
         return any(group.limited for group in self.groups)
 
-    def _parts(self, x: Array) -> list[tuple[Group, Array]]:
+    def _parts(self, x: Array) -> list[tuple[Group, tuple[Array, ...]]]:
+        """Groups with their states, one array ``[m, n]`` each: to take them apart once costs less than indexing."""
         parts, begin = [], 0
         for group in self.groups:
             states = x[begin : begin + group.size].reshape(-1, len(group.members), x.shape[-1])
-            parts.append((group.on(x), states))
+            parts.append((group.on(x), tuple(states)))
             begin += group.size
         return parts
 
     def _terminal(self, d: Array, q: Array, along_d: Array, along_q: Array) -> Array:
         r, x = (self._like(name, part, d) for name, part in zip(("r", "x"), self._internal, strict=True))
         vd, vq = d + x * along_q, q - x * along_d
-        if self._internal[0].any():
+        if self._resistive:
             vd, vq = vd - r * along_d, vq - r * along_q
         if self._salient is not None:
             vd = vd + self._like("salient", self._salient, d) * along_q
