@@ -103,7 +103,7 @@ def _phase(
     kinds = {job.key: job.kind for job in jobs}
 
     def tell() -> None:
-        progress(News(name, tuple((names[key], store.get(key)) for key in kinds)))
+        progress(News(name, tuple((names[job.key], job) for job in store.jobs(list(kinds)))))
 
     waiting = [key for key, kind in kinds.items() if not finished(store, key, kind)]
     while waiting:

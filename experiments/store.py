@@ -6,7 +6,7 @@ import os
 import socket
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +97,17 @@ class Store:
         if found is None:
             raise KeyError(f"no job {key} in {self._path}")
         return Job(*found)
+
+    def jobs(self, keys: Sequence[str]) -> list[Job]:
+        """Jobs by their keys, read at once.
+
+        Raises:
+            KeyError: If one of them does not exist.
+        """
+        with self._connect() as db:
+            rows = db.execute("SELECT key, kind, spec, state, fraction, message, error FROM jobs").fetchall()
+        found = {row[0]: Job(*row) for row in rows}
+        return [found[key] for key in keys]
 
     def claim(self, key: str) -> bool:
         """Take the lease of a job that waits, or whose worker died or has not been heard of for a minute."""

@@ -82,3 +82,6 @@ def test_a_read_only_folder_is_named(tmp_path: Path) -> None:
 def test_unknown_job(store: Store) -> None:
     with pytest.raises(KeyError, match="no job b"):
         store.get("b")
+    assert store.jobs(["a"]) == [store.get("a")]
+    with pytest.raises(KeyError, match="b"):
+        store.jobs(["a", "b"])
