@@ -27,8 +27,8 @@ class PlantEnv(gymnasium.Env[NDArray[Any], Any]):
 
     The observation is the measured output y, the reward is minus the stage cost (in the plant's units), and
     ``info`` carries the cost terms, the constraint violation, the status and the performance output.
-    ``terminated`` means failure, ``truncated`` the end of the horizon. ``reset(seed=s)`` starts the scenario of
-    ``noise.keys(s, 1)``, the one that row 0 of :class:`~steersman.envs.vector.PlantVectorEnv` gets for that seed.
+    ``terminated`` means failure or the goal, ``truncated`` the end of the horizon. ``reset(seed=s)`` starts the
+    scenario of ``noise.keys(s, 1)``, the one that row 0 of :class:`~steersman.envs.vector.PlantVectorEnv` gets.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 15}  # noqa: RUF012 - gymnasium's contract

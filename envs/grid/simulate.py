@@ -14,7 +14,6 @@ from steersman.envs.grid.machine import Array
 from steersman.envs.grid.network import real_form
 from steersman.envs.grid.system import GridSystem, Network, Orders
 
-
 NEGLIGIBLE = 1e-12
 """Stretches shorter than this are left out, s."""
 

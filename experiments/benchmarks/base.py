@@ -62,7 +62,9 @@ class Benchmark:
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("envs", "steersman.experiments.benchmarks.envs:rows", "batched environments against gymnasium's"),
-    Benchmark("families", "steersman.experiments.benchmarks.families:rows", "controllers and searches against peers"),
+    Benchmark(
+        "families", "steersman.experiments.benchmarks.families:rows", "MPC, sampling and mixed-integer, against peers"
+    ),
     Benchmark(
         "polystep", "steersman.experiments.benchmarks.polystep:rows", "PolyStep against polystep, and its memory"
     ),

@@ -1,4 +1,4 @@
-"""One member of each family against a peer: sampling MPC, building of mixed-integer programs, PolyStep."""
+"""Controllers against peers: sampling MPC, and the building of mixed-integer programs."""
 
 from __future__ import annotations
 
@@ -24,33 +24,22 @@ from steersman.envs.objective import L1, Objective, Quadratic
 from steersman.envs.plant import ControlProblem
 from steersman.envs.simulator import Measurement
 from steersman.experiments.benchmarks.base import Progress, Row, peer, throughput
-from steersman.optimizers.polystep.control import Scheduled
-from steersman.optimizers.polystep.polystep import PolyStep
-from steersman.optimizers.polystep.polytopes import Polytope
-from steersman.optimizers.polystep.weighting import Softmax
 
 STATES, ACTIONS, WIDTH, HORIZON, EPISODES = 4, 2, 64, 15, 64
 BUILD_HORIZON = 5
-SIZES = ((4, 16, 2), (8, 64, 8))
-"""Layers of the policies whose parameters PolyStep moves: 114 and 1,096 of them."""
 
 
 def rows(progress: Progress) -> Iterator[Row]:
-    """Measurements against pytorch-mppi, OMLT with Pyomo, and polystep."""
-    names = [peer(package) for package in ("pytorch-mppi", "omlt", "polystep")]
+    """Measurements against pytorch-mppi, and OMLT with Pyomo."""
+    names = [peer(package) for package in ("pytorch-mppi", "omlt")]
     for i, (samples, bar) in enumerate(((64, 3.0), (512, 1.0))):  # the more samples, the less a batch can save
-        progress(i / 6, f"sampling MPC, {samples} samples")
+        progress(i / 3, f"sampling MPC, {samples} samples")
         ours, theirs = throughput(_mppi(samples), _peer_mppi(samples))
         case = f"MPPI, MLP 64-64, horizon {HORIZON}, {samples} samples x {EPISODES} episodes"
         yield Row(case, "rollouts / CPU s", ours, theirs, names[0], bar)
-    progress(2 / 6, "building mixed-integer programs")
+    progress(2 / 3, "building mixed-integer programs")
     ours, theirs = throughput(_build, _peer_build)
     yield Row(f"MIP of a 2x64 network, H = {BUILD_HORIZON}", "builds / CPU s", ours, theirs, f"{names[1]} + Pyomo", 5.0)
-    for i, sizes in enumerate(SIZES):
-        progress((3 + i) / 6, f"PolyStep, layers {sizes}")
-        ours, theirs = throughput(_polystep(sizes), _peer_polystep(sizes))
-        count = sum(p.numel() for p in _policy(sizes).parameters())
-        yield Row(f"PolyStep, {count} parameters, free costs", "steps / CPU s", ours, theirs, names[2], 1.0)
 
 
 # ------------------------------------------------------------------ sampling MPC
@@ -204,46 +193,3 @@ def _peer_build() -> int:
     model.cost = pyo.Objective(expr=sum(model.size.values()))
     Highs().set_instance(model)
     return 1
-
-
-# ------------------------------------------------------------------ PolyStep
-
-
-def _policy(sizes: tuple[int, ...]) -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(*(nn.Linear(a, b) for a, b in itertools.pairwise(sizes)))
-
-
-def _polystep(sizes: tuple[int, ...]) -> Callable[[], int]:
-    """The paper's form without what the peer does not do: no incumbent, no confirmation, no momentum."""
-    search = PolyStep(
-        block=2, polytope=Polytope.ORTHOPLEX, weighting=Softmax(temperature=0.1), control=Scheduled(), momentum=0.0,
-        confirmations=0,
-    )  # fmt: skip
-    search.start(nn.utils.parameters_to_vector(_policy(sizes).parameters()).detach(), seed=0)
-
-    def work() -> int:
-        for _ in range(20):
-            search.tell(search.ask()[:, 0].square())
-        return 20
-
-    return work
-
-
-def _peer_polystep(sizes: tuple[int, ...]) -> Callable[[], int]:
-    from polystep import PolyStepOptimizer
-
-    optimizer = PolyStepOptimizer(
-        _policy(sizes), polytope_type="orthoplex", particle_dim=2, epsilon=0.1, max_iterations=100_000, seed=0
-    )
-
-    def closure(batched: dict[str, Tensor]) -> Tensor:
-        first: Tensor = next(iter(batched.values())).flatten(1)[:, 0].square()
-        return first
-
-    def work() -> int:
-        for _ in range(20):
-            optimizer.step(closure)
-        return 20
-
-    return work
