@@ -215,7 +215,7 @@ class TwoAreaBrakeFull(GridPlant):
     After the dynamic-brake task of the RLGC project: every 0.1 s, for 6 s, cost ``|mean speed of area 1 - mean speed
     of area 2| + 2 u``, speeds in pu, and 20 for each step that remains at a loss of synchronism. Its fault times
     belong to another machine model; here the critical time is 0.49 s, and a scenario's fault lasts 0.47 to 0.53 s at
-    nominal loading. The episode begins as the fault clears. The study ``grid-control`` holds optima over all patterns
+    nominal loading. The episode begins as the fault clears. The study ``grid-brake`` holds optima over all patterns
     of the first steps. Performed also: the difference of the areas' mean speeds, and the angles of the machines of area
     2 relative to those of area 1, whose limits of +-pi are the loss of synchronism for planners.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from steersman.envs import noise
 from steersman.envs.grid.two_area_full import TwoAreaBrakeFull
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import PlantSimulator
+from steersman.experiments.studies.publish import publish
 from steersman.optimizers.registry import make_search
 
 CASES = ((0.50, 10), (0.51, 12))
@@ -26,7 +29,7 @@ CASES = ((0.50, 10), (0.51, 12))
 STEP = 0.002
 SEARCHES = ("frame_step", "polystep", "cma_es", "openai_es", "random")
 SEEDS = 10
-DURATIONS = tuple(0.47 + 0.005 * i for i in range(13))
+DURATIONS = (0.48, 0.49, 0.50, 0.505, 0.51, 0.515, 0.52)
 """Fault durations in s that programs are tried on, at the plant's own step and enumerated over 12 decisions."""
 TIME_LIMIT = 0.5
 """Wall seconds of a decision by a program."""
@@ -77,6 +80,15 @@ class Plans:
     best: tuple[float, ...]
     cost: tuple[float, ...]
     pattern: tuple[str, ...]
+
+
+def run(console: Console, out: Path | None) -> Path:
+    """Enumerate the patterns, plan them by programs, run the comparison, and write the page."""
+    optima, plans = [optimum(duration, bits, console) for duration, bits in CASES], planned(console)
+    told = [*brake_claims(optima), *plan_claims(plans)]
+    folder = publish("grid-brake", out, console, lambda comparison, found: told)
+    (folder / "optima.json").write_text(json.dumps([*map(asdict, optima), *map(asdict, plans)], indent=1) + "\n")
+    return folder
 
 
 def optimum(duration: float, bits: int, console: Console) -> Optimum:

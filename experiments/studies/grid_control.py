@@ -1,9 +1,7 @@
-"""Damping, frequency and a dynamic brake on a grid of full order: closed-loop damping ratios, and exact optima."""
+"""Damping and frequency on a grid of full order: closed-loop damping ratios."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ from rich.console import Console
 
 from steersman.envs.grid.modes import ringdown
 from steersman.experiments.results import Comparison, RunResult
-from steersman.experiments.studies.grid_brake import CASES, brake_claims, optimum, plan_claims, planned
 from steersman.experiments.studies.publish import publish
 
 DAMPING = "steersman/TwoAreaDamping-v1"
@@ -22,16 +19,8 @@ QUIET = 0.6
 
 
 def run(console: Console, out: Path | None) -> Path:
-    """Run the comparison, enumerate the brake's patterns, plan them by programs, and write the page."""
-    optima = [optimum(duration, bits, console) for duration, bits in CASES]
-    plans = planned(console)
-    told = [*brake_claims(optima), *plan_claims(plans)]
-    folder = publish("grid-control", out, console, lambda c, found: [*damping_claims(c), *told])
-    (folder / "brake.json").write_text(json.dumps([*map(asdict, optima), *map(asdict, plans)], indent=1) + "\n")
-    return folder
-
-
-# ------------------------------------------------------------------ damping
+    """Run the comparison and write its page."""
+    return publish("grid-control", out, console, lambda comparison, found: damping_claims(comparison))
 
 
 def damping_claims(comparison: Comparison) -> list[str]:

@@ -43,8 +43,12 @@ STUDIES: tuple[StudySpec, ...] = (
         "PolyStep and rivals on random MAX-SAT near the threshold of satisfiability",
     ),
     StudySpec(
+        "grid-brake", "steersman.experiments.studies.grid_brake:run",
+        "a dynamic brake on a grid of full order: exact optima, searches, programs on learned models, and rivals",
+    ),
+    StudySpec(
         "grid-control", "steersman.experiments.studies.grid_control:run",
-        "damping, frequency and a brake on a grid of full order; damping ratios and exact optima",
+        "damping and frequency on a grid of full order; damping ratios in closed loop",
     ),
     StudySpec(
         "grid-pinn", "steersman.experiments.studies.grid_pinn:run",
