@@ -98,8 +98,9 @@ def _row(score: Score, lost: float | None) -> str:
 def plot(comparison: Comparison, path: Path) -> None:
     """Mean cost of each controller relative to the baseline, one panel per plant, by track."""
     found = scores(comparison)
-    height = -(-len(comparison.plants) // 2)
-    figure, panels = plt.subplots(height, 2, figsize=(9.5, 2.9 * height + 0.5), squeeze=False)
+    width = min(2, len(comparison.plants))
+    height = -(-len(comparison.plants) // width)
+    figure, panels = plt.subplots(height, width, figsize=(1 + 4.25 * width, 2.9 * height + 0.5), squeeze=False)
     for axes in panels.flat[len(comparison.plants) :]:
         axes.axis("off")
     for axes, plant in zip(panels.flat, comparison.plants, strict=False):
