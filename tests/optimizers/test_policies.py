@@ -26,7 +26,14 @@ from steersman.optimizers.policies.tree import TreePolicy
 from steersman.optimizers.polystep.frame import FrameStep
 from steersman.optimizers.polystep.polystep import PolyStep
 from steersman.optimizers.search import minimise
-from steersman.optimizers.vectorise import SlowPopulationWarning, assign, flatten, population_forward, unflatten
+from steersman.optimizers.vectorise import (
+    SlowPopulationWarning,
+    assign,
+    bind_population,
+    flatten,
+    population_forward,
+    unflatten,
+)
 
 
 def gen(seed: int = 0) -> torch.Generator:
@@ -111,6 +118,11 @@ def test_population_equals_one_by_one(kind: type[Policy], shared: bool) -> None:
                 )
     assert action.shape == (4, 5, 2) and together.shape == (4, 5, policy.memory)
     torch.testing.assert_close(other, action)
+    if not shared:
+        bound, remembered = bind_population(policy, vectors), policy.initial_state(5).expand(4, 5, policy.memory)
+        for _ in range(3):
+            kept, remembered = bound(obs, remembered)
+        assert torch.equal(kept, action) and torch.equal(remembered, together)
     for i, vector in enumerate(vectors):
         member = policy_of(kind, 9)
         assign(member, vector)
