@@ -58,7 +58,7 @@ class PlantModel(Dynamics):
         k, x, p, status, key = _parts(h)
         alive = (status == Status.OK) & (k < self.plant.horizon)
         proposed = self.plant.step(k, x, u, self.plant.disturbance(key, k), p)
-        finite = tree_finite(proposed, len(k)) & torch.isfinite(u).all(dim=1)
+        finite = tree_finite(proposed, len(k)) & tree_finite(u, len(k))
         x = tree_where(alive & finite, proposed, x)
         k = k + alive
         after = torch.where(finite, self.plant.status(k, x, p), int(Status.DIVERGED)).to(torch.uint8)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
+import torch
 from jaxtyping import Float, Integer
 from numpy.typing import NDArray
 
 from steersman.controllers.base import Outcome
-from steersman.envs.plant import Status
+from steersman.envs.plant import failed
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class RunResult:
     @property
     def failures(self) -> int:
         """Episodes that ended by a failure."""
-        return int(np.count_nonzero((self.status != Status.OK) & (self.status != Status.REACHED)))
+        return int(failed(torch.as_tensor(self.status, dtype=torch.uint8)).sum())
 
     @property
     def fallbacks(self) -> Float[NDArray[Any], "n"]:

@@ -65,8 +65,8 @@ def assign(module: nn.Module, vector: Float[Tensor, "dim"]) -> None:
 def bind_population(module: nn.Module, vectors: Float[Tensor, "pop dim"]) -> Callable[..., Any]:
     """:func:`population_forward` with module and vectors fixed, for many calls: ``f(inputs, state)``.
 
-    A module with a true attribute ``batched`` is copied with the population's parameters in the place of its own,
-    once; whatever it is later called with costs no more than a call of the module.
+    A module with a true attribute ``batched`` is copied once, with the population's parameters in the place of its
+    own: each call then costs no more than a call of the module.
 
     Raises:
         ValueError: If :func:`unflatten` refuses the vectors.

@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from steersman.controllers.mip.controller import MixedIntegerMPC
+from steersman.controllers.rollout import run_episodes
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.linear import LinearDynamics
@@ -20,7 +21,7 @@ from steersman.dynamics.sparse import SparseNeuralDynamics, SparseSettings
 from steersman.envs import noise
 from steersman.envs.grid.two_area_full import TwoAreaBrakeFull
 from steersman.envs.scenarios import Scenarios
-from steersman.envs.simulator import PlantSimulator
+from steersman.envs.simulator import Measurement, PlantSimulator
 from steersman.experiments.studies.publish import publish
 from steersman.optimizers.registry import make_search
 
@@ -166,14 +167,16 @@ def _closed_loop(plant: TwoAreaBrakeFull, model: Dynamics, margin: float) -> tup
     simulator = PlantSimulator(plant, len(DURATIONS))
     settings = MixedIntegerMPC(horizon=10, time_limit=TIME_LIMIT, margin=margin)
     controller = settings.bind(simulator.problem, model)
-    simulator.reset(faults(plant, DURATIONS))
     controller.reset(len(DURATIONS))
-    total, actions = torch.zeros(len(DURATIONS), dtype=torch.float64), []
-    for _ in range(plant.horizon):
-        actions.append(controller.act(simulator.measure().blind()).u[:, 0])
-        total = total + simulator.step(actions[-1][:, None]).cost
-    done = ["".join(str(int(u)) for u in row) for row in torch.stack(actions[:12], dim=1)]
-    return tuple(total.tolist()), tuple(done)
+    actions: list[Tensor] = []
+
+    def act(m: Measurement) -> Tensor:
+        actions.append(controller.act(m.blind()).u)
+        return actions[-1]
+
+    cost = run_episodes(simulator, faults(plant, DURATIONS), act).cost
+    done = ["".join(str(int(u)) for u in row) for row in torch.cat(actions[:12], dim=1)]
+    return tuple(cost.tolist()), tuple(done)
 
 
 # ------------------------------------------------------------------ what is said
