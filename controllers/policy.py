@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -58,6 +60,42 @@ def to_action(actions: ActionSet, raw: Float[Tensor, "*b m"]) -> Float[Tensor, "
     down = torch.where(torch.isfinite(lower), neutral - lower, 1.0)
     raw = raw.clamp(-1.0, 1.0)
     return neutral + torch.relu(raw) * up - torch.relu(-raw) * down
+
+
+def scored_action(actions: ActionSet, raw: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
+    """As :func:`to_action`, but raw entries of one-hot groups are scores as they are.
+
+    A projection takes the largest score; clipping would make ties of the large ones.
+    """
+    if sum(map(len, actions.one_hot)) == actions.m:
+        return raw
+    chosen = to_action(actions, raw)
+    for group in actions.one_hot:
+        chosen[..., list(group)] = raw[..., list(group)]
+    return chosen
+
+
+def member_actions(
+    forward: Callable[..., Any],
+    actions: ActionSet,
+    mean: Float[Tensor, "_ 1 ny"],
+    std: Float[Tensor, "_ 1 ny"],
+    y: Float[Tensor, "pop width ny"],
+    memory: Float[Tensor, "pop width memory"],
+) -> tuple[Float[Tensor, "rows m"], Float[Tensor, "pop width memory"]]:
+    """Actions of a population, member by member and not yet projected, and the memory after them.
+
+    Args:
+        forward: Policies of all members, from observations and memory to raw actions and memory.
+        actions: What the plant accepts.
+        mean: Subtracted from outputs.
+        std: Outputs are divided by it.
+        y: Outputs.
+        memory: Memory of the policies.
+    """
+    centred = ((y.to(mean) - mean) / std).clamp(-LIMIT, LIMIT).nan_to_num()
+    raw, memory = forward(centred, memory)
+    return scored_action(actions, raw.flatten(0, 1).to(y)), memory
 
 
 class TrainedPolicy(Controller, ABC):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from steersman.dynamics.base import Dynamics, Hidden, Trajectories, Window
 from steersman.envs import noise
-from steersman.envs.plant import Plant, Status, failed
+from steersman.envs.plant import Plant, Status, failed, going
 from steersman.envs.tree import Params, State, tree_finite, tree_where
 
 _STREAM = 0x7D0DE1
@@ -56,7 +56,7 @@ class PlantModel(Dynamics):
     def step(self, h: Hidden, u: Float[Tensor, "n m"]) -> Hidden:
         """See :class:`~steersman.dynamics.base.Dynamics`."""
         k, x, p, status, key = _parts(h)
-        alive = (status == Status.OK) & (k < self.plant.horizon)
+        alive = going(status) & (k < self.plant.horizon)
         proposed = self.plant.step(k, x, u, self.plant.disturbance(key, k), p)
         finite = tree_finite(proposed, len(k)) & tree_finite(u, len(k))
         x = tree_where(alive & finite, proposed, x)

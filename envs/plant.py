@@ -197,6 +197,12 @@ class Plant(ABC):
         )
 
 
+def going(status: UInt8[Tensor, "n"]) -> Bool[Tensor, "n"]:
+    """Rows that go on."""
+    # As whole numbers: to torch.compile a tensor never equals a member of an enumeration.
+    return status == int(Status.OK)
+
+
 def failed(status: UInt8[Tensor, "n"]) -> Bool[Tensor, "n"]:
     """Rows that have ended by failure."""
-    return (status != Status.OK) & (status != Status.REACHED)
+    return ~going(status) & (status != int(Status.REACHED))

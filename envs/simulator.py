@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Objective
-from steersman.envs.plant import ControlProblem, Plant, Status, Trail, failed
+from steersman.envs.plant import ControlProblem, Plant, Status, Trail, failed, going
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.tree import Params, State, tree_finite, tree_index, tree_map, tree_where
 
@@ -141,13 +141,21 @@ class Simulator(ABC):
 
 @dataclass(frozen=True)
 class PlantSnapshot:
-    """State of a :class:`PlantSimulator`."""
+    """State of a :class:`PlantSimulator`.
+
+    Attributes:
+        x: State of the plant.
+        scenario: What the episodes are.
+        k: Control step of each row.
+        status: Status of each row.
+        u_prev: Action applied in the step before.
+    """
 
     x: State
     scenario: Scenarios
-    k: Tensor
-    status: Tensor
-    u_prev: Tensor
+    k: Int64[Tensor, "n"]
+    status: UInt8[Tensor, "n"]
+    u_prev: Float[Tensor, "n m"]
 
 
 class PlantSimulator(Simulator):
@@ -162,7 +170,7 @@ class PlantSimulator(Simulator):
         self.problem = plant.problem
         self.device = torch.device(device)
         self.dtype = plant.dtype
-        self._scenario: Scenarios | None = None
+        self._now: PlantSnapshot | None = None
 
     @property
     def plant(self) -> Plant:
@@ -186,72 +194,50 @@ class PlantSimulator(Simulator):
         if scenarios.x0 is None:
             scenarios = self.scenarios(scenarios.key)
         assert scenarios.x0 is not None  # noqa: S101 - narrows the type
-        if self._scenario is None or mask is None:
-            self._scenario = scenarios
-            self._x = scenarios.x0
-            self._k = torch.zeros(self.n, dtype=torch.int64, device=self.device)
-            self._status = torch.zeros(self.n, dtype=torch.uint8, device=self.device)
-            self._u_prev = self._neutral()
+        zero, old = torch.zeros(self.n, dtype=torch.int64, device=self.device), self._now
+        fresh = PlantSnapshot(scenarios.x0, scenarios, zero, zero.to(torch.uint8), self._neutral())
+        if old is None or mask is None:
+            self._now = fresh
             return
-        self._scenario = scenarios.where(mask, self._scenario)
-        self._x = tree_where(mask, scenarios.x0, self._x)
-        self._k = torch.where(mask, 0, self._k)
-        self._status = torch.where(mask, 0, self._status).to(torch.uint8)
-        self._u_prev = torch.where(mask[:, None], self._neutral(), self._u_prev)
+        self._now = PlantSnapshot(
+            tree_where(mask, fresh.x, old.x),
+            scenarios.where(mask, old.scenario),
+            torch.where(mask, fresh.k, old.k),
+            torch.where(mask, fresh.status, old.status),
+            torch.where(mask[:, None], fresh.u_prev, old.u_prev),
+        )
 
     def step(self, u: Float[Tensor, "n m"]) -> Transition:
         """See :class:`Simulator`."""
-        scenario, plant, k = self._running(), self._plant, self._k
         if tuple(u.shape) != (self.n, self.actions.m):
             raise ValueError(f"u must have shape ({self.n}, {self.actions.m}), got {tuple(u.shape)}")
-        u = self.actions.project(u.to(self.device, self.dtype))
-        alive = (self._status == Status.OK) & (k < plant.horizon)
-        terms = plant.objective.stage_terms(
-            plant.perform(k, self._x, scenario.p), u, u - self._u_prev, plant.reference(k, scenario.p)
-        )
-        gap = None
-        if plant.constrained:
-            gap = torch.relu(plant.constraints(k, self._x, u, scenario.p)).sum(dim=1) * plant.period
-        proposed = plant.step(k, self._x, u, plant.disturbance(scenario.key, k), scenario.p)
-        finite = tree_finite(proposed, self.n) & tree_finite(u, self.n)
-        moves = alive & finite
-        x = tree_where(moves, proposed, self._x)
-        self._k = k + alive
-        status = torch.where(finite, plant.status(self._k, x, scenario.p), int(Status.DIVERGED))
-        self._status = torch.where(alive, status, self._status).to(torch.uint8)
-        self._x, self._u_prev = x, torch.where(moves[:, None], u, self._u_prev)
-        return settle(plant.objective, plant.horizon, terms, gap, alive, self._k, self._status, self._end)
-
-    def _end(self) -> tuple[Tensor, Tensor]:
-        scenario, plant = self._running(), self._plant
-        return plant.perform(self._k, self._x, scenario.p), plant.reference(self._k, scenario.p)
+        self._now, transition = advance(self._plant, self._running, u.to(self.device, self.dtype))
+        return transition
 
     def measure(self, preview: int = 0) -> Measurement:
         """See :class:`Simulator`."""
-        scenario, plant = self._running(), self._plant
-        ahead = [plant.reference(self._k + j if j else self._k, scenario.p) for j in range(preview + 1)]
+        now, plant = self._running, self._plant
+        ahead = [plant.reference(now.k + j if j else now.k, self.p) for j in range(preview + 1)]
         return Measurement(
-            k=self._k,
-            y=plant.measure(self._k, self._x, scenario.p),
+            k=now.k,
+            y=plant.measure(now.k, now.x, self.p),
             r=torch.stack(ahead, dim=1) if preview else ahead[0].unsqueeze(1),
-            u_prev=self._u_prev,
-            x=self._x,
-            p=scenario.p,
+            u_prev=now.u_prev,
+            x=now.x,
+            p=self.p,
         )
 
     def perform(self) -> Float[Tensor, "n nz"]:
         """See :class:`Simulator`."""
-        return self._plant.perform(self._k, self._x, self._running().p)
+        return self._plant.perform(self.k, self.x, self.p)
 
     def snapshot(self) -> PlantSnapshot:
         """See :class:`Simulator`."""
-        return PlantSnapshot(tree_map(torch.clone, self._x), self._running(), self._k, self._status, self._u_prev)
+        return replace(self._running, x=tree_map(torch.clone, self.x))
 
     def restore(self, snapshot: PlantSnapshot) -> None:
         """See :class:`Simulator`."""
-        self._x = tree_map(torch.clone, snapshot.x)
-        self._scenario, self._k, self._status = snapshot.scenario, snapshot.k, snapshot.status
-        self._u_prev = snapshot.u_prev
+        self._now = replace(snapshot, x=tree_map(torch.clone, snapshot.x))
 
     def record(self, trail: Trail | None = None, u: Float[Tensor, "n m"] | None = None) -> Trail:
         """Append row 0 to a trail, for renders; without a trail, begin one.
@@ -265,34 +251,64 @@ class PlantSimulator(Simulator):
             trail = Trail(tree_index(self.p, now))
         if u is not None:
             trail.u.append(self.actions.project(u)[0].detach().cpu().numpy())
-        trail.k.append(int(self._k[0]))
-        trail.x.append(tree_map(torch.clone, tree_index(self._x, now)))
+        trail.k.append(int(self.k[0]))
+        trail.x.append(tree_map(torch.clone, tree_index(self.x, now)))
         trail.z.append(self.perform()[0].cpu().numpy())
-        trail.r.append(self._plant.reference(self._k, self.p)[0].cpu().numpy())
+        trail.r.append(self._plant.reference(self.k, self.p)[0].cpu().numpy())
         return trail
 
     @property
     def k(self) -> Int64[Tensor, "n"]:
         """Control step of each row."""
-        return self._k
+        return self._running.k
 
     @property
     def x(self) -> State:
         """Current state."""
-        return self._x
+        return self._running.x
 
     @property
     def p(self) -> Params:
         """Parameters of the current scenarios."""
-        return self._running().p
+        return self._running.scenario.p
 
     def _neutral(self) -> Tensor:
         return self.actions.neutral(self.n, torch.zeros(1, dtype=self.dtype, device=self.device))
 
-    def _running(self) -> Scenarios:
-        if self._scenario is None:
+    @property
+    def _running(self) -> PlantSnapshot:
+        if self._now is None:
             raise RuntimeError("the simulator has no scenario yet; call reset(scenarios) first")
-        return self._scenario
+        return self._now
+
+
+def advance(plant: Plant, now: PlantSnapshot, u: Float[Tensor, "n m"]) -> tuple[PlantSnapshot, Transition]:
+    """One control step of a batch as a pure function: :meth:`PlantSimulator.step` without the object.
+
+    Args:
+        plant: The plant.
+        now: State of the batch.
+        u: Actions, not yet projected, in the plant's type.
+    """
+    p, n, k = now.scenario.p, len(now.k), now.k
+    u = plant.actions.project(u)
+    alive = going(now.status) & (k < plant.horizon)
+    terms = plant.objective.stage_terms(plant.perform(k, now.x, p), u, u - now.u_prev, plant.reference(k, p))
+    gap = None
+    if plant.constrained:
+        gap = torch.relu(plant.constraints(k, now.x, u, p)).sum(dim=1) * plant.period
+    proposed = plant.step(k, now.x, u, plant.disturbance(now.scenario.key, k), p)
+    finite = tree_finite(proposed, n) & tree_finite(u, n)
+    moves = alive & finite
+    x, k = tree_where(moves, proposed, now.x), k + alive
+    status = torch.where(finite, plant.status(k, x, p), int(Status.DIVERGED))
+    status = torch.where(alive, status, now.status).to(torch.uint8)
+    after = PlantSnapshot(x, now.scenario, k, status, torch.where(moves[:, None], u, now.u_prev))
+
+    def end() -> tuple[Tensor, Tensor]:
+        return plant.perform(k, x, p), plant.reference(k, p)
+
+    return after, settle(plant.objective, plant.horizon, terms, gap, alive, k, status, end)
 
 
 def settle(
@@ -318,7 +334,7 @@ def settle(
         end: Performance outputs and references after the step.
     """
     fell = alive & failed(status)
-    ended = alive & ((status != Status.OK) | (k >= horizon))
+    ended = alive & (~going(status) | (k >= horizon))
     if objective.terminal:
         terms["terminal"] = torch.where(ended & ~fell, objective.terminal_cost(*end()), 0.0)
     if objective.failure:
@@ -328,7 +344,7 @@ def settle(
     parts = list(terms.values())
     cost = torch.stack(parts).sum(dim=0) if len(parts) > 1 else parts[0]
     violation = torch.zeros_like(cost) if gap is None else torch.where(alive, gap, 0.0).nan_to_num(0.0, 0.0, 0.0)
-    return Transition(cost, terms, violation, status, ended, ended & (status == Status.OK))
+    return Transition(cost, terms, violation, status, ended, ended & going(status))
 
 
 def draw_scenarios(plant: Plant, key: Int64[Tensor, "n"]) -> Scenarios:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from steersman.controllers.base import Decision, Training, TrainingCost
-from steersman.controllers.policy import TrainedPolicy, build_policy
+from steersman.controllers.policy import TrainedPolicy, build_policy, scored_action
 from steersman.controllers.policy_search.evaluation import (
     Episodes,
     Evaluation,
@@ -20,7 +20,7 @@ from steersman.controllers.policy_search.evaluation import (
     RiskName,
     risk_measure,
 )
-from steersman.controllers.policy_search.population import Population, scored_action
+from steersman.controllers.policy_search.population import Population
 from steersman.controllers.policy_search.workers import Workers
 from steersman.envs import noise
 from steersman.envs.simulator import Measurement
@@ -59,6 +59,7 @@ class PolicySearch(TrainedPolicy):
         keep: float = 0.5,
         floor: float | None = None,
         workers: int = 0,
+        compiled: bool = False,
     ) -> None:
         """Store the settings.
 
@@ -81,6 +82,8 @@ class PolicySearch(TrainedPolicy):
             floor: Least cost of a control step, the terminal cost included, such as 0. With it, members that are
                 certain not to be in the better part end early; their ranks among each other are then approximate.
             workers: Processes that run episodes; 0 runs them here.
+            compiled: Whether control steps are compiled (``torch.compile``): two to three times as fast for small
+                plants and policies, after seconds to a minute once, equal up to rounding. Takes a C++ compiler.
 
         Raises:
             ValueError: If a number is out of range or the search has no such option.
@@ -101,14 +104,15 @@ class PolicySearch(TrainedPolicy):
         self._risk = risk_measure(risk, tail)
         self.search, self.plant_steps, self.scenarios = search, plant_steps, scenarios
         self.options = dict(options or {})
-        self.race, self.keep, self.floor, self.workers = race, keep, floor, workers
+        self.race, self.keep, self.floor, self.workers, self.compiled = race, keep, floor, workers, compiled
 
     def train(self, training: Training) -> TrainingCost:
         """Search within the budget; with a folder, from the last checkpoint on.
 
         Raises:
-            ValueError: If the budget does not cover one generation, or workers are asked for and the training's
-                simulators cannot be pickled.
+            ValueError: If the budget does not cover one generation, workers are asked for and the training's
+                simulators cannot be pickled, or compiled steps and there is no plant.
+            RuntimeError: If steps are to be compiled and cannot be.
         """
         start = time.process_time()
         used = self._normalise(training)
@@ -167,7 +171,10 @@ class PolicySearch(TrainedPolicy):
     def _episodes(self, training: Training) -> Episodes:
         like = flatten(self._policy)
         population = Population(self._policy, like[None], self._mean[None], self._std[None], self.problem.actions)
-        return Episodes(population, training.simulate, training.seed, risk=self._risk, floor=self.floor, keep=self.keep)
+        return Episodes(
+            population, training.simulate, training.seed, risk=self._risk, floor=self.floor, keep=self.keep,
+            compiled=self.compiled,
+        )  # fmt: skip
 
 
 def _checkpoint(training: Training) -> Path | None:

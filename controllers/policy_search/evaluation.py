@@ -14,6 +14,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from steersman.controllers.base import Training
+from steersman.controllers.policy_search.compiled import CompiledSteps
 from steersman.controllers.policy_search.population import Costs, GiveUp, Population, Risk, roll_out
 from steersman.envs.simulator import Simulator
 
@@ -57,6 +58,7 @@ class Episodes:
         risk: Risk = partial(_mean_of_worst, share=1.0),  # noqa: B008 - immutable
         floor: float | None = None,
         keep: float = 0.5,
+        compiled: bool = False,
     ) -> None:
         """Store what a process needs to know; picklable if ``simulate`` and the network are.
 
@@ -67,13 +69,15 @@ class Episodes:
             risk: The measure by which members are compared.
             floor: Least cost of a control step, by which hopeless members are ended early; None ends none.
             keep: Share of the members whose ranks must stay exact then.
+            compiled: Whether control steps are compiled, which takes a simulator of a plant.
         """
         self.population, self.simulate, self.seed = population, simulate, seed
-        self.risk, self.floor, self.keep = risk, floor, keep
+        self.risk, self.floor, self.keep, self.compiled = risk, floor, keep, compiled
+        self._steps: CompiledSteps | None = None
         self._made: dict[int, Simulator] = {}
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_made": {}}
+        return {**self.__dict__, "_made": {}, "_steps": None}
 
     def keys(self, start: int, count: int) -> Int64[Tensor, "count"]:
         """Keys of training scenarios."""
@@ -82,7 +86,12 @@ class Episodes:
     def run(
         self, vectors: Float[Tensor, "some dim"], keys: Int64[Tensor, "episodes"], *, all_ranks: bool = False
     ) -> Costs:
-        """Costs of members on the scenarios of these keys, the same for all; with ``all_ranks`` none ends early."""
+        """Costs of members on the scenarios of these keys, the same for all; with ``all_ranks`` none ends early.
+
+        Raises:
+            ValueError: If steps are to be compiled and there is no plant.
+            RuntimeError: If they cannot be compiled.
+        """
         # A start can be costly, so each scenario is drawn once and then copied to every member.
         bank = self._simulator(len(keys)).scenarios(keys).tile(len(vectors))
         p = self.population
@@ -91,7 +100,17 @@ class Episodes:
             rule = GiveUp(self.floor, max(1, math.ceil(self.keep * len(vectors))), self.risk)
         simulator = self._simulator(len(bank))
         members = Population(p.network, vectors.to(simulator.device), p.mean, p.std, p.actions)
-        return roll_out(members, simulator, bank, rule)
+        return roll_out(members, simulator, bank, rule, self._compiled_for(simulator))
+
+    def _compiled_for(self, simulator: Simulator) -> CompiledSteps | None:
+        if self.compiled and self._steps is None:
+            if simulator.plant is None:
+                raise ValueError(
+                    f"compiled=True takes a plant written in torch, {type(simulator).__name__} has none; "
+                    "set compiled=False"
+                )
+            self._steps = CompiledSteps(self.population.network, simulator.plant)
+        return self._steps
 
     def _simulator(self, n: int) -> Simulator:
         if n not in self._made:

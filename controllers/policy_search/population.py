@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from steersman.controllers.policy import LIMIT, to_action
+from steersman.controllers.policy import member_actions
+from steersman.controllers.policy_search.compiled import STRIDE, Batch, CompiledSteps
 from steersman.controllers.rollout import keep_rows
 from steersman.envs.actions import ActionSet
 from steersman.envs.scenarios import Scenarios
-from steersman.envs.simulator import Measurement, Simulator
+from steersman.envs.simulator import Measurement, PlantSimulator, Simulator
 from steersman.optimizers.policies.base import Policy
 from steersman.optimizers.vectorise import bind_population
 
@@ -53,10 +54,7 @@ class Population:
         self, y: Float[Tensor, "pop width ny"], memory: Float[Tensor, "pop width memory"]
     ) -> tuple[Float[Tensor, "rows m"], Float[Tensor, "pop width memory"]]:
         """Actions, member by member and not yet projected, and the memory after them."""
-        mean, std = self._scale
-        centred = ((y.to(mean) - mean) / std).clamp(-LIMIT, LIMIT).nan_to_num()
-        raw, memory = self._forward(centred, memory)
-        return scored_action(self.actions, raw.flatten(0, 1).to(y)), memory
+        return member_actions(self._forward, self.actions, *self._scale, y, memory)
 
     @cached_property
     def _scale(self) -> tuple[Tensor, Tensor]:
@@ -65,19 +63,6 @@ class Population:
     @cached_property
     def _forward(self) -> Callable[..., Any]:
         return bind_population(self.network, self.vectors)
-
-
-def scored_action(actions: ActionSet, raw: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
-    """As :func:`~steersman.controllers.policy.to_action`, but raw entries of one-hot groups are scores as they are.
-
-    A projection takes the largest score; clipping would make ties of the large ones.
-    """
-    if sum(map(len, actions.one_hot)) == actions.m:
-        return raw
-    chosen = to_action(actions, raw)
-    for group in actions.one_hot:
-        chosen[..., list(group)] = raw[..., list(group)]
-    return chosen
 
 
 @dataclass(frozen=True)
@@ -126,7 +111,11 @@ class GiveUp:
 
 
 def roll_out(
-    population: Population, simulator: Simulator, scenarios: Scenarios, give_up: GiveUp | None = None
+    population: Population,
+    simulator: Simulator,
+    scenarios: Scenarios,
+    give_up: GiveUp | None = None,
+    compiled: CompiledSteps | None = None,
 ) -> Costs:
     """Run every member on its scenarios.
 
@@ -135,6 +124,8 @@ def roll_out(
         simulator: With one row per scenario.
         scenarios: Those of the first member, then those of the second, and so on; equally many for each.
         give_up: When members are ended early; none are by default.
+        compiled: Control steps of such policies on the simulator's plant; then rows that are over are looked for
+            every few steps only.
 
     Raises:
         ValueError: If the scenarios cannot be dealt out evenly.
@@ -142,7 +133,7 @@ def roll_out(
     pop = len(population.vectors)
     if len(scenarios) % pop:
         raise ValueError(f"{len(scenarios)} scenarios cannot be dealt to {pop} members; give equally many to each")
-    return _Rollout(population, simulator, scenarios, give_up).run()
+    return _Rollout(population, simulator, scenarios, give_up, compiled).run()
 
 
 class _Rollout:
@@ -153,9 +144,14 @@ class _Rollout:
     row_steps: Tensor
 
     def __init__(
-        self, population: Population, simulator: Simulator, scenarios: Scenarios, give_up: GiveUp | None
+        self,
+        population: Population,
+        simulator: Simulator,
+        scenarios: Scenarios,
+        give_up: GiveUp | None,
+        compiled: CompiledSteps | None,
     ) -> None:
-        self.population, self.simulator, self.give_up = population, simulator, give_up
+        self.population, self.simulator, self.give_up, self.compiled = population, simulator, give_up, compiled
         n, pop = len(scenarios), len(population.vectors)
         self.table = torch.arange(n, device=simulator.device).reshape(pop, n // pop)
         self.alive = torch.ones(n, dtype=torch.bool, device=simulator.device)
@@ -170,19 +166,34 @@ class _Rollout:
     @torch.no_grad()
     def run(self) -> Costs:
         while True:
-            t = self.simulator.step(self._act(self.simulator.measure()))
-            self.row_cost = self.row_cost + torch.where(self.running, t.cost, 0.0)
-            self.row_steps = self.row_steps + self.running
-            self.simulated += len(t.ended)
-            over = self.running & t.ended
-            fewer = bool(over.any())
-            if fewer:
-                self.running = self.running & ~over
+            fewer = self._advance()
             if fewer or self.give_up is not None:
                 self._store()
                 fewer |= self._end_hopeless()
             if fewer and not self._compact():
                 return Costs(self.cost.reshape(self.shape), self.steps.reshape(self.shape).sum(dim=1), self.simulated)
+
+    def _advance(self) -> bool:
+        """Go on by a control step, or by some; whether a running episode has ended."""
+        if self.compiled is not None and isinstance(self.simulator, PlantSimulator) and min(self.table.shape) > 1:
+            return self._advance_compiled(self.compiled, self.simulator)
+        t = self.simulator.step(self._act(self.simulator.measure()))
+        self.row_cost = self.row_cost + torch.where(self.running, t.cost, 0.0)
+        self.row_steps = self.row_steps + self.running
+        self.simulated += len(t.ended)
+        over = self.running & t.ended
+        fewer = bool(over.any())
+        if fewer:
+            self.running = self.running & ~over
+        return fewer
+
+    def _advance_compiled(self, steps: CompiledSteps, simulator: PlantSimulator) -> bool:
+        p, b = self.population, Batch(simulator.snapshot(), self.memory, self.running, self.row_cost, self.row_steps)
+        b, fewer = steps(p.vectors, p.mean, p.std, b)
+        simulator.restore(b.now)
+        self.memory, self.running, self.row_cost, self.row_steps = b.memory, b.running, b.cost, b.steps
+        self.simulated += STRIDE * len(b.steps)
+        return fewer
 
     def _load(self) -> None:
         """Take the rows of the batch out of the totals."""
@@ -217,9 +228,15 @@ class _Rollout:
         False if no episode is running any more.
         """
         running = self.running.reshape(self.table.shape)
-        width, kept = int(running.sum(dim=1).max()), torch.nonzero(running.any(dim=1)).flatten()
-        if width == 0 or width * len(kept) > SPARSE * running.numel():
-            return width > 0
+        width, going = int(running.sum(dim=1).max()), running.any(dim=1)
+        if width == 0:
+            return False
+        # To the compiler a size of one is another function: some that are over may stay.
+        least = 1 if self.compiled is None else 2
+        width, count = min(max(width, least), running.shape[1]), max(int(going.sum()), least)
+        kept = (~going).to(torch.uint8).argsort(stable=True)[:count].sort().values
+        if width * len(kept) > SPARSE * running.numel():
+            return True
         order = (~running[kept]).to(torch.uint8).argsort(dim=1, stable=True)[:, :width]
         local = (kept[:, None] * running.shape[1] + order).flatten()
         smaller = keep_rows(self.simulator, local)

@@ -68,7 +68,7 @@ class CartPole(Plant):
         _, velocity, theta, speed = state.unbind(1)
         cosine, sine, left_right = torch.cos(theta), torch.sin(theta), u[:, 1] - u[:, 0]
         push = torch.add(FORCE / MASS * left_right, speed.square() * sine, alpha=POLE * HALF_LENGTH / MASS)
-        load = torch.rsub(cosine.square(), HALF_LENGTH * 4 / 3, alpha=HALF_LENGTH * POLE / MASS)
+        load = HALF_LENGTH * 4 / 3 - HALF_LENGTH * POLE / MASS * cosine.square()
         turn = torch.sub(GRAVITY * sine, cosine * push) / load
         drive = torch.sub(push, turn * cosine, alpha=POLE * HALF_LENGTH / MASS)
         return torch.add(state, torch.stack([velocity, drive, speed, turn], dim=1), alpha=self.dt)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from steersman.controllers.policy_search.compiled import CompiledSteps
 from steersman.controllers.policy_search.population import Costs, Population, roll_out
 from steersman.envs import noise
 from steersman.envs.classic.cart_pole import CartPole
@@ -46,11 +47,13 @@ def rows(progress: Progress) -> Iterator[Row]:
             yield Row(
                 f"PolyStep, {count:,} parameters, {weighting}, free costs", "steps / CPU s", ours, theirs, name, 2.0
             )
+    compiled = CompiledSteps(policies(2).network, _plant())
     for i, members in enumerate(POPULATIONS):
-        progress((4 + i) / 8, f"{members} policies on CartPole")
         case = f"CartPole, {members} fixed policies x {EPISODES} episodes"
-        ours, theirs = throughput(partial(_episodes, members), partial(_peer_episodes, members))
-        yield Row(case, "policies / CPU s", ours, theirs, name, 1.5)
+        for steps, text in ((compiled, "compiled"), (None, "not compiled")):
+            progress((4 + i) / 8, f"{members} policies on CartPole, {text}")
+            ours, theirs = throughput(partial(_episodes, members, steps), partial(_peer_episodes, members))
+            yield Row(f"{case}, {text}", "policies / CPU s", ours, theirs, name, 1.5)
     shares = _live_share(members), _peer_live_share(members)
     yield Row(case, "needed / computed env steps", *shares, name, 1.0)
     progress(6 / 8, "memory, short and long episodes")
@@ -132,13 +135,14 @@ def _plant(horizon: int = HORIZON) -> CartPole:
     return plant
 
 
-def _roll_out(members: int, horizon: int = HORIZON) -> Costs:
+def _roll_out(members: int, horizon: int = HORIZON, compiled: CompiledSteps | None = None) -> Costs:
     simulator = PlantSimulator(_plant(horizon), members * EPISODES)
-    return roll_out(policies(members), simulator, simulator.scenarios(noise.keys(0, EPISODES).repeat(members)))
+    bank = simulator.scenarios(noise.keys(0, EPISODES).repeat(members))
+    return roll_out(policies(members), simulator, bank, compiled=compiled)
 
 
-def _episodes(members: int) -> int:
-    _roll_out(members)
+def _episodes(members: int, compiled: CompiledSteps | None = None) -> int:
+    _roll_out(members, compiled=compiled)
     return members
 
 

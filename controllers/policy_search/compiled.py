@@ -1,0 +1,169 @@
+"""Control steps of a population as one compiled function: policies, plant and costs in a few fused kernels."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from steersman.controllers.policy import member_actions
+from steersman.envs.plant import Plant
+from steersman.envs.scenarios import Scenarios
+from steersman.envs.simulator import PlantSnapshot, advance
+from steersman.envs.tree import tree_index, tree_leaves
+from steersman.optimizers.policies.base import Policy
+from steersman.optimizers.vectorise import unflatten
+
+STRIDE = 4
+"""Control steps of a call: what a call costs beside its kernels is then small even for a few hundred rows."""
+_PRIME = (31, 37)
+"""Members and episodes of the first call. The compiler takes sizes that are equal then for equal ever after, so that
+these should be unlike the widths of a policy."""
+_AGREE = 0.99
+"""Share of rows in which the first call must agree with the uncompiled steps."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Members times episodes in progress; rows of one member follow each other.
+
+    Attributes:
+        now: State of the plant.
+        memory: Memory of the policies.
+        running: Rows whose episode goes on.
+        cost: Cost of each row so far.
+        steps: Control steps of each row so far.
+    """
+
+    now: PlantSnapshot
+    memory: Float[Tensor, "pop width memory"]
+    running: Bool[Tensor, "rows"]
+    cost: Float[Tensor, "rows"]
+    steps: Int64[Tensor, "rows"]
+
+
+class CompiledSteps:
+    """:data:`STRIDE` control steps of a batch, compiled at the first call, for any number of rows afterwards.
+
+    Compiling takes seconds to a minute and needs a C++ compiler (on a GPU, Triton). Numbers equal those of the
+    uncompiled steps up to rounding. Populations of one member, and single episodes of each, are not compiled for:
+    the compiler treats a size of one as another function.
+    """
+
+    def __init__(self, network: Policy, plant: Plant) -> None:
+        """Store what is compiled for."""
+        self.network, self.plant = network, plant
+        self._call: Callable[..., tuple[Batch, Tensor]] | None = None
+
+    def __call__(
+        self, vectors: Float[Tensor, "pop dim"], mean: Float[Tensor, "_ ny"], std: Float[Tensor, "_ ny"], batch: Batch
+    ) -> tuple[Batch, bool]:
+        """The batch some steps on, and whether a running episode ended.
+
+        Args:
+            vectors: Parameters of each member.
+            mean: Subtracted from outputs.
+            std: Outputs are divided by it.
+            batch: At least two members with at least two episodes each.
+
+        Raises:
+            RuntimeError: If the policy or the plant cannot be compiled, or there is no compiler.
+        """
+        if self._call is None:
+            self._call = self._compile(vectors, mean, std, batch)
+        # The start is not needed any more, and with it the batch would be of another kind.
+        scenario = Scenarios(batch.now.scenario.key, batch.now.scenario.p)
+        batch = replace(batch, now=replace(batch.now, scenario=scenario))
+        after, over = self._call(*self._given(vectors, mean, std), batch)
+        return after, bool(over)
+
+    def _given(self, vectors: Tensor, mean: Tensor, std: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        params = {name: part.contiguous() for name, part in unflatten(self.network, vectors).items()}
+        mean, std = (t.to(vectors).expand(len(vectors), -1)[:, None].contiguous() for t in (mean, std))
+        return params, mean, std
+
+    def _compile(self, vectors: Tensor, mean: Tensor, std: Tensor, batch: Batch) -> Callable[..., tuple[Batch, Tensor]]:
+        network, plant = self.network, self.plant
+
+        def steps(params: dict[str, Tensor], mean: Tensor, std: Tensor, batch: Batch) -> tuple[Batch, Tensor]:
+            before = batch.running
+            for _ in range(STRIDE):
+                batch = _control_step(network, plant, params, mean, std, batch)
+            return batch, (before != batch.running).any()
+
+        # A code object of its own: the compiler refuses the ninth version of one, and each policy is a version.
+        steps.__code__ = steps.__code__.replace()
+        made: Callable[..., tuple[Batch, Tensor]] = torch.compile(steps, fullgraph=True)
+        few = vectors[torch.arange(_PRIME[0], device=vectors.device) % len(vectors)]
+        first = *self._given(few, mean[:1], std[:1]), _enlarged(batch)
+        _let_vary(*first)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # on caches that the compiler looks through, which is right
+                found, wanted = made(*first)[0], steps(*first)[0]
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"policy {type(network).__name__} on {type(plant).__name__} cannot be compiled; set compiled=False, or "
+                f"install a C++ compiler if that is what is missing: {str(error).splitlines()[0]}"
+            ) from error
+        if (share := _agreement(found, wanted)) < _AGREE:
+            raise RuntimeError(
+                f"compiled steps of policy {type(network).__name__} on {type(plant).__name__} agree with the others in "
+                f"{share:.0%} of the rows only; set compiled=False"
+            )
+        return made
+
+
+def _let_vary(params: dict[str, Tensor], mean: Tensor, std: Tensor, b: Batch) -> None:
+    """Tell the compiler which sizes will be others: those of population and batch, not those of networks and plants."""
+    now = b.now
+    rows = [*tree_leaves(now.x), *tree_leaves(now.scenario.p), now.scenario.key, now.k, now.status, now.u_prev]
+    for t in (*params.values(), mean, std, b.memory, *rows, b.running, b.cost, b.steps):
+        torch._dynamo.mark_dynamic(t, 0)
+    torch._dynamo.mark_dynamic(b.memory, 1)
+
+
+def _agreement(a: Batch, b: Batch) -> float:
+    """Share of rows that went the same way; rounding may turn single decisions."""
+    pairs = list(zip(tree_leaves(a.now.x), tree_leaves(b.now.x), strict=True))
+    pairs += [(a.now.u_prev, b.now.u_prev), (a.now.status, b.now.status), (a.now.k, b.now.k), (a.cost, b.cost)]
+    close = [torch.isclose(x, y, rtol=1e-3, atol=1e-5, equal_nan=True).reshape(len(x), -1).all(1) for x, y in pairs]
+    return float(torch.stack(close).all(dim=0).double().mean())
+
+
+def _control_step(
+    network: Policy, plant: Plant, params: dict[str, Tensor], mean: Tensor, std: Tensor, b: Batch
+) -> Batch:
+    y = plant.measure(b.now.k, b.now.x, b.now.scenario.p)
+    forward = partial(_forward, network, params)
+    u, memory = member_actions(forward, plant.actions, mean, std, y.reshape(*b.memory.shape[:2], -1), b.memory)
+    now, t = advance(plant, b.now, u)
+    cost = b.cost + torch.where(b.running, t.cost, 0.0)
+    return Batch(now, memory, b.running & ~t.ended, cost, b.steps + b.running)
+
+
+def _forward(network: Policy, params: dict[str, Tensor], obs: Tensor, memory: Tensor) -> Any:
+    def member(p: dict[str, Tensor], *rest: Tensor) -> Any:
+        return functional_call(network, p, rest)
+
+    return (member if network.batched else vmap(member))(params, obs, memory)
+
+
+def _enlarged(b: Batch) -> Batch:
+    """The same rows over and over, as many as the first call has."""
+    pop, width = (torch.arange(size) % have for size, have in zip(_PRIME, b.memory.shape[:2], strict=True))
+    rows = (pop[:, None] * b.memory.shape[1] + width).flatten().to(b.cost.device)
+    s = b.now.scenario
+    now = PlantSnapshot(
+        tree_index(b.now.x, rows), Scenarios(s.key[rows], tree_index(s.p, rows)), b.now.k[rows], b.now.status[rows],
+        b.now.u_prev[rows],
+    )  # fmt: skip
+    memory = b.memory.flatten(0, 1)[rows].reshape(*_PRIME, -1)
+    return Batch(now, memory, b.running[rows], b.cost[rows], b.steps[rows])
