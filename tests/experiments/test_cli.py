@@ -7,9 +7,11 @@ from pathlib import Path
 
 import imageio.v3 as imageio
 import pytest
+import torch
 from rich.console import Console
 
 from steersman.envs.scenarios import Scenarios
+from steersman.experiments.benchmarks import gpu
 from steersman.experiments.benchmarks.base import BENCHMARKS, Row, bench_table, run_benchmark, throughput, write_rows
 from steersman.experiments.cli import main
 from steersman.experiments.studies import abm_control, publish
@@ -128,6 +130,18 @@ def test_benchmark_rows(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown benchmark"):
         run_benchmark("nothing")
     assert len({entry.name for entry in BENCHMARKS}) == len(BENCHMARKS)
+
+
+def test_parallel_rollouts_are_measured_on_any_device_and_a_missing_gpu_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gpu, "SECONDS", 0.02)
+    small, large = gpu.rows(lambda fraction, text: None, "cpu", ("CartPole-v1",), (8, 512))
+    assert small.ours > 0 and large.ours > 0 and small.peer == large.peer > 0
+    assert small.bar == 0 and large.bar == 20 and "512 on the CPU" in large.case
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match="needs a CUDA device"):
+        run_benchmark("gpu")
 
 
 def test_throughput_counts_units_and_alternates() -> None:
