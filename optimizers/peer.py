@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from steersman.optimizers.base import Search, State
 from steersman.optimizers.polystep.polytopes import Polytope
+from steersman.optimizers.polystep.schedules import Schedule, check_positive, value_at
 
 
 class _RecordedError(Exception):
@@ -36,7 +37,7 @@ class PeerPolyStep(Search[PeerMemory]):
     those below (momentum, amortised steps, subspaces) are not passed on.
 
     Attributes:
-        temperature: Its ``epsilon``.
+        temperature: Its ``epsilon``, a number or a cosine schedule.
         step_radius: In units of the temperature.
         probe_radius: Likewise.
         block: Its ``particle_dim``, at least 2.
@@ -48,7 +49,7 @@ class PeerPolyStep(Search[PeerMemory]):
     name: ClassVar[str] = "polystep_peer"
     Memory: ClassVar[type[PeerMemory]] = PeerMemory
 
-    temperature: float = 0.1
+    temperature: float | Schedule = 0.1
     step_radius: float = 1.0
     probe_radius: float = 2.0
     block: int = 2
@@ -62,8 +63,9 @@ class PeerPolyStep(Search[PeerMemory]):
         if self.block < 2:
             raise ValueError(f"block must be at least 2, got {self.block}: the package has no smaller particles")
         for name in ("temperature", "step_radius", "probe_radius"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            check_positive(name, getattr(self, name))
+        if isinstance(self.temperature, Schedule) and self.temperature.shape != "cosine":
+            raise ValueError(f"the schedule of temperature must be 'cosine', got {self.temperature.shape!r}")
 
     def _begin(self, x0: Tensor) -> PeerMemory:
         self._optimizer = self._new(x0)
@@ -72,15 +74,18 @@ class PeerPolyStep(Search[PeerMemory]):
 
     def _new(self, x0: Tensor) -> Any:
         try:
-            from polystep import PolyStepOptimizer
+            from polystep import CosineEpsilon, PolyStepOptimizer
         except ModuleNotFoundError:
             raise ModuleNotFoundError("search 'polystep_peer' wraps polystep: pip install steersman[peers]") from None
-        self._points = _Points(x0)
+        self._points, t = _Points(x0), self.temperature
+        heat: Any = t
+        if isinstance(t, Schedule):
+            heat = CosineEpsilon(init=t.start, target=t.end, total_steps=t.generations)
         rows = -(-len(x0) // self.block) * self.polytope.size(self.block)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on threads and sizes
             optimizer = PolyStepOptimizer(
-                self._points, particle_dim=self.block, epsilon=self.temperature, step_radius=self.step_radius,
+                self._points, particle_dim=self.block, epsilon=heat, step_radius=self.step_radius,
                 probe_radius=self.probe_radius, polytope_type=self.polytope.value, solver=self.solver,
                 scale_cost=self.divisor, chunk_size=rows, seed=0,
             )  # fmt: skip
@@ -120,7 +125,7 @@ class PeerPolyStep(Search[PeerMemory]):
         inner = self._optimizer.state
         inner.X, inner.iteration_count, inner.ot_step_count = m.particles.clone(), m.steps, m.steps
         if len(m.f):
-            inner.f, inner.g, inner.last_solve_eps = m.f.clone(), m.g.clone(), self.temperature
+            inner.f, inner.g, inner.last_solve_eps = m.f.clone(), m.g.clone(), value_at(self.temperature, m.steps - 1)
 
     @property
     def incumbent(self) -> Tensor:

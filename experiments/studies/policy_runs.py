@@ -6,8 +6,9 @@ nothing passes between them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -101,13 +102,15 @@ class Row:
 class _Run:
     """A run in progress."""
 
-    def __init__(self, task: Task, policy: str, hidden: tuple[int, ...], search: str, seed: int, start: Any) -> None:
+    def __init__(
+        self, task: Task, policy: str, hidden: tuple[int, ...], search: Search[Any], seed: int, start: Any
+    ) -> None:
         self.task, self.seed = task, seed
         self.mean, self.std, used, problem, threshold = start
         network = build_policy(policy, problem.ny, problem.actions.m, hidden, seed)
         x0 = flatten(network)
-        self.search: Search[Any] = make_search(search).start(x0, seed=seed)
-        self.row = Row(task.name, policy, search, seed, len(x0), threshold, plant_steps=used)
+        self.search = search.start(x0, seed=seed)
+        self.row = Row(task.name, policy, search.name, seed, len(x0), threshold, plant_steps=used)
         self.streak, self.done = 0, False
 
     def ask(self) -> tuple[Tensor, Tensor]:
@@ -151,6 +154,7 @@ def run_cell(
     searches: Sequence[str],
     seeds: Sequence[int],
     report: Callable[[float, str], None] = lambda fraction, text: None,
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[Row]:
     """All runs of one policy on one task, to their ends.
 
@@ -158,15 +162,20 @@ def run_cell(
         task: The task.
         policy: Name of the policy.
         hidden: Its widths.
-        searches: Names of searches, with their defaults.
+        searches: Names of searches.
         seeds: Seeds of each.
         report: Called after every generation with a fraction in 0..1 and a short text.
+        settings: Of the searches; their defaults without.
     """
     probe = make_simulator(task.plant, 1).problem
     network = build_policy(policy, probe.ny, probe.actions.m, hidden, 0)
     threshold = _half_of_nothing(task) if task.threshold is None else task.threshold
     starts = {seed: (*_explored(task, seed), probe, threshold) for seed in seeds}
-    runs = [_Run(task, policy, hidden, search, seed, starts[seed]) for search in searches for seed in seeds]
+    runs = [
+        _Run(task, policy, hidden, make_search(search, **settings), seed, starts[seed])
+        for search in searches
+        for seed in seeds
+    ]
     while going := [run for run in runs if not run.done]:
         _generation(task, network, going)
         spent = sum(min(r.row.plant_steps / task.plant_steps, 1.0) if not r.done else 1.0 for r in runs)

@@ -265,7 +265,7 @@ def test_trust_region_leaves_a_plateau_that_traps_fixed_radii() -> None:
 @pytest.mark.parametrize("control", [PathLength(), TrustRegion()])
 def test_radii_grow_where_most_but_not_all_candidates_tie(control: PathLength | TrustRegion) -> None:
     def grown(control: PathLength | TrustRegion) -> float:
-        search, gen = FrameStep(control=control, confirmations=0), torch.Generator().manual_seed(0)
+        search, gen = FrameStep(control=control, directions=8, confirmations=0), torch.Generator().manual_seed(0)
         search.start(torch.zeros(30, dtype=F64))
         for _ in range(8):
             cost = torch.zeros(len(search.ask()), dtype=F64)

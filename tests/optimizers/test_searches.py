@@ -42,6 +42,9 @@ VARIANTS: dict[str, Make] = {
     ),
     # Its own default, Sinkhorn iterations on costs in their own units, takes a hundred times longer here.
     "polystep_peer": lambda: PeerPolyStep(solver="softmax", divisor="mean"),
+    "polystep_peer, cooling": lambda: PeerPolyStep(
+        solver="sinkhorn", divisor="mean", temperature=Schedule(1.0, 0.3, 5), block=3
+    ),
     "polystep, shells": lambda: PolyStep(block=4, shells=2, momentum=0.3, weighting=ExponentialRanks()),
     "frame, simplex": lambda: FrameStep(polytope=Polytope.SIMPLEX, directions=4, confirmations=3),
     "cma, diagonal": lambda: CMAES(covariance="diagonal", size=10),
@@ -56,7 +59,7 @@ VARIANTS: dict[str, Make] = {
 INSTALLED = [kind for kind in SEARCHES if kind is not PeerPolyStep or find_spec("polystep") is not None]
 MAKERS: dict[str, Make] = {kind.name: kind for kind in INSTALLED} | VARIANTS
 if PeerPolyStep not in INSTALLED:
-    del MAKERS["polystep_peer"]
+    del MAKERS["polystep_peer"], MAKERS["polystep_peer, cooling"]
 
 
 @pytest.fixture(params=MAKERS)
