@@ -22,7 +22,7 @@ TINTS = {
 }  # fmt: skip
 OURS = ("frame_step", "polystep")
 PACKAGE = "polystep_peer"
-POINTS = 24
+POINTS = 12
 """Points that are kept of a curve."""
 ACROBOT = (
     "The published package on Acrobot (its own tables): -79.6 (tanh), -83.8 (int8), -76.4 (binary activations) after "
@@ -122,9 +122,8 @@ def _of(rows: Sequence[Row], task: str, policy: str, search: str) -> list[Row]:
 
 def claims(rows: Sequence[Row], tasks: Sequence[Task]) -> list[str]:
     """Sentences about the bars, from the numbers."""
-    cells = [
-        (task, policy) for task in tasks for policy in dict.fromkeys(r.policy for r in rows if r.task == task.name)
-    ]
+    policies = {task: dict.fromkeys(row.policy for row in rows if row.task == task.name) for task in tasks}
+    cells = [(task, policy) for task in tasks for policy in policies[task]]
     rivals = [_against_rivals(rows, task, policy) for task, policy in cells]
     package = [sentence for task in tasks for sentence in _against_package(rows, task)]
     behind = [sum(": behind" in sentence for sentence in part) for part in (rivals, package)]
