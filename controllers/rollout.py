@@ -10,8 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from steersman.envs.scenarios import Scenarios
-from steersman.envs.simulator import Measurement, PlantSimulator, PlantSnapshot, Simulator
-from steersman.envs.tree import tree_index
+from steersman.envs.simulator import Measurement, PlantSimulator, Simulator
 
 Policy = Callable[[Measurement], Tensor]
 """Actions ``[n, m]`` for a measurement of ``n`` rows."""
@@ -51,9 +50,6 @@ def keep_rows(simulator: Simulator, rows: Int64[Tensor, "m"]) -> PlantSimulator 
     """
     if not isinstance(simulator, PlantSimulator):
         return None
-    now = simulator.snapshot()
-    # The start is not needed any more, and for a field or a herd it is as large as the state.
-    scenario = Scenarios(now.scenario.key[rows], tree_index(now.scenario.p, rows))
     smaller = PlantSimulator(simulator.plant, len(rows), device=simulator.device)
-    smaller.restore(PlantSnapshot(tree_index(now.x, rows), scenario, now.k[rows], now.status[rows], now.u_prev[rows]))
+    smaller.restore(simulator.snapshot().rows(rows))
     return smaller

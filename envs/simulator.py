@@ -157,6 +157,11 @@ class PlantSnapshot:
     status: UInt8[Tensor, "n"]
     u_prev: Float[Tensor, "n m"]
 
+    def rows(self, index: Int64[Tensor, "k"]) -> PlantSnapshot:
+        """Some rows, for going on: without their start, which for a field or a herd is as large as the state."""
+        scenario = Scenarios(self.scenario.key[index], tree_index(self.scenario.p, index))
+        return PlantSnapshot(tree_index(self.x, index), scenario, self.k[index], self.status[index], self.u_prev[index])
+
 
 class PlantSimulator(Simulator):
     """Runs a :class:`Plant`. Finished and diverged rows keep their last finite state and never spread."""

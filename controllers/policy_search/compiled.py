@@ -17,7 +17,7 @@ from steersman.controllers.policy import member_actions
 from steersman.envs.plant import Plant
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import PlantSnapshot, advance
-from steersman.envs.tree import tree_index, tree_leaves
+from steersman.envs.tree import tree_leaves
 from steersman.optimizers.policies.base import Policy
 from steersman.optimizers.vectorise import unflatten
 
@@ -160,10 +160,5 @@ def _enlarged(b: Batch) -> Batch:
     """The same rows over and over, as many as the first call has."""
     pop, width = (torch.arange(size) % have for size, have in zip(_PRIME, b.memory.shape[:2], strict=True))
     rows = (pop[:, None] * b.memory.shape[1] + width).flatten().to(b.cost.device)
-    s = b.now.scenario
-    now = PlantSnapshot(
-        tree_index(b.now.x, rows), Scenarios(s.key[rows], tree_index(s.p, rows)), b.now.k[rows], b.now.status[rows],
-        b.now.u_prev[rows],
-    )  # fmt: skip
     memory = b.memory.flatten(0, 1)[rows].reshape(*_PRIME, -1)
-    return Batch(now, memory, b.running[rows], b.cost[rows], b.steps[rows])
+    return Batch(b.now.rows(rows), memory, b.running[rows], b.cost[rows], b.steps[rows])

@@ -6,9 +6,8 @@ nothing passes between them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -103,14 +102,14 @@ class _Run:
     """A run in progress."""
 
     def __init__(
-        self, task: Task, policy: str, hidden: tuple[int, ...], search: Search[Any], seed: int, start: Any
+        self, task: Task, policy: str, hidden: tuple[int, ...], name: str, search: Search[Any], seed: int, start: Any
     ) -> None:
         self.task, self.seed = task, seed
         self.mean, self.std, used, problem, threshold = start
         network = build_policy(policy, problem.ny, problem.actions.m, hidden, seed)
         x0 = flatten(network)
         self.search = search.start(x0, seed=seed)
-        self.row = Row(task.name, policy, search.name, seed, len(x0), threshold, plant_steps=used)
+        self.row = Row(task.name, policy, name, seed, len(x0), threshold, plant_steps=used)
         self.streak, self.done = 0, False
 
     def ask(self) -> tuple[Tensor, Tensor]:
@@ -154,7 +153,7 @@ def run_cell(
     searches: Sequence[str],
     seeds: Sequence[int],
     report: Callable[[float, str], None] = lambda fraction, text: None,
-    settings: Mapping[str, Any] = MappingProxyType({}),
+    make: Callable[[str], Search[Any]] = make_search,
 ) -> list[Row]:
     """All runs of one policy on one task, to their ends.
 
@@ -165,16 +164,14 @@ def run_cell(
         searches: Names of searches.
         seeds: Seeds of each.
         report: Called after every generation with a fraction in 0..1 and a short text.
-        settings: Of the searches; their defaults without.
+        make: Makes a search from its name.
     """
     probe = make_simulator(task.plant, 1).problem
     network = build_policy(policy, probe.ny, probe.actions.m, hidden, 0)
     threshold = _half_of_nothing(task) if task.threshold is None else task.threshold
     starts = {seed: (*_explored(task, seed), probe, threshold) for seed in seeds}
     runs = [
-        _Run(task, policy, hidden, make_search(search, **settings), seed, starts[seed])
-        for search in searches
-        for seed in seeds
+        _Run(task, policy, hidden, search, make(search), seed, starts[seed]) for search in searches for seed in seeds
     ]
     while going := [run for run in runs if not run.done]:
         _generation(task, network, going)

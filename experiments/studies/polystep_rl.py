@@ -22,8 +22,14 @@ from rich.console import Console
 from steersman.experiments.progress import bar
 from steersman.experiments.studies.policy_runs import Row, Task, run_cell
 from steersman.experiments.studies.polystep_rl_page import publish_rows
+from steersman.optimizers.base import Search
+from steersman.optimizers.bases import Uniform
+from steersman.optimizers.peer import PeerPolyStep
+from steersman.optimizers.polystep.polystep import PolyStep
 from steersman.optimizers.polystep.polytopes import Polytope
 from steersman.optimizers.polystep.schedules import Schedule
+from steersman.optimizers.registry import make_search
+from steersman.optimizers.subspace import SubspaceSearch
 
 RESULTS = Path(__file__).parent / "results" / "polystep-rl"
 CLASSIC = (
@@ -44,16 +50,28 @@ SEARCHES = ("frame_step", "polystep", "cma_es", "openai_es", "random")
 FEWER = ("frame_step", "cma_es", "openai_es")
 """Searches of the costlier cells."""
 PACKAGE = "polystep_peer"
-PUBLISHED = {
-    "block": 8, "polytope": Polytope.SIMPLEX, "solver": "softmax", "temperature": Schedule(1.0, 0.3, 40),
-    "step_radius": 0.1, "probe_radius": 0.4,
+SUBSPACE = "polystep_subspace"
+OWN: dict[str, Callable[[], Search[Any]]] = {
+    # The package's CartPole example; its subspace is the whole space for policies as small as ours.
+    PACKAGE: lambda: PeerPolyStep(
+        block=8, polytope=Polytope.SIMPLEX, solver="softmax", temperature=Schedule(1.0, 0.3, 40), step_radius=0.1,
+        probe_radius=0.4,
+    ),
+    SUBSPACE: lambda: SubspaceSearch(
+        inner=PolyStep(block=4, confirmations=0), basis=Uniform(8), rotate_every=1
+    ),
 }  # fmt: skip
-"""Settings of the package's CartPole example; its subspace is the whole space for policies as small as ours."""
+"""Searches that have settings here."""
 ADVANTAGE = {"CartPole": 30}
 """Budget of the package over that of the others, 10 elsewhere: the five generations in a row that make a run solved
 take it five million steps."""
 HIDDEN = {"CartPole": (16,), "Acrobot": (16,)}
 """The published policies' width; 8 elsewhere."""
+
+
+def make(name: str) -> Search[Any]:
+    """A search of the study."""
+    return OWN[name]() if name in OWN else make_search(name)
 
 
 @dataclass(frozen=True)
@@ -66,9 +84,8 @@ class Cell:
 
     def run(self, report: Callable[[float, str], None]) -> list[Row]:
         """All of them."""
-        settings = PUBLISHED if self.searches == (PACKAGE,) else {}
         hidden = HIDDEN.get(self.task.name, (8,))
-        return run_cell(self.task, self.policy, hidden, self.searches, range(self.task.seeds), report, settings)
+        return run_cell(self.task, self.policy, hidden, self.searches, range(self.task.seeds), report, make)
 
     @property
     def key(self) -> str:
@@ -80,6 +97,7 @@ def cells() -> Iterator[Cell]:
     """All cells, those that the claims rest on first."""
     yield from (Cell(task, "mlp", SEARCHES) for task in CLASSIC)
     yield from (Cell(task, "mlp", FEWER) for task in HEAVY)
+    yield from (Cell(task, "mlp", (SUBSPACE,)) for task in (*CLASSIC, *HEAVY))
     yield from (Cell(published(task), "mlp", (PACKAGE,)) for task in (*CLASSIC, *HEAVY))
     yield from (Cell(task, policy, FEWER) for policy in HARD for task in CLASSIC[:2])
     yield from (Cell(task, policy, FEWER) for policy in HARD for task in CLASSIC[2:])

@@ -89,8 +89,8 @@ def _tree_claims(rows: Rows) -> list[str]:
         f"- Oblique tree: with its adaptive defaults frame_step has {text['frame_step']} and {stands['frame_step']} "
         f"the package; polystep with its own has {text['polystep']} and {stands['polystep']} it. Radii that grew "
         "only where all candidates tied had left the two at 77.1 / 71.2, with 16 directions, and 77.3 / 72.3.",
-        "- Oblique tree: the directions of both forms of frame_step (of 8, 16, 32, 61; 8 is the default) were chosen "
-        "on other first points, and so, with a look at Acrobot, was the rule for ties.",
+        "- Oblique tree: the directions of the cold form (of 8, 16, 32, 61) and the rule for ties were chosen on other "
+        "first points, the latter with a look at Acrobot; the defaults' 6 directions on policy search.",
     ]
 
 
