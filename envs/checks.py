@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from steersman.envs import noise
-from steersman.envs.plant import Plant, Status
+from steersman.envs.plant import Plant, going
 from steersman.envs.simulator import PlantSimulator
 from steersman.envs.tree import State, tree_index, tree_leaves, tree_map
 
@@ -78,7 +78,7 @@ def _check_shapes(plant: Plant, key: Tensor) -> None:
         _require(tuple(value.shape) == (n, width), f"{name} must be {(n, width)}, got {tuple(value.shape)}")
         _require(value.dtype == plant.dtype, f"{name} must be {plant.dtype}, got {value.dtype}")
     _require(all(0 <= i < len(plant.measured) for i in plant.exogenous), f"exogenous {plant.exogenous} is out of range")
-    _require(bool((plant.status(k, x, p) == Status.OK).all()), "a fresh scenario must have status OK")
+    _require(bool(going(plant.status(k, x, p)).all()), "a fresh scenario must have status OK")
 
 
 def _check_poison(plant: Plant, key: Tensor, steps: int, seed: int, batch: State) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Objective
-from steersman.envs.plant import ControlProblem, Status
+from steersman.envs.plant import ControlProblem, Status, going
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import Measurement, Simulator, Transition
 
@@ -103,7 +103,7 @@ class GymSimulator(Simulator):
         if tuple(u.shape) != (self.n, self.actions.m):
             raise ValueError(f"u must have shape ({self.n}, {self.actions.m}), got {tuple(u.shape)}")
         u = self.actions.project(u.to(self.dtype))
-        alive = (self._status == Status.OK) & (self._k < self.problem.horizon)
+        alive = going(self._status) & (self._k < self.problem.horizon)
         cost = torch.zeros(self.n, dtype=self.dtype)
         ended = torch.zeros(self.n, dtype=torch.bool)
         truncated = torch.zeros(self.n, dtype=torch.bool)

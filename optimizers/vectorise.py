@@ -114,17 +114,13 @@ def population_forward(
     if getattr(module, "batched", False):
         # What all members see is prepared once; the first product spreads it over them.
         shared = inputs[:1] if inputs.stride(0) == 0 else inputs
-        return functional_call(module, params, (shared, *args[2:]))
-
-    def member(p: dict[str, Tensor], *rest: Any) -> Any:
-        return functional_call(module, p, rest)
-
+        return call_members(module, params, shared, *args[2:])
     if module not in _REJECTED:
         try:
-            return vmap(member, randomness="different")(*args)
+            return call_members(module, *args)
         except (RuntimeError, ValueError) as error:
             # A module that is broken altogether fails in the loop as well, with its own message.
-            result = _loop(member, args, len(vectors))
+            result = _loop(module, args, len(vectors))
             _REJECTED.add(module)
             warnings.warn(
                 f"{type(module).__name__} does not run under vmap and is evaluated one member at a time: "
@@ -133,10 +129,28 @@ def population_forward(
                 stacklevel=3,
             )
             return result
-    return _loop(member, args, len(vectors))
+    return _loop(module, args, len(vectors))
 
 
-def _loop(member: Any, args: tuple[Any, ...], pop: int) -> Any:
+def call_members(module: nn.Module, params: dict[str, Tensor], *args: Any) -> Any:
+    """One call of a module with the parameters of a whole population: as it is if it is ``batched``, else by ``vmap``.
+
+    Args:
+        module: Gives the architecture and buffers.
+        params: Parameters by name, with a leading axis for the members.
+        args: What the module takes, with that axis as well.
+    """
+
+    def member(p: dict[str, Tensor], *rest: Any) -> Any:
+        return functional_call(module, p, rest)
+
+    return (member if getattr(module, "batched", False) else vmap(member, randomness="different"))(params, *args)
+
+
+def _loop(module: nn.Module, args: tuple[Any, ...], pop: int) -> Any:
     pytree = torch.utils._pytree
-    results = [member(*pytree.tree_map(lambda leaf, i=i: leaf[i], args)) for i in range(pop)]
+    results = []
+    for i in range(pop):
+        params, *rest = pytree.tree_map(lambda leaf, i=i: leaf[i], args)
+        results.append(functional_call(module, params, tuple(rest)))
     return pytree.tree_map(lambda *leaves: torch.stack(leaves), *results)

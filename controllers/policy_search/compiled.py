@@ -6,12 +6,10 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torch.func import functional_call, vmap
 
 from steersman.controllers.policy import member_actions
 from steersman.envs.plant import Plant
@@ -19,7 +17,7 @@ from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import PlantSnapshot, advance
 from steersman.envs.tree import tree_leaves
 from steersman.optimizers.policies.base import Policy
-from steersman.optimizers.vectorise import unflatten
+from steersman.optimizers.vectorise import call_members
 
 STRIDE = 4
 """Control steps of a call: what a call costs beside its kernels is then small even for a few hundred rows."""
@@ -52,9 +50,9 @@ class Batch:
 class CompiledSteps:
     """:data:`STRIDE` control steps of a batch, compiled at the first call, for any number of rows afterwards.
 
-    Compiling takes seconds to a minute and needs a C++ compiler (on a GPU, Triton). Numbers equal those of the
-    uncompiled steps up to rounding. Populations of one member, and single episodes of each, are not compiled for:
-    the compiler treats a size of one as another function.
+    Compiling takes seconds, or minutes where a control step holds many steps of an integrator, and needs a C++ compiler
+    (on a GPU, Triton). Numbers equal those of the uncompiled steps up to rounding. Populations of one member, and
+    single episodes of each, are not compiled for: the compiler treats a size of one as another function.
     """
 
     def __init__(self, network: Policy, plant: Plant) -> None:
@@ -63,12 +61,16 @@ class CompiledSteps:
         self._call: Callable[..., tuple[Batch, Tensor]] | None = None
 
     def __call__(
-        self, vectors: Float[Tensor, "pop dim"], mean: Float[Tensor, "_ ny"], std: Float[Tensor, "_ ny"], batch: Batch
+        self,
+        params: dict[str, Tensor],
+        mean: Float[Tensor, "pop 1 ny"],
+        std: Float[Tensor, "pop 1 ny"],
+        batch: Batch,
     ) -> tuple[Batch, bool]:
         """The batch some steps on, and whether a running episode ended.
 
         Args:
-            vectors: Parameters of each member.
+            params: Parameters by name, contiguous, with a leading axis for the members.
             mean: Subtracted from outputs.
             std: Outputs are divided by it.
             batch: At least two members with at least two episodes each.
@@ -77,19 +79,16 @@ class CompiledSteps:
             RuntimeError: If the policy or the plant cannot be compiled, or there is no compiler.
         """
         if self._call is None:
-            self._call = self._compile(vectors, mean, std, batch)
+            self._call = self._compile(params, mean, std, batch)
         # The start is not needed any more, and with it the batch would be of another kind.
         scenario = Scenarios(batch.now.scenario.key, batch.now.scenario.p)
         batch = replace(batch, now=replace(batch.now, scenario=scenario))
-        after, over = self._call(*self._given(vectors, mean, std), batch)
+        after, over = self._call(params, mean, std, batch)
         return after, bool(over)
 
-    def _given(self, vectors: Tensor, mean: Tensor, std: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        params = {name: part.contiguous() for name, part in unflatten(self.network, vectors).items()}
-        mean, std = (t.to(vectors).expand(len(vectors), -1)[:, None].contiguous() for t in (mean, std))
-        return params, mean, std
-
-    def _compile(self, vectors: Tensor, mean: Tensor, std: Tensor, batch: Batch) -> Callable[..., tuple[Batch, Tensor]]:
+    def _compile(
+        self, params: dict[str, Tensor], mean: Tensor, std: Tensor, batch: Batch
+    ) -> Callable[..., tuple[Batch, Tensor]]:
         network, plant = self.network, self.plant
 
         def steps(params: dict[str, Tensor], mean: Tensor, std: Tensor, batch: Batch) -> tuple[Batch, Tensor]:
@@ -101,8 +100,9 @@ class CompiledSteps:
         # A code object of its own: the compiler refuses the ninth version of one, and each policy is a version.
         steps.__code__ = steps.__code__.replace()
         made: Callable[..., tuple[Batch, Tensor]] = torch.compile(steps, fullgraph=True)
-        few = vectors[torch.arange(_PRIME[0], device=vectors.device) % len(vectors)]
-        first = *self._given(few, mean[:1], std[:1]), _enlarged(batch)
+        members = torch.arange(_PRIME[0], device=mean.device) % len(mean)
+        few = {name: part[members] for name, part in params.items()}
+        first = few, mean[members], std[members], _enlarged(batch)
         _let_vary(*first)
         try:
             with warnings.catch_warnings():
@@ -142,18 +142,11 @@ def _control_step(
     network: Policy, plant: Plant, params: dict[str, Tensor], mean: Tensor, std: Tensor, b: Batch
 ) -> Batch:
     y = plant.measure(b.now.k, b.now.x, b.now.scenario.p)
-    forward = partial(_forward, network, params)
+    forward = partial(call_members, network, params)
     u, memory = member_actions(forward, plant.actions, mean, std, y.reshape(*b.memory.shape[:2], -1), b.memory)
     now, t = advance(plant, b.now, u)
     cost = b.cost + torch.where(b.running, t.cost, 0.0)
     return Batch(now, memory, b.running & ~t.ended, cost, b.steps + b.running)
-
-
-def _forward(network: Policy, params: dict[str, Tensor], obs: Tensor, memory: Tensor) -> Any:
-    def member(p: dict[str, Tensor], *rest: Tensor) -> Any:
-        return functional_call(network, p, rest)
-
-    return (member if network.batched else vmap(member))(params, obs, memory)
 
 
 def _enlarged(b: Batch) -> Batch:

@@ -83,7 +83,7 @@ class PolicySearch(TrainedPolicy):
                 certain not to be in the better part end early; their ranks among each other are then approximate.
             workers: Processes that run episodes; 0 runs them here.
             compiled: Whether control steps are compiled (``torch.compile``): two to three times as fast for small
-                plants and policies, after seconds to a minute once, equal up to rounding. Takes a C++ compiler.
+                plants and policies, after seconds to minutes once, equal up to rounding. Takes a C++ compiler.
 
         Raises:
             ValueError: If a number is out of range or the search has no such option.

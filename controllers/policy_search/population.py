@@ -18,7 +18,7 @@ from steersman.envs.actions import ActionSet
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import Measurement, PlantSimulator, Simulator
 from steersman.optimizers.policies.base import Policy
-from steersman.optimizers.vectorise import bind_population
+from steersman.optimizers.vectorise import bind_population, unflatten
 
 SPARSE = 0.75
 """The batch is made smaller once that share of it is enough."""
@@ -59,6 +59,12 @@ class Population:
     @cached_property
     def _scale(self) -> tuple[Tensor, Tensor]:
         return self.mean.to(self.vectors)[:, None], self.std.to(self.vectors)[:, None]
+
+    @cached_property
+    def stacked(self) -> tuple[dict[str, Tensor], Float[Tensor, "pop 1 ny"], Float[Tensor, "pop 1 ny"]]:
+        """Parameters by name, mean and standard deviation, one of each for every member: what compiled steps take."""
+        mean, std = (t.expand(len(self.vectors), -1, -1).contiguous() for t in self._scale)
+        return {name: part.contiguous() for name, part in unflatten(self.network, self.vectors).items()}, mean, std
 
     @cached_property
     def _forward(self) -> Callable[..., Any]:
@@ -188,8 +194,8 @@ class _Rollout:
         return fewer
 
     def _advance_compiled(self, steps: CompiledSteps, simulator: PlantSimulator) -> bool:
-        p, b = self.population, Batch(simulator.snapshot(), self.memory, self.running, self.row_cost, self.row_steps)
-        b, fewer = steps(p.vectors, p.mean, p.std, b)
+        b = Batch(simulator.snapshot(), self.memory, self.running, self.row_cost, self.row_steps)
+        b, fewer = steps(*self.population.stacked, b)
         simulator.restore(b.now)
         self.memory, self.running, self.row_cost, self.row_steps = b.memory, b.running, b.cost, b.steps
         self.simulated += STRIDE * len(b.steps)

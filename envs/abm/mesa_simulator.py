@@ -17,7 +17,7 @@ from torch import Tensor
 
 from steersman.envs.abm import _mesa
 from steersman.envs.abm.mesa_task import History, MesaTask, Replica
-from steersman.envs.plant import Status
+from steersman.envs.plant import Status, going
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import Measurement, Simulator, Transition, settle
 
@@ -201,7 +201,7 @@ class MesaSimulator(Simulator):
             raise ValueError(f"u must have shape ({self.n}, {self.actions.m}), got {tuple(u.shape)}")
         u, objective = self.actions.project(u.detach().cpu().to(self.dtype)), self.task.objective
         horizon = self.task.horizon
-        alive = (self._status == Status.OK) & (self._k < horizon)
+        alive = going(self._status) & (self._k < horizon)
         terms = objective.stage_terms(self._z, u, u - self._u_prev, self._r())
         actions, moving = u.numpy(), alive.numpy()
         self._take(self._all("step", [(actions[part], moving[part]) for part in self._parts]))

@@ -17,7 +17,7 @@ from steersman.envs.abm._wolf_sheep_picture import picture
 from steersman.envs.actions import ActionSet
 from steersman.envs.noise import fold, integers
 from steersman.envs.objective import Objective, Quadratic
-from steersman.envs.plant import Plant, Status, Trail
+from steersman.envs.plant import Plant, Status, Trail, going
 from steersman.envs.tree import Params, State, rows_like, tree_map
 
 TARGETS: Final = ((231.0, 24.0), (167.0, 36.0))
@@ -110,7 +110,7 @@ class WolfSheep(Plant):
         """
         x = self._warm(key)
         for attempt in range(1, _ATTEMPTS):
-            bad = self.status(x["tick"], x, p) != Status.OK
+            bad = ~going(self.status(x["tick"], x, p))
             if not bool(bad.any()):
                 return x
             again = self._warm(fold(key[bad], attempt))

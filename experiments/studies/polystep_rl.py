@@ -1,7 +1,7 @@
 """PolyStep on control tasks against its rivals, for policies with and without a gradient.
 
 The claim is that of the published package (Le, arXiv 2605.01928): polytope steps train policies that have no gradient,
-where evolution strategies take longer. Every search runs with its defaults on every task: nothing is tuned per task.
+where evolution strategies take longer. Every search has one setting for all tasks: nothing is tuned per task.
 The package itself runs as its CartPole example sets it up, with ten times the budget and more. Runs of one task and
 policy go in lockstep; each such cell is stored when it is done, and a second start goes on with the cells that are
 missing. Results lie in ``results/polystep-rl`` beside this file.
@@ -21,7 +21,7 @@ from rich.console import Console
 
 from steersman.experiments.progress import bar
 from steersman.experiments.studies.policy_runs import Row, Task, run_cell
-from steersman.experiments.studies.polystep_rl_page import publish_rows
+from steersman.experiments.studies.polystep_rl_page import PACKAGE, publish_rows
 from steersman.optimizers.base import Search
 from steersman.optimizers.bases import Uniform
 from steersman.optimizers.peer import PeerPolyStep
@@ -49,7 +49,6 @@ HARD = ("int8", "binary", "spiking")
 SEARCHES = ("frame_step", "polystep", "cma_es", "openai_es", "random")
 FEWER = ("frame_step", "cma_es", "openai_es")
 """Searches of the costlier cells."""
-PACKAGE = "polystep_peer"
 SUBSPACE = "polystep_subspace"
 OWN: dict[str, Callable[[], Search[Any]]] = {
     # The package's CartPole example; its subspace is the whole space for policies as small as ours.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -23,6 +23,8 @@ TINTS = {
 OURS = ("frame_step", "polystep", "polystep_subspace")
 """Of these the first one, the default, is set against the rivals."""
 PACKAGE = "polystep_peer"
+NEAR = -0.1
+"""Relative gap from which a median counts as near another."""
 POINTS = 12
 """Points that are kept of a curve."""
 ACROBOT = (
@@ -126,17 +128,18 @@ def claims(rows: Sequence[Row], tasks: Sequence[Task]) -> list[str]:
     """Sentences about the bars, from the numbers."""
     policies = {task: dict.fromkeys(row.policy for row in rows if row.task == task.name) for task in tasks}
     cells = [(task, policy) for task in tasks for policy in policies[task]]
-    rivals = [_against_rivals(rows, task, policy) for task, policy in cells]
-    package = [sentence for task in tasks for sentence in _against_package(rows, task)]
-    behind = [sum(": behind" in sentence for sentence in part) for part in (rivals, package)]
-    found = [*_cart_pole(rows), *_acrobot(rows)]
-    found.append(f"Within 10 % of the best rival or ahead of it in {len(rivals) - behind[0]} of {len(rivals)} cells.")
-    if package:
+    with_package = [task for task in tasks if _of(rows, task.name, "mlp", PACKAGE)]
+    near = sum(_gap(*_contest(rows, *cell)) >= NEAR for cell in cells)
+    found = [*_cart_pole(rows), *_acrobot(rows, tasks)]
+    found.append(f"Within 10 % of the best rival or ahead of it in {near} of {len(cells)} cells.")
+    if with_package:
+        near = sum(_gap(*_with_package(rows, task)) >= NEAR for task in with_package)
         found.append(
-            f"Within 10 % of the published package or ahead of it, at about a tenth of its steps, on "
-            f"{len(package) - behind[1]} of {len(package)} tasks."
+            f"Within 10 % of the published package or ahead of it, at about a tenth of its steps, on {near} of "
+            f"{len(with_package)} tasks."
         )
-    return [*found, *rivals, *package]
+    found += [_against_rivals(rows, task, policy) for task, policy in cells]
+    return found + [_against_package(rows, task) for task in with_package]
 
 
 def _cart_pole(rows: Sequence[Row]) -> list[str]:
@@ -154,50 +157,66 @@ def _cart_pole(rows: Sequence[Row]) -> list[str]:
     return sentences
 
 
-def _acrobot(rows: Sequence[Row]) -> list[str]:
+def _acrobot(rows: Sequence[Row], tasks: Sequence[Task]) -> list[str]:
     part = _of(rows, "Acrobot", "mlp", "frame_step")
     if not part:
         return []
     final, used = median(row.final for row in part), max(row.evaluations for row in part)
-    holds = final >= -80 and used <= 960
+    holds, episodes = final >= -80 and used <= 960, next(t.scenarios for t in tasks if t.name == "Acrobot")
     return [
-        f"Acrobot, tanh: frame_step reaches a median of {final:.1f} with at most {used:,} evaluations of 8 episodes; "
-        f"asked for is -80 with 960: {'the bar holds' if holds else 'the bar does not hold'}.",
+        f"Acrobot, tanh: frame_step reaches a median of {final:.1f} with at most {used:,} evaluations of "
+        f"{episodes} episodes; asked for is -80 with 960: {'the bar holds' if holds else 'the bar does not hold'}.",
         ACROBOT,
     ]
 
 
+def _under_one_budget(rows: Sequence[Row], task: Task, policy: str) -> dict[str, list[Row]]:
+    """Runs of each search but the package, whose budget is another."""
+    part = [row for row in rows if (row.task, row.policy) == (task.name, policy) and row.search != PACKAGE]
+    return {name: _of(part, task.name, policy, name) for name in dict.fromkeys(row.search for row in part)}
+
+
+def _contest(rows: Sequence[Row], task: Task, policy: str) -> tuple[list[Row], list[Row]]:
+    """Runs of our default and of the best rival."""
+    runs = _under_one_budget(rows, task, policy)
+    return runs[OURS[0]], max((runs[name] for name in runs if name not in OURS), key=_middle)
+
+
+def _with_package(rows: Sequence[Row], task: Task) -> tuple[list[Row], list[Row]]:
+    return _of(rows, task.name, "mlp", OURS[0]), _of(rows, task.name, "mlp", PACKAGE)
+
+
 def _against_rivals(rows: Sequence[Row], task: Task, policy: str) -> str:
-    names = dict.fromkeys(row.search for row in rows if (row.task, row.policy) == (task.name, policy))
-    names.pop(PACKAGE, None)  # its budget is another
-    middle = {name: median(row.final for row in _of(rows, task.name, policy, name)) for name in names}
-    ours = OURS[0]
-    rival = max((name for name in names if name not in OURS), key=lambda name: middle[name])
-    verdict = _verdict(*(_of(rows, task.name, policy, name) for name in (ours, rival)))
+    ours, rival = _contest(rows, task, policy)
+    runs = _under_one_budget(rows, task, policy)
     return (
-        f"{task.name}, {'tanh' if policy == 'mlp' else policy}: {ours} ends at {middle[ours]:,.4g}, the best rival "
-        f"{rival} at {middle[rival]:,.4g}: {verdict}{_speed(rows, task, policy, names)}{_idle(rows, task, middle)}."
+        f"{task.name}, {'tanh' if policy == 'mlp' else policy}: {OURS[0]} ends at {_middle(ours):,.4g}, the best rival "
+        f"{rival[0].search} at {_middle(rival):,.4g}: {_verdict(ours, rival)}{_speed(runs)}{_idle(task, runs)}."
     )
 
 
-def _against_package(rows: Sequence[Row], task: Task) -> list[str]:
-    ours, theirs = (_of(rows, task.name, "mlp", name) for name in ("frame_step", PACKAGE))
-    if not theirs:
-        return []
+def _against_package(rows: Sequence[Row], task: Task) -> str:
+    ours, theirs = _with_package(rows, task)
     steps = [median(row.plant_steps for row in part) for part in (ours, theirs)]
-    return [
-        f"{task.name}, tanh, against the published package run here: frame_step ends at "
-        f"{median(r.final for r in ours):,.4g} after {steps[0]:,.0f} steps, the package at "
-        f"{median(r.final for r in theirs):,.4g} after {steps[1]:,.0f}: {_verdict(ours, theirs)} at "
-        f"1/{steps[1] / steps[0]:.0f} of its steps; it solves {sum(r.solved_steps >= 0 for r in theirs)} of "
-        f"{len(theirs)}."
-    ]
+    return (
+        f"{task.name}, tanh, against the published package run here: {OURS[0]} ends at {_middle(ours):,.4g} after "
+        f"{steps[0]:,.0f} steps, the package at {_middle(theirs):,.4g} after {steps[1]:,.0f}: "
+        f"{_verdict(ours, theirs)} at 1/{steps[1] / steps[0]:.0f} of its steps; it solves "
+        f"{sum(r.solved_steps >= 0 for r in theirs)} of {len(theirs)}."
+    )
+
+
+def _middle(part: Sequence[Row]) -> float:
+    return float(median(row.final for row in part))
+
+
+def _gap(ours: Sequence[Row], theirs: Sequence[Row]) -> float:
+    return (_middle(ours) - _middle(theirs)) / max(abs(_middle(theirs)), 1e-9)
 
 
 def _verdict(ours: Sequence[Row], theirs: Sequence[Row]) -> str:
-    a, b = (median(row.final for row in part) for part in (ours, theirs))
-    gap = (a - b) / max(abs(b), 1e-9)
-    verdict = "ahead" if gap > 0.001 else "equal" if gap > -0.001 else "within 10 %" if gap >= -0.1 else "behind"
+    gap = _gap(ours, theirs)
+    verdict = "ahead" if gap > 0.001 else "equal" if gap > -0.001 else "within 10 %" if gap >= NEAR else "behind"
     return verdict + (", ranges overlap" if _overlap(ours, theirs) else "")
 
 
@@ -205,19 +224,18 @@ def _overlap(a: Sequence[Row], b: Sequence[Row]) -> bool:
     return max(min(r.final for r in part) for part in (a, b)) <= min(max(r.final for r in part) for part in (a, b))
 
 
-def _idle(rows: Sequence[Row], task: Task, middle: dict[str, float]) -> str:
+def _idle(task: Task, runs: Mapping[str, Sequence[Row]]) -> str:
     """A warning where the budget was too small to be of any use."""
     if task.threshold is not None:
         return ""
-    idle = 2 * next(row.threshold for row in rows if row.task == task.name)
-    return f"; all end below the {idle:,.4g} of no control" if max(middle.values()) < idle else ""
+    idle = 2 * next(iter(runs.values()))[0].threshold
+    return f"; all end below the {idle:,.4g} of no control" if max(map(_middle, runs.values())) < idle else ""
 
 
-def _speed(rows: Sequence[Row], task: Task, policy: str, names: dict[str, None]) -> str:
+def _speed(runs: Mapping[str, Sequence[Row]]) -> str:
     """Who gets there in the fewest steps, among the searches that solve at least half of their runs."""
     times = {}
-    for name in names:
-        part = _of(rows, task.name, policy, name)
+    for name, part in runs.items():
         solved = [row.solved_steps for row in part if row.solved_steps >= 0]
         if 2 * len(solved) >= len(part):
             times[name] = (median(solved), f"{len(solved)}/{len(part)}")

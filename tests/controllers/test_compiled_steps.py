@@ -75,8 +75,6 @@ def test_hopeless_members_still_end_early() -> None:
 
 REAL = """
 import torch
-from dataclasses import replace
-from functools import partial
 torch.set_num_threads(1)
 import sys
 sys.path.insert(0, sys.argv[1])
