@@ -50,6 +50,7 @@ def keep_rows(simulator: Simulator, rows: Int64[Tensor, "m"]) -> PlantSimulator 
     """
     if not isinstance(simulator, PlantSimulator):
         return None
-    smaller = PlantSimulator(simulator.plant, len(rows), device=simulator.device)
+    price = simulator.problem.objective.failure or None
+    smaller = PlantSimulator(simulator.plant, len(rows), device=simulator.device, price=price)
     smaller.restore(simulator.snapshot().rows(rows))
     return smaller

@@ -58,9 +58,15 @@ class GymSimulator(Simulator):
     """
 
     def __init__(
-        self, make: Callable[[], gymnasium.Env[Any, Any]], n: int, *, objective: Objective | None = None
+        self,
+        make: Callable[[], gymnasium.Env[Any, Any]],
+        n: int,
+        *,
+        objective: Objective | None = None,
+        price: float | None = None,
     ) -> None:
-        """Build ``n`` environments with ``make``."""
+        """Build ``n`` environments with ``make``; the price of a failure is found when a row fails, if not given."""
+        self._make = make
         if n < 1:
             raise ValueError(f"a simulator needs at least one row, got n={n}")
         self._envs = [make() for _ in range(n)]
@@ -78,6 +84,7 @@ class GymSimulator(Simulator):
             action_set(first.action_space), objective or Objective(()), 1.0, spec.max_episode_steps, names, names,
             time_unit="step",
         )  # fmt: skip
+        self._charge(price)
         self._y = torch.zeros(n, len(names), dtype=self.dtype)
         self._k = torch.zeros(n, dtype=torch.int64)
         self._status = torch.zeros(n, dtype=torch.uint8)
@@ -105,23 +112,29 @@ class GymSimulator(Simulator):
         u = self.actions.project(u.to(self.dtype))
         alive = going(self._status) & (self._k < self.problem.horizon)
         cost = torch.zeros(self.n, dtype=self.dtype)
-        ended = torch.zeros(self.n, dtype=torch.bool)
-        truncated = torch.zeros(self.n, dtype=torch.bool)
         self._y, self._k, self._status = self._y.clone(), self._k.clone(), self._status.clone()
         for i in torch.nonzero(alive).flatten().tolist():
             if not bool(torch.isfinite(u[i]).all()):
-                self._status[i], ended[i] = Status.DIVERGED, True
+                self._k[i] += 1
+                self._status[i] = Status.DIVERGED
                 continue
             obs, reward, terminated, cut, _ = self._envs[i].step(self._native(u[i]))
-            cost[i], truncated[i] = -float(reward), bool(cut) and not terminated
-            self._y[i] = torch.as_tensor(np.asarray(obs), dtype=self.dtype)
-            self._k[i] += 1
-            self._status[i] = Status.TERMINATED if terminated else Status.OK
-            ended[i] = bool(terminated or cut)
-            if cut:
-                self._k[i] = self.problem.horizon
+            y = torch.as_tensor(np.asarray(obs), dtype=self.dtype)
+            cost[i] = -float(reward)
+            self._k[i] = self.problem.horizon if cut else self._k[i] + 1
+            if not bool(torch.isfinite(y).all()):
+                self._status[i] = Status.DIVERGED
+                continue
+            self._y[i] = y
+            self._status[i] = Status.ENDED if terminated else Status.OK
         self._u_prev = torch.where(alive[:, None] & torch.isfinite(u), u, self._u_prev)
-        return Transition(cost, {"cost": cost}, torch.zeros_like(cost), self._status, ended, truncated)
+        t = self._settle({"cost": cost}, alive, self._k, self._status, lambda: (self._y, torch.zeros_like(self._y)))
+        self._status = t.status
+        return t
+
+    def unpriced(self, n: int) -> GymSimulator:
+        """See :class:`Simulator`."""
+        return GymSimulator(self._make, n, objective=self.problem.objective, price=0.0)
 
     def measure(self, preview: int = 0) -> Measurement:
         """See :class:`Simulator`; the reference is zero."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -38,6 +38,15 @@ class Term(ABC):
         """Value for signal ``s`` ``[..., d]``, shape ``[...]``."""
 
 
+def _require_finite(term: Term, numbers: Iterable[float], what: str) -> None:
+    wrong = [number for number in numbers if not math.isfinite(number)]
+    if wrong:
+        raise ValueError(
+            f"term {term.name!r}: {what} must be finite numbers, got {wrong[0]}; "
+            "say what must never happen with a Limit, or by the plant's status"
+        )
+
+
 def _weights(term: Term, weights: tuple[float, ...], s: Tensor) -> Tensor:
     if len(weights) != s.shape[-1]:
         raise ValueError(
@@ -52,6 +61,9 @@ class Quadratic(Term):
 
     weights: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        _require_finite(self, self.weights, "weights")
+
     def __call__(self, s: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
         """See :class:`Term`."""
         return (s * s) @ _weights(self, self.weights, s)
@@ -62,6 +74,9 @@ class L1(Term):
     """``sum_i w_i |s_i|``."""
 
     weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _require_finite(self, self.weights, "weights")
 
     def __call__(self, s: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
         """See :class:`Term`."""
@@ -74,6 +89,9 @@ class LInf(Term):
 
     weights: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        _require_finite(self, self.weights, "weights")
+
     def __call__(self, s: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
         """See :class:`Term`."""
         return (s.abs() * _weights(self, self.weights, s)).amax(dim=-1)
@@ -84,6 +102,9 @@ class Linear(Term):
     """``sum_i w_i s_i``."""
 
     weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _require_finite(self, self.weights, "weights")
 
     def __call__(self, s: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
         """See :class:`Term`."""
@@ -101,6 +122,7 @@ class PiecewiseLinear(Term):
         xs = [x for x, _ in self.points]
         if len(xs) < 2 or any(b <= a for a, b in pairwise(xs)):
             raise ValueError(f"term {self.name!r}: points need at least two strictly increasing abscissae, got {xs}")
+        _require_finite(self, [number for point in self.points for number in point], "points")
 
     @property
     def slopes(self) -> tuple[float, ...]:
@@ -164,7 +186,8 @@ class Objective:
         stage: Terms of the stage cost.
         terminal: Terms of the terminal cost; they may be written in ``z`` and ``e`` only.
         failure: Cost of *each* control step that remains when an episode ends by failure (terminated,
-            violated or diverged), so that an early failure never pays.
+            violated or diverged), so that an early failure never pays. With 0 the plant states no price, and
+            :mod:`steersman.envs.failure` finds one.
         limits: Where a plan fails, for models that know no failure of their own.
     """
 
@@ -177,8 +200,11 @@ class Objective:
         for term in self.terminal:
             if term.on not in ("z", "e"):
                 raise ValueError(f"terminal term {term.name!r} is written in {term.on!r}; only 'z' and 'e' exist then")
-        if not self.failure >= 0:
-            raise ValueError(f"failure cost must be a non-negative number, got {self.failure}")
+        if not 0 <= self.failure < math.inf:
+            raise ValueError(f"failure cost must be a finite non-negative number, got {self.failure}")
+        for names in ([term.name for term in self.stage], [term.name for term in self.terminal]):
+            if len(set(names)) < len(names):
+                raise ValueError(f"terms need names of their own, got {', '.join(names)}")
 
     def lost(self, z: Float[Tensor, "*b nz"]) -> Bool[Tensor, "*b"] | None:
         """Where outputs leave their limits; None without limits."""

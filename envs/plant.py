@@ -36,6 +36,8 @@ class Status(IntEnum):
     """The state is not finite any more; it is frozen at its last finite value."""
     REACHED = 4
     """The goal is reached: an end before the horizon that is no failure."""
+    ENDED = 5
+    """A foreign environment ended the episode without saying whether that is good or bad: no failure either."""
 
 
 Gradient = Literal["exact", "straight_through", "none"]
@@ -205,4 +207,4 @@ def going(status: UInt8[Tensor, "n"]) -> Bool[Tensor, "n"]:
 
 def failed(status: UInt8[Tensor, "n"]) -> Bool[Tensor, "n"]:
     """Rows that have ended by failure."""
-    return ~going(status) & (status != int(Status.REACHED))
+    return ~going(status) & (status < int(Status.REACHED))

@@ -269,7 +269,13 @@ def make_vector_env(plant: str, num_envs: int = 1, **kwargs: Any) -> PlantVector
 
 
 def make_simulator(
-    id: str, n: int, device: torch.device | str = "cpu", *, objective: Objective | None = None, **kwargs: Any
+    id: str,
+    n: int,
+    device: torch.device | str = "cpu",
+    *,
+    objective: Objective | None = None,
+    price: float | None = None,
+    **kwargs: Any,
 ) -> Simulator:
     """A simulator of a registered plant, of a plant or Mesa model of your own, or of any gymnasium environment.
 
@@ -280,6 +286,7 @@ def make_simulator(
         n: Rows.
         device: Where a plant runs; gymnasium environments run on the CPU.
         objective: What planners minimise on a gymnasium environment, which itself only returns rewards.
+        price: Price of a failure for what states none (:mod:`steersman.envs.failure`); found when it is needed.
         kwargs: Arguments of the plant or the environment.
 
     Raises:
@@ -292,8 +299,8 @@ def make_simulator(
     if name.startswith(f"{NAMESPACE}/"):
         if objective is not None:
             raise ValueError(f"{name} has an objective of its own; leave objective out")
-        return PlantSimulator(make_plant(name, **kwargs), n, device=device)
-    own = _imported(id, n, device, kwargs) if ":" in id else None
+        return PlantSimulator(make_plant(name, **kwargs), n, device=device, price=price)
+    own = _imported(id, n, device, price, kwargs) if ":" in id else None
     if own is not None:
         if objective is not None:
             raise ValueError(f"{id} has an objective of its own; leave objective out")
@@ -302,10 +309,12 @@ def make_simulator(
         gymnasium.spec(id)
     except gymnasium.error.Error as error:
         raise ValueError(f"unknown environment {id!r}; known plants: {', '.join(plant_ids())} ({error})") from error
-    return GymSimulator(lambda: gymnasium.make(id, **kwargs), n, objective=objective)
+    return GymSimulator(lambda: gymnasium.make(id, **kwargs), n, objective=objective, price=price)
 
 
-def _imported(id: str, n: int, device: torch.device | str, kwargs: dict[str, Any]) -> Simulator | None:
+def _imported(
+    id: str, n: int, device: torch.device | str, price: float | None, kwargs: dict[str, Any]
+) -> Simulator | None:
     """A simulator of the Plant class or MesaTask behind ``module:name``; None if it is neither.
 
     Raises:
@@ -322,9 +331,9 @@ def _imported(id: str, n: int, device: torch.device | str, kwargs: dict[str, Any
     except ModuleNotFoundError as error:
         raise ValueError(f"{id!r}: {error}; run steersman in the folder of that module, or install it") from error
     if isinstance(found, MesaTask):
-        return MesaSimulator(found, n, **kwargs)
+        return MesaSimulator(found, n, price=price, **kwargs)
     if isinstance(found, type) and issubclass(found, Plant):
-        return PlantSimulator(found(**kwargs), n, device=device)
+        return PlantSimulator(found(**kwargs), n, device=device, price=price)
     return None
 
 

@@ -6,12 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from steersman.envs.actions import ActionSet
+from steersman.envs.failure import failure_price
 from steersman.envs.objective import Objective
 from steersman.envs.plant import ControlProblem, Plant, Status, Trail, failed, going
 from steersman.envs.scenarios import Scenarios
@@ -96,6 +98,7 @@ class Simulator(ABC):
     problem: ControlProblem
     device: torch.device
     dtype: torch.dtype
+    _price: float | None = None
 
     @property
     def actions(self) -> ActionSet:
@@ -135,6 +138,42 @@ class Simulator(ABC):
     def restore(self, snapshot: Any) -> None:
         """Continue from a snapshot."""
 
+    @abstractmethod
+    def unpriced(self, n: int) -> Simulator:
+        """``n`` rows of the same thing that charge nothing for failures but what the plant states."""
+
+    def price(self) -> float:
+        """What each step that is left costs when an episode fails; found now if nobody has stated it.
+
+        Raises:
+            ValueError: If there is none (:func:`~steersman.envs.failure.failure_price`).
+        """
+        if self._price is None:
+            self._charge(failure_price(self.unpriced))
+        return self.problem.objective.failure
+
+    def _settle(
+        self,
+        terms: dict[str, Tensor],
+        alive: Bool[Tensor, "n"],
+        k: Int64[Tensor, "n"],
+        status: UInt8[Tensor, "n"],
+        end: Callable[[], tuple[Tensor, Tensor]],
+    ) -> Transition:
+        """:func:`settle` for simulators whose step cannot be taken again, with a price once a row has failed."""
+        t = settle(self.problem.objective, self.problem.horizon, terms, None, alive, k, status, end)
+        if self._price is None and bool((t.ended & failed(t.status)).any()):
+            self.price()
+            t = settle(self.problem.objective, self.problem.horizon, terms, None, alive, k, status, end)
+        return t
+
+    def _charge(self, price: float | None) -> None:
+        """Set the price of failures, unless the plant states its own; None leaves it to be found when one happens."""
+        own = self.problem.objective.failure
+        self._price = own or price
+        if self._price is not None and self._price != own:
+            self.problem = replace(self.problem, objective=replace(self.problem.objective, failure=self._price))
+
     def close(self) -> None:  # noqa: B027 - optional hook
         """Release what the simulator holds."""
 
@@ -166,8 +205,16 @@ class PlantSnapshot:
 class PlantSimulator(Simulator):
     """Runs a :class:`Plant`. Finished and diverged rows keep their last finite state and never spread."""
 
-    def __init__(self, plant: Plant, n: int, *, device: torch.device | str = "cpu") -> None:
-        """Store the plant and the batch size; call :meth:`reset` before the first step."""
+    def __init__(self, plant: Plant, n: int, *, device: torch.device | str = "cpu", price: float | None = None) -> None:
+        """Store the plant and the batch size; call :meth:`reset` before the first step.
+
+        Args:
+            plant: The plant.
+            n: Rows.
+            device: Where tensors live.
+            price: Price of a failure for a plant that states none, by default found when a row fails
+                (:mod:`steersman.envs.failure`).
+        """
         if n < 1:
             raise ValueError(f"a simulator needs at least one row, got n={n}")
         self._plant = plant
@@ -176,6 +223,7 @@ class PlantSimulator(Simulator):
         self.device = torch.device(device)
         self.dtype = plant.dtype
         self._now: PlantSnapshot | None = None
+        self._charge(_PRICES.get(plant) if price is None else price)
 
     @property
     def plant(self) -> Plant:
@@ -216,8 +264,20 @@ class PlantSimulator(Simulator):
         """See :class:`Simulator`."""
         if tuple(u.shape) != (self.n, self.actions.m):
             raise ValueError(f"u must have shape ({self.n}, {self.actions.m}), got {tuple(u.shape)}")
-        self._now, transition = advance(self._plant, self._running, u.to(self.device, self.dtype))
+        u = u.to(self.device, self.dtype)
+        after, transition = advance(self._plant, self._running, u, self.problem.objective)
+        if self._price is None and bool((transition.ended & failed(transition.status)).any()):
+            after, transition = advance(self._plant, self._running, u, self._priced())
+        self._now = after
         return transition
+
+    def _priced(self) -> Objective:
+        _PRICES[self._plant] = self.price()
+        return self.problem.objective
+
+    def unpriced(self, n: int) -> PlantSimulator:
+        """See :class:`Simulator`."""
+        return PlantSimulator(self._plant, n, device=self.device, price=0.0)
 
     def measure(self, preview: int = 0) -> Measurement:
         """See :class:`Simulator`."""
@@ -287,18 +347,25 @@ class PlantSimulator(Simulator):
         return self._now
 
 
-def advance(plant: Plant, now: PlantSnapshot, u: Float[Tensor, "n m"]) -> tuple[PlantSnapshot, Transition]:
+_PRICES: WeakKeyDictionary[Plant, float] = WeakKeyDictionary()
+"""Prices that were found, so that simulators of one plant look for them once."""
+
+
+def advance(
+    plant: Plant, now: PlantSnapshot, u: Float[Tensor, "n m"], objective: Objective
+) -> tuple[PlantSnapshot, Transition]:
     """One control step of a batch as a pure function: :meth:`PlantSimulator.step` without the object.
 
     Args:
         plant: The plant.
         now: State of the batch.
         u: Actions, not yet projected, in the plant's type.
+        objective: That of the plant, with the price of failures.
     """
     p, n, k = now.scenario.p, len(now.k), now.k
     u = plant.actions.project(u)
     alive = going(now.status) & (k < plant.horizon)
-    terms = plant.objective.stage_terms(plant.perform(k, now.x, p), u, u - now.u_prev, plant.reference(k, p))
+    terms = objective.stage_terms(plant.perform(k, now.x, p), u, u - now.u_prev, plant.reference(k, p))
     gap = None
     if plant.constrained:
         gap = torch.relu(plant.constraints(k, now.x, u, p)).sum(dim=1) * plant.period
@@ -308,12 +375,12 @@ def advance(plant: Plant, now: PlantSnapshot, u: Float[Tensor, "n m"]) -> tuple[
     x, k = tree_where(moves, proposed, now.x), k + alive
     status = torch.where(finite, plant.status(k, x, p), int(Status.DIVERGED))
     status = torch.where(alive, status, now.status).to(torch.uint8)
-    after = PlantSnapshot(x, now.scenario, k, status, torch.where(moves[:, None], u, now.u_prev))
 
     def end() -> tuple[Tensor, Tensor]:
         return plant.perform(k, x, p), plant.reference(k, p)
 
-    return after, settle(plant.objective, plant.horizon, terms, gap, alive, k, status, end)
+    t = settle(objective, plant.horizon, terms, gap, alive, k, status, end)
+    return PlantSnapshot(x, now.scenario, k, t.status, torch.where(moves[:, None], u, now.u_prev)), t
 
 
 def settle(
@@ -328,8 +395,10 @@ def settle(
 ) -> Transition:
     """What a control step cost, with the terminal cost and the price of failures.
 
+    A row whose cost is not a finite number has diverged, whatever its state: it is charged the price, never nothing.
+
     Args:
-        objective: Cost as data.
+        objective: Cost as data, with the price of failures.
         horizon: Control steps of an episode.
         terms: Stage cost by name, of the state before the step.
         gap: Constraint violation over the step; None without constraints.
@@ -338,18 +407,24 @@ def settle(
         status: Status after the step.
         end: Performance outputs and references after the step.
     """
-    fell = alive & failed(status)
-    ended = alive & (~going(status) | (k >= horizon))
     if objective.terminal:
-        terms["terminal"] = torch.where(ended & ~fell, objective.terminal_cost(*end()), 0.0)
+        over = alive & ~failed(status) & (~going(status) | (k >= horizon))
+        terms = {**terms, "terminal": torch.where(over, objective.terminal_cost(*end()), 0.0)}
+    sound = torch.isfinite(_sum(terms))
+    status = torch.where(alive & ~sound, int(Status.DIVERGED), status).to(torch.uint8)
+    fell = alive & failed(status)
+    terms = {name: torch.where(alive & sound, t, 0.0) for name, t in terms.items()}
     if objective.failure:
         terms["failure"] = fell * objective.failure * (horizon - k + 1)
-    # A row that diverged or got a NaN action has no finite stage cost: its failure cost stands alone.
-    terms = {name: torch.where(alive, t, 0.0).nan_to_num(0.0, 0.0, 0.0) for name, t in terms.items()}
-    parts = list(terms.values())
-    cost = torch.stack(parts).sum(dim=0) if len(parts) > 1 else parts[0]
+    cost = _sum(terms)
+    ended = alive & (~going(status) | (k >= horizon))
     violation = torch.zeros_like(cost) if gap is None else torch.where(alive, gap, 0.0).nan_to_num(0.0, 0.0, 0.0)
     return Transition(cost, terms, violation, status, ended, ended & going(status))
+
+
+def _sum(terms: dict[str, Tensor]) -> Tensor:
+    parts = list(terms.values())
+    return torch.stack(parts).sum(dim=0) if len(parts) > 1 else parts[0]
 
 
 def draw_scenarios(plant: Plant, key: Int64[Tensor, "n"]) -> Scenarios:

@@ -43,7 +43,7 @@ class RunResult:
 
     Attributes:
         key: Hash of the run's specification.
-        plant: Id of the environment.
+        plant: Name of the plant in the comparison (:attr:`PlantSummary.name`).
         controller: Label of the controller, unique within a plant.
         model: Label of the model, empty without one.
         seed: Training seed.
@@ -63,6 +63,8 @@ class RunResult:
         episodes: Recorded episodes.
         bank: Hash of the scenarios' parameters and initial states; equal for equal plants and scenarios.
         picture: PNG of the first scenario at its end, empty where the environment draws none.
+        price: What a failed episode was charged for each control step that was left.
+        notes: Remarks on this run, such as ``resumed``.
     """
 
     key: str
@@ -86,6 +88,8 @@ class RunResult:
     episodes: Episodes
     bank: str = ""
     picture: bytes = field(default=b"", repr=False)
+    price: float = 0.0
+    notes: tuple[str, ...] = ()
 
     @property
     def failures(self) -> int:
@@ -109,6 +113,8 @@ class PlantSummary:
 
     Attributes:
         id: Id of the environment.
+        name: Its name in the comparison, unique there.
+        baseline: Label of the controller that the others on this plant are compared with.
         summary: One line.
         period: Control period.
         time_unit: Unit of the period.
@@ -120,6 +126,8 @@ class PlantSummary:
     """
 
     id: str
+    name: str
+    baseline: str
     summary: str
     period: float
     time_unit: str
@@ -147,7 +155,7 @@ class Comparison:
 
     Attributes:
         name: Name of the preset or file.
-        baseline: Label of the controller that the others are compared with.
+        baseline: Name of the controller that the others are compared with; its label is the plant's.
         plants: In the order of the specification.
         results: In the order of the specification; a plant's baseline is among them.
         failures: Runs that raised an error.

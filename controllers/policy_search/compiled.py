@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from steersman.controllers.policy import member_actions
+from steersman.envs.objective import Objective
 from steersman.envs.plant import Plant
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import PlantSnapshot, advance
@@ -55,9 +56,9 @@ class CompiledSteps:
     single episodes of each, are not compiled for: the compiler treats a size of one as another function.
     """
 
-    def __init__(self, network: Policy, plant: Plant) -> None:
-        """Store what is compiled for."""
-        self.network, self.plant = network, plant
+    def __init__(self, network: Policy, plant: Plant, objective: Objective) -> None:
+        """Store what is compiled for; the objective holds the price of failures."""
+        self.network, self.plant, self.objective = network, plant, objective
         self._call: Callable[..., tuple[Batch, Tensor]] | None = None
 
     def __call__(
@@ -89,12 +90,12 @@ class CompiledSteps:
     def _compile(
         self, params: dict[str, Tensor], mean: Tensor, std: Tensor, batch: Batch
     ) -> Callable[..., tuple[Batch, Tensor]]:
-        network, plant = self.network, self.plant
+        network, plant, objective = self.network, self.plant, self.objective
 
         def steps(params: dict[str, Tensor], mean: Tensor, std: Tensor, batch: Batch) -> tuple[Batch, Tensor]:
             before = batch.running
             for _ in range(STRIDE):
-                batch = _control_step(network, plant, params, mean, std, batch)
+                batch = _control_step(network, plant, objective, params, mean, std, batch)
             return batch, (before != batch.running).any()
 
         # A code object of its own: the compiler refuses the ninth version of one, and each policy is a version.
@@ -139,12 +140,18 @@ def _agreement(a: Batch, b: Batch) -> float:
 
 
 def _control_step(
-    network: Policy, plant: Plant, params: dict[str, Tensor], mean: Tensor, std: Tensor, b: Batch
+    network: Policy,
+    plant: Plant,
+    objective: Objective,
+    params: dict[str, Tensor],
+    mean: Tensor,
+    std: Tensor,
+    b: Batch,
 ) -> Batch:
     y = plant.measure(b.now.k, b.now.x, b.now.scenario.p)
     forward = partial(call_members, network, params)
     u, memory = member_actions(forward, plant.actions, mean, std, y.reshape(*b.memory.shape[:2], -1), b.memory)
-    now, t = advance(plant, b.now, u)
+    now, t = advance(plant, b.now, u, objective)
     cost = b.cost + torch.where(b.running, t.cost, 0.0)
     return Batch(now, memory, b.running & ~t.ended, cost, b.steps + b.running)
 

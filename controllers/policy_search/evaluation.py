@@ -109,7 +109,8 @@ class Episodes:
                     f"compiled=True takes a plant written in torch, {type(simulator).__name__} has none; "
                     "set compiled=False"
                 )
-            self._steps = CompiledSteps(self.population.network, simulator.plant)
+            simulator.price()  # a compiled step cannot stop to look for it
+            self._steps = CompiledSteps(self.population.network, simulator.plant, simulator.problem.objective)
         return self._steps
 
     def _simulator(self, n: int) -> Simulator:

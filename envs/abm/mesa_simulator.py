@@ -19,7 +19,7 @@ from steersman.envs.abm import _mesa
 from steersman.envs.abm.mesa_task import History, MesaTask, Replica
 from steersman.envs.plant import Status, going
 from steersman.envs.scenarios import Scenarios
-from steersman.envs.simulator import Measurement, Simulator, Transition, settle
+from steersman.envs.simulator import Measurement, Simulator, Transition
 
 Array = NDArray[Any]
 Report = tuple[Array, Array, Array, Array]
@@ -139,6 +139,7 @@ class MesaSnapshot:
 
     histories: tuple[History | None, ...]
     u_prev: Tensor
+    status: Tensor
 
 
 class MesaSimulator(Simulator):
@@ -149,13 +150,15 @@ class MesaSimulator(Simulator):
     Mesa alone would keep each one alive. The reference is the task's target.
     """
 
-    def __init__(self, task: MesaTask, n: int, *, workers: int = 0) -> None:
+    def __init__(self, task: MesaTask, n: int, *, workers: int = 0, price: float | None = None) -> None:
         """Reserve rows.
 
         Args:
             task: The model as a control problem.
             n: Rows.
             workers: Processes that share the rows; 0 runs them here.
+            price: Price of a failure for a task that states none, by default found when a row fails
+                (:mod:`steersman.envs.failure`).
 
         Raises:
             ValueError: If there is no row, or a negative number of workers.
@@ -164,6 +167,7 @@ class MesaSimulator(Simulator):
             raise ValueError(f"need n >= 1 rows and workers >= 0, got n={n}, workers={workers}")
         self.task, self.n = task, n
         self.problem = task.problem
+        self._charge(price)
         self.device, self.dtype = torch.device("cpu"), torch.float64
         count = min(workers, n)
         self._parts = [list(map(int, part)) for part in np.array_split(np.arange(n), max(1, count))]
@@ -172,6 +176,7 @@ class MesaSimulator(Simulator):
         self._release = weakref.finalize(self, _release, self._local, self._workers)
         self._u_prev = self.actions.neutral(n, torch.zeros(1, dtype=self.dtype))
         self._target = torch.tensor(task.target or (0.0,) * self.problem.nz, dtype=self.dtype)
+        self._status = torch.zeros(n, dtype=torch.uint8)
         self._started = False
 
     def scenarios(self, key: Int64[Tensor, "n"], mask: Bool[Tensor, "n"] | None = None) -> Scenarios:
@@ -199,15 +204,21 @@ class MesaSimulator(Simulator):
             raise RuntimeError("the simulator has no scenario yet; call reset(scenarios) first")
         if tuple(u.shape) != (self.n, self.actions.m):
             raise ValueError(f"u must have shape ({self.n}, {self.actions.m}), got {tuple(u.shape)}")
-        u, objective = self.actions.project(u.detach().cpu().to(self.dtype)), self.task.objective
-        horizon = self.task.horizon
-        alive = going(self._status) & (self._k < horizon)
-        terms = objective.stage_terms(self._z, u, u - self._u_prev, self._r())
-        actions, moving = u.numpy(), alive.numpy()
+        u = self.actions.project(u.detach().cpu().to(self.dtype))
+        alive = going(self._status) & (self._k < self.task.horizon)
+        terms = self.problem.objective.stage_terms(self._z, u, u - self._u_prev, self._r())
+        actions, moving, before = u.numpy(), alive.numpy(), self._status
         self._take(self._all("step", [(actions[part], moving[part]) for part in self._parts]))
         self._u_prev = torch.where(alive[:, None] & torch.isfinite(u), u, self._u_prev)
-        gap = torch.zeros(self.n, dtype=self.dtype)
-        return settle(objective, horizon, terms, gap, alive, self._k, self._status, lambda: (self._z, self._r()))
+        # A row that its cost ended stays ended, although its model could go on.
+        self._status = torch.where(alive, self._status, before)
+        t = self._settle(terms, alive, self._k, self._status, lambda: (self._z, self._r()))
+        self._status = t.status
+        return t
+
+    def unpriced(self, n: int) -> MesaSimulator:
+        """See :class:`~steersman.envs.simulator.Simulator`."""
+        return MesaSimulator(self.task, n, workers=len(self._workers), price=0.0)
 
     def measure(self, preview: int = 0) -> Measurement:
         """See :class:`~steersman.envs.simulator.Simulator`."""
@@ -221,7 +232,7 @@ class MesaSimulator(Simulator):
     def snapshot(self) -> MesaSnapshot:
         """See :class:`~steersman.envs.simulator.Simulator`; it holds seeds and actions, not models."""
         found = [history for part in self._all("histories", [()] * len(self._parts)) for history in part]
-        return MesaSnapshot(tuple(found), self._u_prev)
+        return MesaSnapshot(tuple(found), self._u_prev, self._status)
 
     def restore(self, snapshot: MesaSnapshot) -> None:
         """See :class:`~steersman.envs.simulator.Simulator`; models are built anew and their actions repeated.
@@ -230,7 +241,7 @@ class MesaSimulator(Simulator):
         that is reproducible from its seed.
         """
         self._take(self._all("replay", [([snapshot.histories[row] for row in part],) for part in self._parts]))
-        self._u_prev = snapshot.u_prev
+        self._u_prev, self._status = snapshot.u_prev, snapshot.status
 
     def close(self) -> None:
         """Free all models and stop the workers; also done when the simulator is dropped."""

@@ -47,7 +47,8 @@ def rows(progress: Progress) -> Iterator[Row]:
             yield Row(
                 f"PolyStep, {count:,} parameters, {weighting}, free costs", "steps / CPU s", ours, theirs, name, 2.0
             )
-    compiled = CompiledSteps(policies(2).network, _plant())
+    plant = _plant()
+    compiled = CompiledSteps(policies(2).network, plant, plant.objective)
     for i, members in enumerate(POPULATIONS):
         case = f"CartPole, {members} fixed policies x {EPISODES} episodes"
         for steps, text in ((compiled, "compiled"), (None, "not compiled")):
