@@ -91,11 +91,13 @@ class Controller(ABC):
         name: Short name for tables.
         preview: Reference steps ahead that the controller asks for; 0 means none.
         uses_state: Whether it reads ``m.x``; it then runs in the "solver access" track.
+        resumed: Whether its training went on from a checkpoint in a way that is not exact to the bit.
     """
 
     name: ClassVar[str]
     preview: int = 0
     uses_state: bool = False
+    resumed: bool = False
 
     problem: ControlProblem
     model: Dynamics | None = None

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from steersman.controllers.registry import controller_spec
 from steersman.envs.registry import PLANTS
+from steersman.experiments.closure import refresh
 from steersman.experiments.executor import Executor, InProcess
 from steersman.experiments.files import load_result
+from steersman.experiments.jobs import job_of
 from steersman.experiments.machine import describe_machine
+from steersman.experiments.plan import RUNNER, JobSpec, Planned, baseline_of, plan, sources
 from steersman.experiments.results import Comparison, Failure, PlantSummary, RunResult
-from steersman.experiments.runner import finished, fit_job, run_job, simulator_of
 from steersman.experiments.settings import SpecError, validated
-from steersman.experiments.spec import ComparisonSpec, FitSpec, PlantEntry, RunSpec, expand, label_of
+from steersman.experiments.spec import ComparisonSpec, PlantEntry
 from steersman.experiments.store import Job, Store
 
 POLL_S = 0.2
@@ -50,64 +52,90 @@ def compare(
         SpecError: If the specification cannot run; nothing has been started then.
         StoreError: If the store cannot be used.
     """
-    runs = expand(spec)
-    check_problems(spec)
+    refresh([RUNNER, *(module for plant in spec.plants for module in sources(plant.environment))])
+    planned = plan(spec)
+    summaries = check_problems(spec)
     store = Store(out / "store")
     executor = executor or InProcess()
-    labels = _labels(spec, runs)
-    fits = {fit.key: fit for run in runs if (fit := run.fit) is not None}
-    names = {key: f"{_short(fit.plant)}: {_model_label(fit)} model, seed {fit.seed}" for key, fit in fits.items()}
+    phases = _phases(planned)
+    old = store.older([job_of(p.run) for p in planned])
     try:
-        _phase("models", store, [fit_job(fit) for fit in fits.values()], names, executor, progress)
-        names = {run.key: f"{_short(run.plant)}: {labels[run.key]}, seed {run.seed}" for run in runs}
-        _phase("runs", store, [run_job(run) for run in runs], names, executor, progress)
+        for name, jobs in phases.items():
+            _phase(name, store, jobs, executor, progress, spec.limit_s)
     finally:
         executor.close()
-    return _collect(spec, runs, labels, store, command)
+    notes = _notes(spec, len(old))
+    return _collect(spec, planned, summaries, store, command, notes)
 
 
-def check_problems(spec: ComparisonSpec) -> None:
+def check_problems(spec: ComparisonSpec) -> tuple[PlantSummary, ...]:
     """Build every plant and bind every controller that needs no fitted model, so that errors come before work.
+
+    Returns:
+        What a report says about the plants.
 
     Raises:
         SpecError: Naming the plant or controller that cannot work.
     """
-    for i, plant in enumerate(spec.plants):
-        probe = next(run for run in expand(replace(spec, plants=(plant,))))
+    return tuple(_checked(spec, plant, f"plants.{i}") for i, plant in enumerate(spec.plants))
+
+
+def _checked(spec: ComparisonSpec, plant: PlantEntry, where: str) -> PlantSummary:
+    try:
+        simulator = plant.environment.simulator(1, spec.device)
+    except (ValueError, TypeError, RuntimeError, ImportError) as error:
+        raise SpecError(f"{where}: {error}") from error
+    problem = simulator.problem
+    simulator.close()
+    for name in plant.shown:
+        if name not in problem.performed:
+            raise SpecError(f"{where}.shown: no output {name!r}; known: {', '.join(problem.performed)}")
+    for j, entry in enumerate(plant.controllers):
+        known = controller_spec(entry.use)
         try:
-            problem = simulator_of(probe, 1).problem
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise SpecError(f"plants.{i}: {error}") from error
-        for name in plant.shown:
-            if name not in problem.performed:
-                raise SpecError(f"plants.{i}.shown: no output {name!r}; known: {', '.join(problem.performed)}")
-        for j, entry in enumerate(plant.controllers):
-            known = controller_spec(entry.use)
-            try:
-                controller = known.make(**validated(known.make, entry.settings, ""))
-                if not known.needs_model:
-                    controller.bind(problem)
-            except ValueError as error:
-                raise SpecError(f"plants.{i}.controllers.{j}: {error}") from error
+            controller = known.make(**validated(known.make, entry.settings, ""))
+            if not known.needs_model:
+                controller.bind(problem)
+        except ValueError as error:
+            raise SpecError(f"{where}.controllers.{j}: {error}") from error
+    other = "model of your own" if ":" in plant.id else "gymnasium environment"
+    line = next((known.summary for known in PLANTS if known.id == plant.id.removeprefix("steersman.envs:")), other)
+    shown = tuple(problem.performed.index(name) for name in plant.shown) or tuple(range(min(4, problem.nz)))
+    return PlantSummary(
+        plant.id, plant.name, baseline_of(spec, plant, where), line, problem.period, problem.time_unit,
+        problem.horizon, problem.performed, shown, problem.actions.names, problem.actions.units,
+    )  # fmt: skip
+
+
+def _phases(planned: Sequence[Planned]) -> dict[str, dict[str, tuple[str, JobSpec]]]:
+    """Jobs of each phase by key: what the progress display calls them, and the work."""
+    banks: dict[str, tuple[str, JobSpec]] = {}
+    fits: dict[str, tuple[str, JobSpec]] = {}
+    runs: dict[str, tuple[str, JobSpec]] = {}
+    for p in planned:
+        banks[p.run.prepared.key] = (f"{_short(p.plant)}: scenarios", p.run.prepared)
+        if p.run.fit is not None:
+            fits[p.run.fit.key] = (f"{_short(p.plant)}: {p.model} model, seed {p.run.fit.seed}", p.run.fit)
+        runs[p.run.key] = (f"{_short(p.plant)}: {p.label}, seed {p.run.seed}", p.run)
+    return {"scenarios": banks, "models": fits, "runs": runs}
 
 
 def _phase(
     name: str,
     store: Store,
-    jobs: Sequence[Job],
-    names: dict[str, str],
+    jobs: dict[str, tuple[str, JobSpec]],
     executor: Executor,
     progress: Callable[[News], None],
+    limit_s: float | None,
 ) -> None:
-    store.add(jobs)
-    kinds = {job.key: job.kind for job in jobs}
+    store.add(job_of(spec) for _, spec in jobs.values())
 
     def tell() -> None:
-        progress(News(name, tuple((names[job.key], job) for job in store.jobs(list(kinds)))))
+        progress(News(name, tuple((jobs[job.key][0], job) for job in store.jobs(list(jobs)))))
 
-    waiting = [key for key, kind in kinds.items() if not finished(store, key, kind)]
+    waiting = [key for key in jobs if not store.sound(key)]
     while waiting:
-        executor.start(store.folder, waiting)
+        executor.start(store.folder, waiting, limit_s)
         while not executor.wait(POLL_S):
             tell()
         # A job that another comparison holds at this time is waited for, and taken over if its worker dies.
@@ -117,77 +145,76 @@ def _phase(
     tell()
 
 
-def _labels(spec: ComparisonSpec, runs: Sequence[RunSpec]) -> dict[str, str]:
-    found = {}
-    for plant in spec.plants:
-        for run in runs:
-            if run.plant == plant.id:
-                for entry in plant.controllers:
-                    if replace(entry, episodes=None) == run.controller:
-                        found[run.key] = label_of(entry)
-    return found
-
-
 def _collect(
-    spec: ComparisonSpec, runs: Sequence[RunSpec], labels: dict[str, str], store: Store, command: str
+    spec: ComparisonSpec,
+    planned: Sequence[Planned],
+    summaries: tuple[PlantSummary, ...],
+    store: Store,
+    command: str,
+    notes: tuple[str, ...],
 ) -> Comparison:
     results: list[RunResult] = []
     failures: list[Failure] = []
-    for run in runs:
-        job, label = store.get(run.key), labels[run.key]
+    for p in planned:
+        job = store.get(p.run.key)
         if job.state == "done":
-            found = load_result(store.file(run.key, ".npz"))
-            results.append(replace(found, controller=label, model=_model_label(run)))
+            found = load_result(store.file(job.key, ".npz"))
+            results.append(replace(found, plant=p.plant, controller=p.label, model=p.model))
         else:
-            failures.append(Failure(run.key, run.plant, label, run.seed, job.error or job.state))
-    _check_banks(results)
-    plants = tuple(_summary(spec, plant) for plant in spec.plants)
-    baseline = next(label_of(e) for p in spec.plants for e in p.controllers if e.use == spec.baseline)
+            failures.append(Failure(job.key, p.plant, p.label, p.run.seed, job.error or job.state))
+    results, strangers = _paired(results)
+    failures += strangers
     return Comparison(
-        spec.name, baseline, plants, tuple(results), tuple(failures), command, describe_machine(), _notes(spec)
-    )
-
-
-def _check_banks(results: Sequence[RunResult]) -> None:
-    """Equal plants and equal numbers of scenarios must have met equal scenarios, even across code changes."""
-    seen: dict[tuple[str, int], RunResult] = {}
-    for result in results:
-        other = seen.setdefault((result.plant, len(result.scenario)), result)
-        if other.bank != result.bank:
-            raise SpecError(
-                f"{result.plant}: {other.controller} and {result.controller} met different scenarios, because the "
-                "plant changed between their runs; start again with an empty --out folder"
-            )
-
-
-def _summary(spec: ComparisonSpec, plant: PlantEntry) -> PlantSummary:
-    run = next(run for run in expand(replace(spec, plants=(plant,))))
-    problem = simulator_of(run, 1).problem
-    other = "model of your own" if ":" in plant.id else "gymnasium environment"
-    line = next((known.summary for known in PLANTS if known.id == plant.id.removeprefix("steersman.envs:")), other)
-    shown = tuple(problem.performed.index(name) for name in plant.shown) or tuple(range(min(4, problem.nz)))
-    return PlantSummary(
-        plant.id, line, problem.period, problem.time_unit, problem.horizon,
-        problem.performed, shown, problem.actions.names, problem.actions.units,
+        spec.name, spec.baseline, summaries, tuple(results), tuple(failures), command, describe_machine(),
+        notes + _versions(results),
     )  # fmt: skip
 
 
-def _notes(spec: ComparisonSpec) -> tuple[str, ...]:
+def _paired(results: Sequence[RunResult]) -> tuple[list[RunResult], list[Failure]]:
+    """Results that can be compared: equal plants and numbers of scenarios must have met equal scenarios.
+
+    Code and files are in the keys; a package or a data file that changed between runs is not.
+    """
+    first: dict[tuple[str, int], RunResult] = {}
+    good, strangers = [], []
+    for result in results:
+        other = first.setdefault((result.plant, len(result.scenario)), result)
+        if other.bank == result.bank:
+            good.append(result)
+        else:
+            text = (
+                f"it met other scenarios than {other.controller}, because something that Steersman does not watch "
+                "changed between their runs; start again with an empty --out folder"
+            )
+            strangers.append(Failure(result.key, result.plant, result.controller, result.seed, text))
+    return good, strangers
+
+
+def _notes(spec: ComparisonSpec, old: int) -> tuple[str, ...]:
     notes = []
+    if old:
+        what = "result is" if old == 1 else "results are"
+        notes.append(f"{old} {what} from older code and {'was' if old == 1 else 'were'} made again.")
     for plant in spec.plants:
         for entry in plant.controllers:
             if entry.episodes is not None and entry.episodes < spec.episodes:
                 notes.append(
-                    f"{_short(plant.id)}: {label_of(entry)} is slow and ran on the first {entry.episodes} of "
+                    f"{_short(plant.name)}: {entry.name} is slow and ran on the first {entry.episodes} of "
                     f"{spec.episodes} scenarios; its differences are paired on those."
                 )
             if not entry.preview:
-                notes.append(f"{_short(plant.id)}: {label_of(entry)} was not shown future references.")
+                notes.append(f"{_short(plant.name)}: {entry.name} was not shown future references.")
     return tuple(notes)
 
 
-def _model_label(spec: FitSpec | RunSpec) -> str:
-    return "" if spec.model is None else spec.model.label or spec.model.use
+def _versions(results: Sequence[RunResult]) -> tuple[str, ...]:
+    """A remark where results were made with different versions of a package."""
+    seen: dict[str, set[str]] = {}
+    for result in results:
+        for name, version in result.versions.items():
+            seen.setdefault(name, set()).add(version)
+    mixed = [f"{name} {' and '.join(sorted(found))}" for name, found in seen.items() if len(found) > 1]
+    return (f"Results were made with different versions: {', '.join(mixed)}.",) if mixed else ()
 
 
 def _short(plant: str) -> str:

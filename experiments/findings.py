@@ -48,18 +48,18 @@ def glance(comparison: Comparison, found: Sequence[Score]) -> list[Choice]:
     rows = []
     for plant in comparison.plants:
         for track in ("data only", "solver access"):
-            best = _best(found, plant.id, track)
+            best = _best(found, plant.name, track)
             if best is None or best.difference is None:
                 continue
             near = [
                 s for s in found
-                if s.plant == plant.id and s.runs[0].track == track and s.relative <= best.relative + 0.01
+                if s.plant == plant.name and s.runs[0].track == track and s.relative <= best.relative + 0.01
                 and len(s.scenario) >= min(MINIMUM, len(best.scenario))
             ]  # fmt: skip
             s = min(near, key=lambda s: s.over_runs(lambda r: r.latency.p50))
             mean = s.over_runs
             rows.append(Choice(
-                plant.id, track, s.controller, 1 - s.relative, mean(lambda r: r.latency.p50),
+                plant.name, track, s.controller, 1 - s.relative, mean(lambda r: r.latency.p50),
                 mean(lambda r: r.train_steps), mean(lambda r: r.train_seconds),
             ))  # fmt: skip
     return rows
@@ -96,9 +96,9 @@ def _best(found: Sequence[Score], plant: str, track: str | None = None) -> Score
 
 def _winners(comparison: Comparison, found: Sequence[Score]) -> str:
     parts = [
-        f"{best.controller} on {short(plant.id)}"
+        f"{best.controller} on {short(plant.name)}"
         for plant in comparison.plants
-        if (best := _best(found, plant.id)) is not None
+        if (best := _best(found, plant.name)) is not None
     ]
     return f"Lowest cost: {', '.join(parts)}." if parts else ""
 
@@ -106,9 +106,9 @@ def _winners(comparison: Comparison, found: Sequence[Score]) -> str:
 def _price_of_data(comparison: Comparison, found: Sequence[Score]) -> str:
     parts = []
     for plant in comparison.plants:
-        data, solver = (_best(found, plant.id, track) for track in ("data only", "solver access"))
+        data, solver = (_best(found, plant.name, track) for track in ("data only", "solver access"))
         if data is not None and solver is not None and solver.relative > 0:
-            parts.append(f"{_times(data.relative / solver.relative)} times on {short(plant.id)}")
+            parts.append(f"{_times(data.relative / solver.relative)} times on {short(plant.name)}")
     if not parts:
         return ""
     return (
@@ -119,17 +119,17 @@ def _price_of_data(comparison: Comparison, found: Sequence[Score]) -> str:
 def _price_of_time(comparison: Comparison, found: Sequence[Score]) -> str:
     parts = []
     for plant in comparison.plants:
-        best = _best(found, plant.id)
-        rows = [s for s in found if s.plant == plant.id and s.difference is not None and s.difference.beats]
+        best = _best(found, plant.name)
+        rows = [s for s in found if s.plant == plant.name and s.difference is not None and s.difference.beats]
         if best is None or not rows:
             continue
         quick = min(rows, key=lambda s: s.over_runs(lambda r: r.latency.p50))
         ratio = best.over_runs(lambda r: r.latency.p50) / quick.over_runs(lambda r: r.latency.p50)
         if quick is best:
-            parts.append(f"on {short(plant.id)} the best is also the fastest winner")
+            parts.append(f"on {short(plant.name)} the best is also the fastest winner")
         else:
             parts.append(
-                f"on {short(plant.id)} {quick.controller} decides {_times(ratio)} times faster than the best "
+                f"on {short(plant.name)} {quick.controller} decides {_times(ratio)} times faster than the best "
                 f"and costs {_times(quick.relative / best.relative)} times as much"
             )
     return f"Decision time: {'; '.join(parts)}." if parts else ""

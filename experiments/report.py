@@ -68,7 +68,7 @@ class Section:
 def write_report(comparison: Comparison, path: Path) -> None:
     """Write one self-contained HTML page."""
     found = scores(comparison)
-    sections = [_section(comparison, plant, [s for s in found if s.plant == plant.id]) for plant in comparison.plants]
+    sections = [_section(comparison, plant, [s for s in found if s.plant == plant.name]) for plant in comparison.plants]
     loader = jinja2.PackageLoader("steersman.experiments", ".")
     page = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     text = page.get_template("report.html.j2").render(
@@ -88,9 +88,9 @@ def terminal_tables(comparison: Comparison) -> list[Table]:
     tables = []
     found = scores(comparison)
     for plant in comparison.plants:
-        title = f"{plant.id}: {plant.summary}"
+        title = f"{plant.name}: {plant.summary}"
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        rows = [_line(s, regret(s, found, comparison.baseline)) for s in found if s.plant == plant.id]
+        rows = [_line(s, regret(s, found, plant.baseline)) for s in found if s.plant == plant.name]
         shown = ("regret",) if any(line.regret for line in rows) else ()
         for name in ("controller", "cost", "gain %", "95 %", *shown, "fails", "decision", "track", "n"):
             table.add_column(name, justify="left" if name in ("controller", "track") else "right", no_wrap=True)
@@ -159,15 +159,15 @@ def write_parquet(comparison: Comparison, path: Path) -> None:
 def _section(comparison: Comparison, plant: PlantSummary, found: Sequence[Score]) -> Section:
     if not found:
         return Section(plant, "No run on this plant has finished.", (), "", "", ())
-    colour = figures.colours([score.controller for score in found], comparison.baseline)
+    colour = figures.colours([score.controller for score in found], plant.baseline)
     compared = any(score.difference is not None for score in found)
     return Section(
         plant,
-        headline(comparison.baseline, found),
-        tuple(_line(score, regret(score, found, comparison.baseline)) for score in found),
-        figures.differences(found, colour, comparison.baseline) if compared else "",
+        headline(plant.baseline, found),
+        tuple(_line(score, regret(score, found, plant.baseline)) for score in found),
+        figures.differences(found, colour, plant.baseline) if compared else "",
         figures.trajectories(plant, [score.runs[0] for score in found], colour),
-        _pictures(comparison.baseline, found),
+        _pictures(plant.baseline, found),
     )
 
 

@@ -65,6 +65,7 @@ class RunResult:
         picture: PNG of the first scenario at its end, empty where the environment draws none.
         price: What a failed episode was charged for each control step that was left.
         notes: Remarks on this run, such as ``resumed``.
+        versions: Versions of the packages that it was made with.
     """
 
     key: str
@@ -90,6 +91,7 @@ class RunResult:
     picture: bytes = field(default=b"", repr=False)
     price: float = 0.0
     notes: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def failures(self) -> int:

@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import math
+import re
+import sys
 import tomllib
-from dataclasses import asdict, replace
-from importlib import metadata, resources
+from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pydantic
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from steersman.controllers.registry import controller_spec
-from steersman.dynamics.registry import MODELS, model_spec
-from steersman.envs.objective import L1, Linear, LInf, Objective, Quadratic, Term
-from steersman.experiments.settings import SpecError, explain, validated
+from steersman.envs.failure import BANK
+from steersman.experiments.environment import STRICT, Environment
+from steersman.experiments.settings import SpecError, explain
 
-_STRICT = ConfigDict(extra="forbid")
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class TermEntry:
-    """A stage cost for an environment that has none of its own, written in its observation or action."""
-
-    kind: Literal["quadratic", "linear", "l1", "linf"]
-    on: Literal["z", "u", "du"]
-    weights: tuple[float, ...]
-
-    def build(self) -> Term:
-        """The term."""
-        kinds: dict[str, Any] = {"quadratic": Quadratic, "linear": Linear, "l1": L1, "linf": LInf}
-        term: Term = kinds[self.kind](name=f"{self.kind} {self.on}", on=self.on, weights=self.weights)
-        return term
+NAME = re.compile(r"[A-Za-z0-9 ._-]+")
+"""What may become the name of a file or folder."""
+MOST = {"episodes": 1_000_000, "seeds": 1_000, "recorded": 1_000, "bank": 2**63 - 1}
+"""Upper bounds: beyond them a number is a slip of the pen."""
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class DataEntry:
     """Data that a model is fitted to: episodes under random levels, each held for a random time.
 
@@ -56,15 +43,18 @@ class DataEntry:
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.episodes < 1 or (self.steps is not None and self.steps < 1):
-            raise ValueError(f"episodes and steps must be at least 1, got {self.episodes} and {self.steps}")
+        if not 1 <= self.episodes <= MOST["episodes"] or (self.steps is not None and self.steps < 1):
+            raise ValueError(
+                f"episodes and steps must be at least 1, and episodes at most {MOST['episodes']}, "
+                f"got {self.episodes} and {self.steps}"
+            )
         if not 1 <= self.shortest <= self.longest:
             raise ValueError(f"holds need 1 <= shortest <= longest, got {self.shortest} and {self.longest}")
         if not 0 < self.share <= 1:
             raise ValueError(f"share must lie in (0, 1], got {self.share}")
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ModelEntry:
     """A model of one plant, shared by all controllers that name its label."""
 
@@ -74,7 +64,7 @@ class ModelEntry:
     data: DataEntry = DataEntry()
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ControllerEntry:
     """A controller on one plant.
 
@@ -94,38 +84,45 @@ class ControllerEntry:
     episodes: int | None = None
     preview: bool = True
 
+    @property
+    def name(self) -> str:
+        """Name of the controller in the report."""
+        return self.label or (f"{self.use} ({self.model})" if self.model else self.use)
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class PlantEntry:
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PlantEntry(Environment):
     """An environment and the controllers that compete on it.
 
     Attributes:
-        id: Id of a plant, or of any gymnasium environment.
-        settings: Arguments of its constructor.
         controllers: The competitors; the baseline must be among them.
+        label: Name in the report, where one environment takes part with several settings; by default its id.
         models: Models with settings of their own.
         shown: Performance outputs worth plotting; by default the first four.
-        objective: Stage cost for planners on an environment that only returns rewards.
     """
 
-    id: str
     controllers: tuple[ControllerEntry, ...]
-    settings: dict[str, Any] = pydantic.Field(default_factory=dict)
+    label: str = ""
     models: tuple[ModelEntry, ...] = ()
     shown: tuple[str, ...] = ()
-    objective: tuple[TermEntry, ...] = ()
 
-    def built_objective(self) -> Objective | None:
-        """The objective of the file, if it states one."""
-        return Objective(tuple(entry.build() for entry in self.objective)) if self.objective else None
+    @property
+    def name(self) -> str:
+        """Name of the plant in the report."""
+        return self.label or self.id
+
+    @property
+    def environment(self) -> Environment:
+        """What is run, without those who compete on it."""
+        return Environment(**{name: getattr(self, name) for name in Environment.__dataclass_fields__})
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ComparisonSpec:
     """A whole comparison file.
 
     Attributes:
-        name: Name of the comparison.
+        name: Name of the comparison, and of the folder of its results.
         summary: One line for ``steersman list``.
         plants: Plants with their controllers.
         episodes: Scenarios in the bank of each plant.
@@ -134,6 +131,7 @@ class ComparisonSpec:
         baseline: ``use`` of the controller that the others are compared with.
         device: Where plants and models run.
         recorded: Scenarios that are recorded in full, for pictures.
+        limit_s: A fit or run that takes longer is ended and reported as failed; no limit by default.
     """
 
     name: str
@@ -141,74 +139,25 @@ class ComparisonSpec:
     summary: str = ""
     episodes: int = 64
     seeds: int = 1
-    bank: int = 2026
+    bank: int = BANK
     baseline: str = "zero"
     device: str = "cpu"
     recorded: int = 2
+    limit_s: float | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("episodes", self.episodes), ("seeds", self.seeds), ("recorded", self.recorded)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.bank < 0:
-            raise ValueError(f"bank must be a non-negative seed, got {self.bank}")
+        if not NAME.fullmatch(self.name) or not self.name.strip(" ."):
+            raise ValueError(
+                f"name becomes a folder and may hold letters, digits, blanks, '.', '_' and '-', got {self.name!r}"
+            )
+        for name, most in MOST.items():
+            value, least = getattr(self, name), 0 if name == "bank" else 1
+            if not least <= value <= most:
+                raise ValueError(f"{name} must be at least {least} and at most {most}, got {value}")
+        if self.limit_s is not None and not 0 < self.limit_s < math.inf:
+            raise ValueError(f"limit_s must be a finite positive number of seconds, got {self.limit_s}")
         if not self.plants:
             raise ValueError("a comparison needs at least one [[plants]] entry")
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class FitSpec:
-    """One model to fit: hashed, so that equal fits are done once."""
-
-    plant: str
-    plant_settings: dict[str, Any]
-    objective: tuple[TermEntry, ...]
-    model: ModelEntry
-    seed: int
-    device: str
-    version: str = metadata.version("steersman")
-
-    @property
-    def key(self) -> str:
-        """Hash of everything above; the label does not matter."""
-        return _digest(replace(self, model=replace(self.model, label="")))
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class RunSpec:
-    """One run: a controller on a plant with a training seed, over the first scenarios of the bank."""
-
-    plant: str
-    plant_settings: dict[str, Any]
-    objective: tuple[TermEntry, ...]
-    controller: ControllerEntry
-    model: ModelEntry | None
-    seed: int
-    episodes: int
-    bank: int
-    recorded: int
-    device: str
-    version: str = metadata.version("steersman")
-
-    @property
-    def key(self) -> str:
-        """Hash of everything above; labels do not matter."""
-        model = None if self.model is None else replace(self.model, label="")
-        return _digest(replace(self, controller=replace(self.controller, label="", model=""), model=model))
-
-    @property
-    def fit(self) -> FitSpec | None:
-        """The fit that the run needs first, if its model is learned."""
-        if self.model is None or model_spec(self.model.use).needs_plant:
-            return None
-        return FitSpec(
-            plant=self.plant, plant_settings=self.plant_settings, objective=self.objective, model=self.model,
-            seed=self.seed, device=self.device, version=self.version,
-        )  # fmt: skip
-
-
-def _digest(spec: Any) -> str:
-    return hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode()).hexdigest()[:16]
 
 
 # ------------------------------------------------------------------ reading
@@ -221,7 +170,9 @@ def presets() -> list[str]:
 
 
 def read_spec(source: str) -> ComparisonSpec:
-    """Read a preset by name, or a TOML file by path.
+    """Read a preset by name, or a TOML file by path; modules beside the file can be named in it.
+
+    A comparison file names code that will be run: treat one from a stranger as you would treat his program.
 
     Raises:
         SpecError: If there is no such preset or file, it is not TOML, or a key is wrong.
@@ -230,13 +181,18 @@ def read_spec(source: str) -> ComparisonSpec:
     if path.suffix == ".toml":
         if not path.is_file():
             raise SpecError(f"no such file: {source}; presets are {', '.join(presets())}")
-        text = path.read_text()
+        folder = str(path.resolve().parent)
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        content = path.read_bytes()
     elif source in presets():
-        text = resources.files("steersman.experiments.presets").joinpath(f"{source}.toml").read_text()
+        content = resources.files("steersman.experiments.presets").joinpath(f"{source}.toml").read_bytes()
     else:
         raise SpecError(f"unknown preset {source!r}; known: {', '.join(presets())}, or give a path that ends in .toml")
     try:
-        return parse_spec({"name": path.stem, **tomllib.loads(text)})
+        return parse_spec({"name": path.stem, **tomllib.loads(content.decode("utf-8"))})
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{source} is not UTF-8 text ({error}); save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{source} is not valid TOML: {error}") from error
 
@@ -247,74 +203,20 @@ def parse_spec(data: dict[str, Any]) -> ComparisonSpec:
     Raises:
         SpecError: With the path of the wrong key.
     """
+    _require_finite(data, "")
     try:
         return pydantic.TypeAdapter(ComparisonSpec).validate_python(data)
     except pydantic.ValidationError as error:
         raise SpecError(explain(error, "")) from error
 
 
-def expand(spec: ComparisonSpec) -> list[RunSpec]:
-    """All runs of a comparison, checked: names, settings, models, labels.
-
-    Raises:
-        SpecError: At the first thing that could not run.
-    """
-    runs: list[RunSpec] = []
-    ids = [plant.id for plant in spec.plants]
-    if len(set(ids)) < len(ids):
-        raise SpecError(f"plants: ids must differ, got {', '.join(ids)}; give variants ids of their own")
-    for i, plant in enumerate(spec.plants):
-        where = f"plants.{i}"
-        labels = [label_of(entry) for entry in plant.controllers]
-        if len(set(labels)) < len(labels):
-            raise SpecError(f"{where}.controllers: labels must differ, got {', '.join(labels)}; set label")
-        if spec.baseline not in [entry.use for entry in plant.controllers]:
-            raise SpecError(f"{where}.controllers: the baseline {spec.baseline!r} is not among them; add it")
-        for j, entry in enumerate(plant.controllers):
-            runs += _runs(spec, plant, entry, f"{where}.controllers.{j}")
-    return runs
-
-
-def label_of(entry: ControllerEntry) -> str:
-    """Name of a controller in the report."""
-    return entry.label or (f"{entry.use} ({entry.model})" if entry.model else entry.use)
-
-
-def _runs(spec: ComparisonSpec, plant: PlantEntry, entry: ControllerEntry, where: str) -> list[RunSpec]:
-    try:
-        known = controller_spec(entry.use)
-        validated(known.make, entry.settings, f"{where}.settings")
-        model = _model(plant, entry, where)
-    except SpecError:
-        raise
-    except ValueError as error:
-        raise SpecError(f"{where}: {error}") from error
-    if known.needs_model and model is None:
-        raise SpecError(f"{where}.model: controller {entry.use!r} plans with a model; name one")
-    if entry.episodes is not None and entry.episodes < 1:
-        raise SpecError(f"{where}.episodes: must be at least 1, got {entry.episodes}")
-    learns = known.learns or (model is not None and not model_spec(model.use).needs_plant)
-    return [
-        RunSpec(
-            plant=plant.id, plant_settings=plant.settings, objective=plant.objective,
-            controller=replace(entry, episodes=None), model=model, seed=seed,
-            episodes=min(entry.episodes or spec.episodes, spec.episodes),
-            bank=spec.bank, recorded=spec.recorded, device=spec.device,
-        )
-        for seed in range(spec.seeds if learns else 1)
-    ]  # fmt: skip
-
-
-def _model(plant: PlantEntry, entry: ControllerEntry, where: str) -> ModelEntry | None:
-    if not entry.model:
-        return None
-    for i, model in enumerate(plant.models):
-        if (model.label or model.use) == entry.model:
-            validated(
-                model_spec(model.use).make, model.settings, f"{where.split('.controllers')[0]}.models.{i}.settings"
-            )
-            return model
-    if entry.model not in [known.name for known in MODELS]:
-        own = [model.label or model.use for model in plant.models]
-        raise SpecError(f"{where}.model: no model {entry.model!r}; known: {', '.join(own + [m.name for m in MODELS])}")
-    return ModelEntry(use=entry.model)
+def _require_finite(data: Any, where: str) -> None:
+    """TOML knows ``nan`` and ``inf``; no setting does."""
+    if isinstance(data, float) and not math.isfinite(data):
+        raise SpecError(f"{where}: numbers must be finite, got {data}")
+    if isinstance(data, Mapping):
+        for name, value in data.items():
+            _require_finite(value, f"{where}.{name}".strip("."))
+    elif isinstance(data, list | tuple):
+        for i, value in enumerate(data):
+            _require_finite(value, f"{where}.{i}".strip("."))

@@ -160,18 +160,18 @@ def scores(comparison: Comparison) -> list[Score]:
     """Scores of all controllers, plant by plant, in the order of the comparison."""
     found: list[Score] = []
     for plant in comparison.plants:
-        results = [result for result in comparison.results if result.plant == plant.id]
+        results = [result for result in comparison.results if result.plant == plant.name]
         labels = list(dict.fromkeys(result.controller for result in results))
         averaged = {label: _average([r for r in results if r.controller == label]) for label in labels}
-        base = averaged.get(comparison.baseline)
+        base = averaged.get(plant.baseline)
         for label, (scenario, cost) in averaged.items():
             against = None
-            if base is not None and label != comparison.baseline:
+            if base is not None and label != plant.baseline:
                 against = difference(cost, scenario, base[1], base[0])
             runs = tuple(r for r in results if r.controller == label)
             found.append(
                 Score(
-                    plant.id, label, runs, scenario, cost, float(np.mean(cost)), float(stats.trim_mean(cost, 0.25)),
+                    plant.name, label, runs, scenario, cost, float(np.mean(cost)), float(stats.trim_mean(cost, 0.25)),
                     bca(cost), against,
                 )
             )  # fmt: skip

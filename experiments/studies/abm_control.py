@@ -34,7 +34,7 @@ def claims(comparison: Comparison, found: list[Score]) -> list[str]:
     """What the numbers say about the claim, task by task."""
     sentences = []
     for plant in comparison.plants:
-        rows = {score.controller: score for score in found if score.plant == plant.id}
+        rows = {score.controller: score for score in found if score.plant == plant.name}
         routes = [rows[name] for name in ROUTES if name in rows]
         if GRID not in rows or not routes:
             continue
@@ -44,7 +44,7 @@ def claims(comparison: Comparison, found: list[Score]) -> list[str]:
         ticks = " / ".join(f"{TICKS * score.over_runs(lambda r: r.train_steps):,.0f}" for score in (best, grid))
         rival = min((s for s in rows.values() if s not in routes), key=lambda score: score.mean)
         sentences.append(
-            f"{short(plant.id)}: the best neural controller ({best.controller}) costs {100 * abs(saved):.1f} % "
+            f"{short(plant.name)}: the best neural controller ({best.controller}) costs {100 * abs(saved):.1f} % "
             f"{'less' if saved >= 0 else 'more'} than the grid-searched constant fractions ({MARGIN:.0%} less is asked "
             f"for: {verdict}), at {ticks} simulator ticks; the best of all others is {rival.controller}, at "
             f"{rival.mean / best.mean:.2f} times its cost."

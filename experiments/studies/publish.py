@@ -73,12 +73,12 @@ def page(comparison: Comparison, claims: Sequence[str] = ()) -> str:
         for c in glance(comparison, found)
     ]
     for plant in comparison.plants:
-        rows = [score for score in found if score.plant == plant.id]
-        lines += ["", f"## {plant.id}", "", headline(comparison.baseline, rows), ""]
+        rows = [score for score in found if score.plant == plant.name]
+        lines += ["", f"## {plant.name}", "", headline(plant.baseline, rows), ""]
         lines += [f"| {' | '.join(COLUMNS)} |"]
         lines += ["|---" * len(COLUMNS) + "|"]
         for track in TRACKS:
-            lines += [_row(s, regret(s, rows, comparison.baseline)) for s in rows if s.runs[0].track == track]
+            lines += [_row(s, regret(s, rows, plant.baseline)) for s in rows if s.runs[0].track == track]
     lines += ["", *(f"- {note}" for note in comparison.notes)]
     lines += [f"- Failed: {f.plant}, {f.controller}: {f.error}" for f in comparison.failures]
     return "\n".join(lines) + "\n"
@@ -104,8 +104,8 @@ def plot(comparison: Comparison, path: Path) -> None:
     for axes in panels.flat[len(comparison.plants) :]:
         axes.axis("off")
     for axes, plant in zip(panels.flat, comparison.plants, strict=False):
-        _panel(axes, [s for s in found if s.plant == plant.id and s.difference is not None])
-        axes.set_title(short(plant.id), fontsize=11)
+        _panel(axes, [s for s in found if s.plant == plant.name and s.difference is not None])
+        axes.set_title(short(plant.name), fontsize=11)
     handles = [Line2D([], [], color=tint, marker="o", ls="", label=track) for track, tint in TRACKS.items()]
     figure.legend(handles=handles, loc="lower center", ncols=2, frameon=False)
     figure.tight_layout(rect=(0, 0.05, 1, 1))

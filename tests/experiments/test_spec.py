@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from steersman.experiments.plan import plan
 from steersman.experiments.settings import SpecError
-from steersman.experiments.spec import ComparisonSpec, expand, parse_spec, presets, read_spec
+from steersman.experiments.spec import ComparisonSpec, parse_spec, presets, read_spec
 
 GOOD: dict[str, Any] = {
     "name": "t",
@@ -45,14 +46,14 @@ BAD = {
     ),
     "unknown model setting": (changed("plants.0.models.0.settings", {"hiden": [8]}), r"models\.0\.settings\.hiden"),
     "wrong type": (changed("plants.0.controllers.1.settings", {"horizon": "far"}), "horizon: .*integer.*'far'"),
-    "no episodes": (changed("episodes", 0), "episodes must be at least 1, got 0"),
+    "no episodes": (changed("episodes", 0), "episodes must be at least 1 and at most .*, got 0"),
     "negative subset": (changed("plants.0.controllers.0.episodes", -3), r"episodes: must be at least 1, got -3"),
     "no baseline": (changed("plants.0.controllers.0.use", "constant"), "baseline 'zero' is not among them"),
     "equal labels": (changed("plants.0.controllers.1", {"use": "zero"}), "labels must differ"),
     "no model given": (changed("plants.0.controllers.1", {"use": "mppi"}), "plans with a model; name one"),
     "no plants": (changed("plants", []), "at least one"),
     "missing key": (changed("plants.0", {"id": "steersman/Pendulum-v1"}), r"plants\.0\.controllers: .*required"),
-    "plant twice": (changed("plants", [GOOD["plants"][0]] * 2), "ids must differ"),
+    "plant twice": (changed("plants", [GOOD["plants"][0]] * 2), "names must differ.*set label"),
 }
 
 
@@ -60,18 +61,18 @@ BAD = {
 def test_bad_files_are_refused_with_the_key_and_the_remedy(case: str) -> None:
     data, message = BAD[case]
     with pytest.raises(SpecError, match=message):
-        expand(parse_spec(data))
+        plan(parse_spec(data))
 
 
 def test_expand_repeats_only_what_learns() -> None:
-    runs = expand(parse_spec(GOOD | {"seeds": 3}))
+    runs = [p.run for p in plan(parse_spec(GOOD | {"seeds": 3}))]
     assert [run.seed for run in runs] == [0, 0, 1, 2]
     assert len({run.key for run in runs}) == 4 and len({run.fit.key for run in runs if run.fit}) == 3
 
 
 def test_a_key_depends_on_content_not_on_labels() -> None:
     def keys(data: dict[str, Any]) -> list[str]:
-        return [run.key for run in expand(parse_spec(data))]
+        return [p.run.key for p in plan(parse_spec(data))]
 
     assert keys(GOOD) == keys(changed("plants.0.controllers.1.label", "another name"))
     assert keys(GOOD) != keys(changed("plants.0.models.0.settings", {"hidden": [9]}))
@@ -95,5 +96,5 @@ def test_presets_can_run(name: str) -> None:
 
     spec = read_spec(name)
     assert isinstance(spec, ComparisonSpec) and spec.summary
-    assert expand(spec)
+    assert plan(spec)
     check_problems(spec)

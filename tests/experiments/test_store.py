@@ -1,4 +1,6 @@
+import errno
 import os
+import sqlite3
 import time
 from pathlib import Path
 
@@ -60,10 +62,89 @@ def test_states_survive_and_failures_wait_again(store: Store) -> None:
     assert again.get("a").state == "done"
 
 
-def test_a_corrupt_store_is_named(tmp_path: Path) -> None:
-    (tmp_path / "store.sqlite").write_bytes(b"this is not a database, but long enough to look at" * 100)
-    with pytest.raises(StoreError, match=r"not a readable store.*move it away"):
+@pytest.mark.parametrize("how", ["lost", "no database", "torn page"])
+def test_a_lost_or_damaged_database_is_made_again_from_the_files(tmp_path: Path, how: str) -> None:
+    store = Store(tmp_path)
+    store.add([Job(f"{i:04}", "run", "{}" * 99, f"question {i}") for i in range(200)])
+    for i in (7, 8):
+        store.claim(f"{i:04}")
+        store.file(f"{i:04}", ".npz").write_bytes(b"result")
+        store.finish(f"{i:04}")
+    store.file("0008", ".done.json").write_text("torn")
+    path = tmp_path / "store.sqlite"
+    content = path.read_bytes()
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    if how == "no database":
+        path.write_bytes(b"this is not a database, but long enough to look at" * 100)
+    if how == "torn page":
+        path.write_bytes(content[:4096] + b"\xff" * 4096 + content[8192:])
+    again = Store(tmp_path)
+    assert [(job.key, job.state, job.identity) for job in again.jobs()] == [("0007", "done", "question 7")]
+    assert again.sound("0007") and bool(list(tmp_path.glob("*.damaged-*"))) == (how != "lost")
+
+
+def test_a_store_of_the_first_layout_is_taken_over_and_one_of_a_later_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "store.sqlite") as db:
+        db.execute(module._SCHEMA)
+        db.execute("INSERT INTO jobs (key, kind, spec, state) VALUES ('a', 'run', '{}', 'done')")
+    db.close()
+    store = Store(tmp_path)
+    assert store.get("a").state == "done" and store.older([Job("b", "run", "{}", "question")]) == []
+    with sqlite3.connect(tmp_path / "store.sqlite") as db:
+        db.execute(f"PRAGMA user_version={module.VERSION + 1}")
+    db.close()
+    with pytest.raises(StoreError, match=r"layout 3 and this Steersman knows 2; update it"):
         Store(tmp_path)
+
+
+def test_a_result_that_was_tampered_with_is_not_believed(store: Store) -> None:
+    store.claim("a")
+    store.file("a", ".npz").write_bytes(b"result")
+    store.finish("a")
+    assert store.sound("a")
+    store.file("a", ".npz").write_bytes(b"Result")
+    assert not store.sound("a") and store.get("a").state == "waiting"
+
+
+def test_what_older_code_answered_is_known_as_such(store: Store) -> None:
+    store.add([Job("old", "run", "{}", "question"), Job("open", "run", "{}", "other question")])
+    store.claim("old")
+    store.finish("old")
+    asked = [
+        Job("new", "run", "{}", "question"),
+        Job("new2", "run", "{}", "other question"),
+        Job("old", "run", "{}", "question"),
+    ]
+    assert [job.key for job in store.older(asked)] == ["new"]
+
+
+def test_a_call_that_was_broken_off_in_this_process_is_taken_over_by_the_next(store: Store) -> None:
+    assert store.claim("a") and not store.claim("a")
+    module._HELD.clear()  # what a new interpreter, or an exception, leaves
+    assert store.claim("a")
+    store.release("a")
+    assert store.get("a").state == "waiting"
+
+
+def test_deleted_jobs_leave_nothing(store: Store) -> None:
+    store.claim("a")
+    store.file("a", ".training").mkdir()
+    (store.file("a", ".training") / "log").touch()
+    store.file("a", ".npz").write_bytes(b"result")
+    store.finish("a")
+    store.delete(["a"])
+    assert store.jobs() == [] and not list(store.folder.glob("a.*"))
+
+
+def test_a_full_disk_is_said_as_such(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(module.sqlite3, "connect", full)
+    with pytest.raises(StoreError, match=r"disk of .* is full; free some space"):
+        store.get("a")
+    assert module.disk_full(OSError(errno.ENOSPC, "No space left on device")) and not module.disk_full(OSError(2, "no"))
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import torch
 from steersman.envs import noise
 from steersman.envs.abm.mesa_simulator import MesaSimulator
 from steersman.experiments.compare import check_problems
-from steersman.experiments.spec import expand, read_spec
+from steersman.experiments.plan import plan
+from steersman.experiments.spec import read_spec
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -41,7 +42,7 @@ def test_comparison_file(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(block("toml"))
     spec = read_spec(str(tmp_path / "mine.toml"))
     check_problems(spec)
-    assert len(expand(spec)) == 2
+    assert len(plan(spec)) == 2
 
 
 def test_pictures_exist() -> None:
