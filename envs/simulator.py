@@ -410,12 +410,14 @@ def settle(
     if objective.terminal:
         over = alive & ~failed(status) & (~going(status) | (k >= horizon))
         terms = {**terms, "terminal": torch.where(over, objective.terminal_cost(*end()), 0.0)}
-    sound = torch.isfinite(_sum(terms))
+    stage = _sum(terms)
+    sound = torch.isfinite(stage)
     status = torch.where(alive & ~sound, int(Status.DIVERGED), status).to(torch.uint8)
     fell = alive & failed(status)
     terms = {name: torch.where(alive & sound, t, 0.0) for name, t in terms.items()}
     if objective.failure:
-        terms["failure"] = fell * objective.failure * (horizon - k + 1)
+        # In the type of the costs: a truth value times a number would be of single precision.
+        terms["failure"] = torch.where(fell, objective.failure * (horizon - k + 1).to(stage.dtype), 0.0)
     cost = _sum(terms)
     ended = alive & (~going(status) | (k >= horizon))
     violation = torch.zeros_like(cost) if gap is None else torch.where(alive, gap, 0.0).nan_to_num(0.0, 0.0, 0.0)

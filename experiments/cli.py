@@ -26,6 +26,7 @@ from steersman.experiments.compare import compare
 from steersman.experiments.executor import InProcess, Processes
 from steersman.experiments.progress import bar, live
 from steersman.experiments.report import terminal_tables, to_json, write_parquet, write_report
+from steersman.experiments.runs import job_table, jobs_named, open_store, whole
 from steersman.experiments.settings import SpecError
 from steersman.experiments.simulate import simulate
 from steersman.experiments.spec import ComparisonSpec, parse_spec, presets, read_spec
@@ -35,7 +36,10 @@ from steersman.experiments.studies.registry import STUDIES, run_study
 
 @dataclass(frozen=True)
 class Compare:
-    """Compare controllers on shared scenarios; ends in a table and DIR/report.html. Run again to continue."""
+    """Compare controllers on shared scenarios; ends in a table and DIR/report.html. Run again to continue.
+
+    A comparison file names code that is run: treat a stranger's file as a stranger's program.
+    """
 
     source: Annotated[str, tyro.conf.Positional]
     """A preset (see 'steersman list'), or the path of a TOML file."""
@@ -49,13 +53,15 @@ class Compare:
     """Where plants and models run, such as cuda, instead of the file's."""
     workers: int | None = None
     """Processes; by default one per core; 0 runs everything in this one."""
+    limit_s: float | None = None
+    """Seconds that a fit or a run may take before it is ended and reported as failed."""
     json: bool = False
     """Print the scores as JSON instead of a table."""
 
     def run(self, console: Console) -> int:
         """Run, and print where the report lies; the status is 1 if a run failed."""
         spec = read_spec(self.source)
-        given = {name: getattr(self, name) for name in ("episodes", "seeds", "device")}
+        given = {name: getattr(self, name) for name in ("episodes", "seeds", "device", "limit_s")}
         spec = parse_spec(asdict(spec) | {name: value for name, value in given.items() if value is not None})
         out = self.out or Path("results") / spec.name
         executor = InProcess() if self.workers == 0 else Processes(self.workers)
@@ -66,11 +72,14 @@ class Compare:
         if self.json:
             _print(to_json(found))
         else:
+            for note in found.notes:
+                console.print(escape(note), soft_wrap=True)
             for table in terminal_tables(found):
                 console.print(table)
-            console.print(f"Report: [bold]{out / 'report.html'}[/bold]", soft_wrap=True)
+            _say_where(console, "Report", out / "report.html")
         for failure in found.failures:
-            Console(stderr=True).print(f"[red]{failure.plant}, {failure.controller}:[/red] {failure.error}")
+            who = escape(f"{failure.plant}, {failure.controller}:")
+            Console(stderr=True).print(f"[red]{who}[/red] {escape(failure.error)}", soft_wrap=True)
         return 1 if found.failures else 0
 
 
@@ -139,7 +148,7 @@ class Simulate:
         else:
             console.print(f"cost {found.cost:.6g} over {found.steps} control steps, status {found.status}")
             if self.gif is not None:
-                console.print(f"Film: [bold]{self.gif}[/bold]", soft_wrap=True)
+                _say_where(console, "Film", self.gif)
         return 0
 
 
@@ -164,7 +173,7 @@ class Scenarios:
         path = self.out or Path("results/scenarios") / f"{self.env.rpartition('/')[2]}-{self.seed}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn.save(path)
-        console.print(f"{drawn.digest()}  {path}", soft_wrap=True)
+        console.print(escape(f"{drawn.digest()}  {path}"), soft_wrap=True)
         return 0
 
 
@@ -200,8 +209,34 @@ class Study:
         """Run, and print the text and where it lies."""
         folder = run_study(self.name, self.out, console)
         for page in sorted(folder.glob("*.md")):
-            console.print(Markdown(page.read_text()))
-        console.print(f"Study: [bold]{folder}[/bold]", soft_wrap=True)
+            console.print(Markdown(page.read_text(encoding="utf-8")))
+        _say_where(console, "Study", folder)
+        return 0
+
+
+@dataclass(frozen=True)
+class Runs:
+    """List what the store of a comparison holds; show one job in full; delete some."""
+
+    out: Annotated[Path, tyro.conf.Positional]
+    """Folder of a comparison, such as results/tour."""
+    show: str = ""
+    """Key of a job, or its beginning: print it in full."""
+    delete: tuple[str, ...] = ()
+    """Keys of jobs to delete, or 'older' (newer code has answered the same), or 'failed'."""
+
+    def run(self, console: Console) -> int:
+        """List, show or delete."""
+        store = open_store(self.out)
+        if self.show:
+            (job,) = jobs_named(store, [self.show])
+            _print(json.dumps(whole(store, job), indent=2))
+        elif self.delete:
+            gone = jobs_named(store, self.delete)
+            store.delete(job.key for job in gone)
+            console.print(f"deleted {len(gone)} of {len(gone) + len(store.jobs())} jobs")
+        else:
+            console.print(job_table(store))
         return 0
 
 
@@ -209,6 +244,7 @@ def main(args: list[str] | None = None) -> int:
     """Entry point; errors of the user's making end in one clear line and status 2."""
     commands: dict[str, Callable[..., Any]] = {
         "compare": Compare, "list": List, "simulate": Simulate, "scenarios": Scenarios, "study": Study, "bench": Bench,
+        "runs": Runs,
     }  # fmt: skip
     command = tyro.extras.subcommand_cli_from_dict(
         commands, prog="steersman", description="Control of simulated systems, compared honestly.", args=args
@@ -225,6 +261,10 @@ def main(args: list[str] | None = None) -> int:
 
 def _command() -> str:
     return shlex.join(["steersman", *sys.argv[1:]])
+
+
+def _say_where(console: Console, what: str, path: Path) -> None:
+    console.print(f"{what}: [bold]{escape(str(path))}[/bold]", soft_wrap=True)
 
 
 def _print(text: str) -> None:

@@ -123,17 +123,29 @@ def _installed(path: Path) -> bool:
 
 
 def _source(name: str) -> Path | None:
-    """Source file of a module that is ours or the user's; None for others and for names that are no modules."""
-    if not name:
-        return None
+    """Source file of a module that is ours or the user's; None for others and for names that are no modules.
+
+    Only the outermost package is looked up as Python does it; below it files tell, so that nothing is imported.
+    """
+    ours = _is(name, OURS)
+    parts = name.split(".")
+    head, rest = ".".join(parts[: 2 if ours else 1]), parts[2 if ours else 1 :]
+    path = _outermost(head)
+    for part in rest:
+        if path is None or path.name != "__init__.py":
+            return None
+        path = next((p for p in (path.parent / part / "__init__.py", path.parent / f"{part}.py") if p.is_file()), None)
+    return None if path is None or (not ours and _installed(path)) else path
+
+
+def _outermost(name: str) -> Path | None:
     try:
-        spec = importlib.util.find_spec(name)
-    except Exception:  # a package around it that raises when it is imported: whoever imports the module says so
+        spec = importlib.util.find_spec(name) if name else None
+    except (ImportError, AttributeError, ValueError):
         return None
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
-    path = Path(spec.origin).resolve()
-    return path if _is(name, OURS) or not _installed(path) else None
+    return Path(spec.origin).resolve()
 
 
 def _stamp(path: Path) -> tuple[Path, int, int]:

@@ -169,7 +169,12 @@ class _Worker:
 
     def has_answered(self) -> bool:
         try:
-            return self.pipe.poll() and self.pipe.recv() == self.key
+            if not self.pipe.poll():
+                return False
+            answer = self.pipe.recv()
+            if answer is None:  # it has started: the time of its first job begins
+                self.since = time.monotonic()
+            return bool(answer == self.key)
         except (EOFError, OSError):
             self.process.join()
             return False
@@ -185,6 +190,7 @@ def _serve(pipe: Connection) -> None:
     die_with_parent()
     # Ctrl-C reaches every process of a terminal; the one that was started by hand decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pipe.send(None)
     while True:
         try:
             folder, key = pipe.recv()

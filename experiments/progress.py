@@ -27,8 +27,9 @@ def live(console: Console, *, enabled: bool = True) -> Iterator[Callable[[News],
 
 
 def _progress(console: Console, enabled: bool) -> Progress:
-    note = TextColumn("{task.fields[note]}")
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(30), TimeElapsedColumn(), note)
+    # Names and messages are the user's own: brackets in them are no markup.
+    name, note = (TextColumn(what, markup=False) for what in ("{task.description}", "{task.fields[note]}"))
+    columns = (SpinnerColumn(), name, BarColumn(30), TimeElapsedColumn(), note)
     return Progress(*columns, console=console, transient=not console.is_terminal, disable=not enabled)
 
 
