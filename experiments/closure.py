@@ -91,6 +91,7 @@ def refresh(roots: Iterable[str]) -> None:
         SpecError: If Steersman itself was edited, whose modules cannot be exchanged in a running process.
     """
     importlib.invalidate_caches()
+    _source.cache_clear()
     found = closure(roots)
     edited = [name for name, path in found.items() if name in sys.modules and _edited(name, path)]
     ours = [name for name in edited if _is(name, OURS)]
@@ -122,6 +123,7 @@ def _installed(path: Path) -> bool:
     return any(path.is_relative_to(folder) for folder in folders if folder) or "site-packages" in path.parts
 
 
+@lru_cache(maxsize=65536)
 def _source(name: str) -> Path | None:
     """Source file of a module that is ours or the user's; None for others and for names that are no modules.
 
