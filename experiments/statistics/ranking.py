@@ -1,0 +1,88 @@
+"""Order of a plant's controllers by mean cost on the scenarios that they share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from steersman.experiments.statistics.paired import GAIN, MINIMUM, Difference
+from steersman.experiments.statistics.scores import Indices, Score, versus
+
+ORACLE = "oracle"
+"""Label of the controller that regret is measured against."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Controllers of one plant in the order of their mean cost.
+
+    Attributes:
+        scenario: The scenarios that all ranked controllers met; every mean below is over these.
+        order: The ranked controllers, lowest mean first; means that are not finite come last.
+        mean: Their mean costs, by label.
+        left_out: Controllers that ran too few scenarios to be ranked with the others.
+        duel: The best against the second best; None where fewer than two are ranked.
+    """
+
+    scenario: Indices
+    order: tuple[Score, ...]
+    mean: dict[str, float]
+    left_out: tuple[Score, ...]
+    duel: Difference | None
+
+    def best(self, track: str | None = None) -> Score | None:
+        """The lowest mean cost, of one track or of all."""
+        return next((score for score in self.order if track in (None, score.track)), None)
+
+    def tied(self, best: Score) -> list[Score]:
+        """The best and those of its track that cost at most 5 % more and are not shown to cost more."""
+        most = self.mean[best.controller] + GAIN * abs(self.mean[best.controller])
+        near = [s for s in self.order if s is not best and s.track == best.track and self.mean[s.controller] <= most]
+        return [best, *(s for s in near if versus(s, best, self.scenario).verdict == "no difference shown")]
+
+
+def ranking(found: Sequence[Score]) -> Ranking:
+    """Rank the scores of one plant.
+
+    Slow controllers that ran on fewer than :data:`MINIMUM` scenarios are left out where others ran on more: their means
+    are over other scenarios.
+    """
+    enough = min(MINIMUM, max((len(score.scenario) for score in found), default=0))
+    ranked = [score for score in found if len(score.scenario) >= enough]
+    common = ranked[0].scenario if ranked else np.zeros(0, dtype=np.int64)
+    for score in ranked[1:]:
+        common = np.intersect1d(common, score.scenario)
+    mean = {s.controller: float(np.mean(s.costs(common))) if len(common) else math.nan for s in ranked}
+    order = sorted(ranked, key=lambda s: mean[s.controller] if math.isfinite(mean[s.controller]) else math.inf)
+    left_out = tuple(score for score in found if len(score.scenario) < enough)
+    duel = versus(order[0], order[1], common) if len(order) > 1 and len(common) else None
+    return Ranking(common, tuple(order), mean, left_out, duel)
+
+
+def regret(score: Score, found: Sequence[Score], baseline: str) -> float | None:
+    """``(J - J_oracle) / (J_baseline - J_oracle)`` on the scenarios that all three have met.
+
+    0 is as good as the controller labelled :data:`ORACLE`, 1 as bad as the baseline. None without an oracle or a
+    baseline, without common scenarios, or where the oracle saves nothing on them.
+    """
+    three, common = _three(score, found, baseline)
+    if not len(common):
+        return None
+    cost, best, base = (float(np.mean(other.costs(common))) for other in three)
+    return (cost - best) / (base - best) if base > best and math.isfinite(base - best) else None
+
+
+def regret_scenarios(score: Score, found: Sequence[Score], baseline: str) -> int:
+    """How many scenarios :func:`regret` is over."""
+    return len(_three(score, found, baseline)[1])
+
+
+def _three(score: Score, found: Sequence[Score], baseline: str) -> tuple[tuple[Score, ...], Indices]:
+    mine = {other.controller: other for other in found if other.plant == score.plant}
+    three = tuple(other for other in (score, mine.get(ORACLE), mine.get(baseline)) if other is not None)
+    if len(three) < 3:
+        return three, np.zeros(0, dtype=np.int64)
+    return three, np.intersect1d(np.intersect1d(three[0].scenario, three[1].scenario), three[2].scenario)
