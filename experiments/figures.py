@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from steersman.experiments.results import PlantSummary, RunResult
-from steersman.experiments.stats import Score
+from steersman.experiments.statistics.scores import Score
 
 COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#64b5cd", "#b0a342", "#3b8686")
 GREY = "#8c8c8c"
@@ -27,25 +27,33 @@ def colours(labels: Sequence[str], baseline: str) -> dict[str, str]:
     return {baseline: GREY} | {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(others)}
 
 
-def differences(scores: Sequence[Score], colour: dict[str, str], baseline: str) -> str:
-    """Paired differences to the baseline in percent of its mean cost, best on top: points, mean and interval."""
-    shown = sorted((s for s in scores if s.difference is not None), key=lambda s: -_percent(s, _mean(s)))
-    figure = Figure(figsize=(8.6, 0.9 + 0.42 * len(shown)), layout="constrained")
+def differences(scores: Sequence[Score], colour: dict[str, str], baseline: str, shares: bool) -> str:
+    """Paired differences to the baseline, best on top: points, mean and the interval of the verdict.
+
+    Args:
+        scores: Scores of one plant.
+        colour: Colour of each controller.
+        baseline: Label of the baseline.
+        shares: In percent of the baseline's mean cost on the common scenarios; in units of the cost otherwise.
+    """
+    rows = [(s.controller, s.difference) for s in scores if s.difference is not None]
+    unit = {name: 100 / d.base if shares else 1.0 for name, d in rows}
+    rows.sort(key=lambda row: -_finite(row[1].mean * unit[row[0]]))
+    figure = Figure(figsize=(8.6, 0.9 + 0.42 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
-    for row, score in enumerate(shown):
-        found, tint = score.difference, colour[score.controller]
-        assert found is not None  # noqa: S101 - filtered above
-        each = found.each[:POINTS]
-        wobble = row + 0.28 * np.sin(np.arange(len(each)) * 2.4)
-        axes.plot([_percent(score, v) for v in each], wobble, ".", color=tint, alpha=0.25, ms=4, mew=0)
-        if found.interval is not None:
-            ends = [_percent(score, v) for v in (found.interval.low, found.interval.high)]
-            axes.plot(ends, [row, row], "-", color=tint, lw=3, solid_capstyle="butt")
-        axes.plot(_percent(score, found.mean), row, "o", color=tint, mec="white", ms=8)
+    for height, (name, d) in enumerate(rows):
+        each, tint = d.each[:POINTS] * unit[name], colour[name]
+        wobble = height + 0.28 * np.sin(np.arange(len(each)) * 2.4)
+        axes.plot(np.where(np.isfinite(each), each, np.nan), wobble, ".", color=tint, alpha=0.25, ms=4, mew=0)
+        if d.interval is not None and np.isfinite([d.interval.low, d.interval.high]).all():
+            ends = [d.interval.low * unit[name], d.interval.high * unit[name]]
+            axes.plot(ends, [height, height], "-", color=tint, lw=3, solid_capstyle="butt")
+        if np.isfinite(d.mean):
+            axes.plot(d.mean * unit[name], height, "o", color=tint, mec="white", ms=8)
     axes.axvline(0, color="black", lw=0.8)
-    axes.set_yticks(range(len(shown)), [s.controller for s in shown])
-    axes.set_xlabel(f"difference to {baseline}, % of its mean cost (left is better)")
-    _limit(axes, [_percent(s, v) for s in shown if s.difference is not None for v in s.difference.each])
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axes.set_xlabel(f"difference to {baseline}{', % of its mean cost' if shares else ''} (left is better)")
+    _limit(axes, np.concatenate([d.each * unit[name] for name, d in rows]))
     _quiet(axes)
     return _svg(figure)
 
@@ -85,16 +93,8 @@ def _longest(series: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     return max(series, key=lambda s: int(np.isfinite(s).sum()))
 
 
-def _mean(score: Score) -> float:
-    return 0.0 if score.difference is None else score.difference.mean
-
-
-def _percent(score: Score, value: float) -> float:
-    """A difference as a percentage of the baseline's mean cost on the common scenarios."""
-    found = score.difference
-    if found is None or not np.isfinite(found.gain) or found.gain == 0:
-        return 100 * value
-    return float(-100 * value * found.gain / found.mean)
+def _finite(value: float) -> float:
+    return float(value) if np.isfinite(value) else float("inf")
 
 
 def _limit(axes: Axes, values: Sequence[float] | NDArray[np.float64]) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from steersman.experiments.findings import short
+from steersman.experiments.findings import marked, short
 from steersman.experiments.results import Comparison
-from steersman.experiments.stats import Score
+from steersman.experiments.statistics.ranking import ranking
+from steersman.experiments.statistics.scores import Score, versus
 from steersman.experiments.studies.publish import publish
 
 GRID = "grid search"
@@ -34,19 +35,22 @@ def claims(comparison: Comparison, found: list[Score]) -> list[str]:
     """What the numbers say about the claim, task by task."""
     sentences = []
     for plant in comparison.plants:
-        rows = {score.controller: score for score in found if score.plant == plant.name}
-        routes = [rows[name] for name in ROUTES if name in rows]
-        if GRID not in rows or not routes:
+        ranks = ranking([score for score in found if score.plant == plant.name])
+        best = next((s for s in ranks.order if s.controller in ROUTES), None)
+        grid = next((s for s in ranks.order if s.controller == GRID), None)
+        rival = next((s for s in ranks.order if s.controller not in ROUTES), None)
+        if best is None or grid is None or rival is None:
             continue
-        best, grid = min(routes, key=lambda score: score.mean), rows[GRID]
-        saved = 1 - best.mean / grid.mean
-        verdict = "the bar holds" if saved >= MARGIN else "the bar does not hold"
+        of = f"{best.policies}; " if best.policies else ""
+        costs = [ranks.mean[score.controller] for score in (best, grid, rival)]
+        saved, verdict = 1 - costs[0] / costs[1], versus(best, grid, ranks.scenario).verdict
+        holds = saved >= MARGIN and verdict == "better"
         ticks = " / ".join(f"{TICKS * score.over_runs(lambda r: r.train_steps):,.0f}" for score in (best, grid))
-        rival = min((s for s in rows.values() if s not in routes), key=lambda score: score.mean)
         sentences.append(
-            f"{short(plant.name)}: the best neural controller ({best.controller}) costs {100 * abs(saved):.1f} % "
-            f"{'less' if saved >= 0 else 'more'} than the grid-searched constant fractions ({MARGIN:.0%} less is asked "
-            f"for: {verdict}), at {ticks} simulator ticks; the best of all others is {rival.controller}, at "
-            f"{rival.mean / best.mean:.2f} times its cost."
+            f"{short(plant.name)}: the best neural controller ({best.controller}) costs "
+            f"{100 * abs(saved):.1f} % {'less' if saved >= 0 else 'more'} than the grid-searched constant fractions "
+            f"({of}paired: {verdict}; {MARGIN:.0%} less is asked for: the bar {'holds' if holds else 'does not hold'}"
+            f"), at {ticks} simulator ticks; the best of all others is {marked(rival)}, at "
+            f"{costs[2] / costs[0]:.2f} times its cost (paired: {versus(rival, best, ranks.scenario).verdict})."
         )
     return sentences

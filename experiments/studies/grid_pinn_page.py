@@ -12,12 +12,13 @@ import numpy as np
 from steersman.dynamics.pinn.data import COLLOCATION, PUBLISHED, TEST, SwingGrid
 from steersman.dynamics.pinn.operator import SwingOperator
 from steersman.envs.grid.structure_preserving import area_angle
+from steersman.experiments.findings import headline
+from steersman.experiments.lines import table_lines
 from steersman.experiments.machine import describe_machine
-from steersman.experiments.report import number
-from steersman.experiments.report import seconds as shown
 from steersman.experiments.results import Comparison
-from steersman.experiments.stats import scores
+from steersman.experiments.statistics.scores import scores
 from steersman.experiments.studies.grid_pinn_speed import ALLOWED, Speed, fastest
+from steersman.experiments.texts import seconds as shown
 
 if TYPE_CHECKING:
     from steersman.experiments.studies.grid_pinn import Fit
@@ -152,22 +153,23 @@ def _fit_row(group: Sequence[Fit]) -> str:
 
 
 def _comparison(comparison: Comparison) -> list[str]:
+    found, baseline = scores(comparison), comparison.plants[0].baseline
     lines = [
         f"`steersman compare grid-pinn`: {comparison.plants[0].id} on shared scenarios; oracle is the same screening "
         "by the integrator, on fewer errors and scenarios. 13 actions x 256 errors are 3,328 what-ifs a decision.", "",
-        "| track | controller | mean cost | saves, % | decision | plant steps | CPU s | n |",
-        "|---" * 8 + "|",
+        headline(baseline, found) if found else "No run has finished.", "",
+        "| track | controller | mean cost | gain, % | interval | verdict | failures | decision | plant steps | CPU s "
+        "| n |",
+        "|---" * 11 + "|",
     ]  # fmt: skip
-    for s in scores(comparison):
-        mean, d = s.over_runs, s.difference
+    for row in table_lines(found, baseline):
         cells = (
-            s.runs[0].track, s.controller, number(s.mean), "" if d is None else f"{100 * d.gain:.1f}",
-            shown(mean(lambda r: r.latency.p50)), f"{mean(lambda r: r.train_steps):,.0f}",
-            f"{mean(lambda r: r.train_seconds):.1f}", str(len(s.scenario)),
+            row.track, row.controller, row.cost, row.gain, row.gain_interval, row.verdict, row.failures, row.decision,
+            row.train_steps, row.train_seconds, row.scenarios,
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *(f"- {note}" for note in comparison.notes)]
-    lines += [f"- Failed: {f.controller}: {f.error}" for f in comparison.failures]
+    lines += [f"- Failed: {f.controller}, seed {f.seed}: {f.error}" for f in comparison.failures]
     return lines
 
 

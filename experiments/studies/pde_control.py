@@ -7,9 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from steersman.experiments.findings import short
+from steersman.experiments.findings import marked, short
 from steersman.experiments.results import Comparison
-from steersman.experiments.stats import Score
+from steersman.experiments.statistics.ranking import ranking
+from steersman.experiments.statistics.scores import Score
 from steersman.experiments.studies.publish import publish
 
 
@@ -58,17 +59,18 @@ def claims(comparison: Comparison, found: list[Score]) -> list[str]:
     """Ours beside the published returns, task by task."""
     sentences = []
     for plant, published in PUBLISHED.items():
-        rows = [s for s in found if s.plant == plant and s.runs[0].track == "data only" and s.controller != "zero"]
-        if not rows:
+        ranks = ranking([score for score in found if score.plant == plant])
+        best = next((s for s in ranks.order if s.track == "data only" and s.controller != "zero"), None)
+        if best is None:
             continue
-        best = min(rows, key=lambda score: score.mean)
+        reached = -ranks.mean[best.controller]
         bar = max(published.returns[name] for name in published.learned)
-        verdict = "above" if -best.mean > bar else "not above"
+        verdict = "above" if reached > bar else "not above"
         figures = ", ".join(f"{name} {value:g}" for name, value in published.returns.items())
         steps = best.over_runs(lambda r: r.train_steps)
         sentences.append(
-            f"{short(plant)}: the best controller that sees only data is {best.controller} with a return of "
-            f"{-best.mean:.1f} after {steps:,.0f} plant steps, {verdict} the published learned ones ({figures}; "
+            f"{short(plant)}: the best controller that sees only data is {marked(best)} with a return of "
+            f"{reached:.1f} after {steps:,.0f} plant steps, {verdict} the published learned ones ({figures}; "
             f"{published.source})."
         )
     return sentences

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from rich.console import Console
@@ -13,20 +14,29 @@ from rich.console import Console
 from steersman.experiments.compare import compare
 from steersman.experiments.executor import Processes
 from steersman.experiments.findings import findings, glance, headline, short
+from steersman.experiments.lines import Line, table_lines
 from steersman.experiments.progress import live
-from steersman.experiments.report import gain_range, number, seconds, to_json
+from steersman.experiments.report import to_json
 from steersman.experiments.results import Comparison
 from steersman.experiments.spec import read_spec
-from steersman.experiments.stats import Score, regret, scores
+from steersman.experiments.statistics.paired import MINIMUM
+from steersman.experiments.statistics.scores import Score, scores
+from steersman.experiments.texts import number, percent, seconds
 
 RESULTS = Path(__file__).parent / "results"
 TRACKS = {"data only": "#dd8452", "solver access": "#4c72b0"}
 
 
 COLUMNS = (
-    "track", "controller", "mean cost", "gain, %", "95 %", "regret", "failures", "decision",
-    "plant steps", "CPU s", "n",
+    "track", "controller", "mean cost", "difference", "interval", "gain, %", "verdict", "regret", "failures",
+    "decision", "plant steps", "CPU s", "n",
 )  # fmt: skip
+LEGEND = (
+    f"Verdicts: paired differences to the plant's baseline, tested on {MINIMUM} common scenarios or more by sign flips "
+    "and a t test corrected for skewness, with five training seeds or more also by a t test with the variance of the "
+    "seeds; all of a plant together hold 95 % (Holm), and an interval excludes zero exactly where the verdict is "
+    "better or worse. `steersman compare` explains them at the end of its report. * marks a mean over fewer scenarios."
+)
 
 
 def publish(
@@ -64,33 +74,30 @@ def page(comparison: Comparison, claims: Sequence[str] = ()) -> str:
     lines += [f"- {sentence}" for sentence in (*claims, *findings(comparison, found))]
     lines += [
         "",
-        "| plant | track | controller | saves, % | decision | plant steps | CPU s |",
-        "|---|---|---|---|---|---|---|",
+        "| plant | track | controller | mean cost | saves, % | decision | plant steps | CPU s | remarks |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {short(c.plant)} | {c.track} | {c.controller} | {100 * c.gain:.0f} | {seconds(c.decision)} "
-        f"| {c.train_steps:,.0f} | {c.train_seconds:.1f} |"
+        f"| {short(c.plant)} | {c.track} | {c.controller} | {number(c.cost)} | {percent(c.gain)} "
+        f"| {seconds(c.decision)} | {c.train_steps:,.0f} | {c.train_seconds:.1f} | {c.remark} |"
         for c in glance(comparison, found)
     ]
     for plant in comparison.plants:
         rows = [score for score in found if score.plant == plant.name]
-        lines += ["", f"## {plant.name}", "", headline(plant.baseline, rows), ""]
+        lines += ["", f"## {plant.name}", "", headline(plant.baseline, rows) if rows else "No run has finished.", ""]
         lines += [f"| {' | '.join(COLUMNS)} |"]
         lines += ["|---" * len(COLUMNS) + "|"]
         for track in TRACKS:
-            lines += [_row(s, regret(s, rows, plant.baseline)) for s in rows if s.runs[0].track == track]
-    lines += ["", *(f"- {note}" for note in comparison.notes)]
-    lines += [f"- Failed: {f.plant}, {f.controller}: {f.error}" for f in comparison.failures]
+            lines += [_row(line) for line in table_lines(rows, plant.baseline) if line.track == track]
+    lines += ["", LEGEND, "", *(f"- {note}" for note in comparison.notes)]
+    lines += [f"- Failed: {f.plant}, {f.controller}, seed {f.seed}: {f.error}" for f in comparison.failures]
     return "\n".join(lines) + "\n"
 
 
-def _row(score: Score, lost: float | None) -> str:
-    mean, d = score.over_runs, score.difference
+def _row(line: Line) -> str:
     cells = (
-        score.runs[0].track, score.controller, number(score.mean), "" if d is None else f"{100 * d.gain:.1f}",
-        gain_range(score), "" if lost is None else f"{lost:.3f}", f"{mean(lambda r: r.failures):.3g}",
-        seconds(mean(lambda r: r.latency.p50)),
-        f"{mean(lambda r: r.train_steps):,.0f}", f"{mean(lambda r: r.train_seconds):.1f}", str(len(score.scenario)),
+        line.track, line.controller, line.cost, line.difference, line.difference_interval, line.gain, line.verdict,
+        line.regret, line.failures, line.decision, line.train_steps, line.train_seconds, line.scenarios,
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
@@ -104,7 +111,7 @@ def plot(comparison: Comparison, path: Path) -> None:
     for axes in panels.flat[len(comparison.plants) :]:
         axes.axis("off")
     for axes, plant in zip(panels.flat, comparison.plants, strict=False):
-        _panel(axes, [s for s in found if s.plant == plant.name and s.difference is not None])
+        _panel(axes, [s for s in found if s.plant == plant.name and s.difference is not None], plant.baseline)
         axes.set_title(short(plant.name), fontsize=11)
     handles = [Line2D([], [], color=tint, marker="o", ls="", label=track) for track, tint in TRACKS.items()]
     figure.legend(handles=handles, loc="lower center", ncols=2, frameon=False)
@@ -113,21 +120,27 @@ def plot(comparison: Comparison, path: Path) -> None:
     plt.close(figure)
 
 
-def _panel(axes: Axes, rows: Sequence[Score]) -> None:
-    rows = sorted(rows, key=lambda s: -s.relative)
+def _panel(axes: Axes, rows: Sequence[Score], baseline: str) -> None:
+    # On a logarithm, costs are shares of the baseline's; where they are zero, or negative as returns are, differences.
     shares = all(score.relative > 0 for score in rows)
-    for i, score in enumerate(rows):
-        d, tint = score.difference, TRACKS[score.runs[0].track]
+    shown = []
+    for score in rows:
+        d = score.difference
         assert d is not None  # noqa: S101 - filtered by the caller
-        # Where costs pass zero, as returns do, a share of the baseline's on a logarithm says nothing: show the costs.
-        base = 100 if shares else score.mean - d.mean
-        if d.gain_interval is not None:
-            axes.plot([base * (1 - v) for v in (d.gain_interval.low, d.gain_interval.high)], [i, i], color=tint, lw=3)
-        axes.plot(base * (1 - d.gain), i, "o", color=tint, ms=7, mec="white")
+        told = [d.mean] if d.interval is None else [d.mean, d.interval.low, d.interval.high]
+        scaled = [100 * (1 + v / d.base) if shares else v for v in told]
+        shown.append((scaled, TRACKS[score.track], score.controller))
+    shown.sort(key=lambda row: -row[0][0] if np.isfinite(row[0][0]) else -np.inf)
+    for i, ((mean, *ends), tint, _) in enumerate(shown):
+        if np.isfinite(ends).all() and ends:
+            axes.plot(ends, [i, i], color=tint, lw=3)
+        axes.plot(mean, i, "o", color=tint, ms=7, mec="white")
     if shares:
-        _logarithmic(axes, 100 * min((s.relative for s in rows), default=1.0))
-    axes.set_yticks(range(len(rows)), [s.controller for s in rows], fontsize=9)
-    axes.set_xlabel("cost, % of no control" if shares else "mean cost (minus the return)")
+        _logarithmic(axes, min((row[0][0] for row in shown), default=100.0))
+    else:
+        axes.axvline(0, color="0.5", lw=1)
+    axes.set_yticks(range(len(shown)), [name for _, _, name in shown], fontsize=9)
+    axes.set_xlabel(f"cost, % of {baseline}'s" if shares else f"cost minus {baseline}'s (left is better)")
     axes.grid(True, axis="x", which="both", color="0.92")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,44 @@
+"""Numbers as text, for reports and pages."""
+
+from __future__ import annotations
+
+import math
+
+from steersman.experiments.statistics.evidence import Interval
+
+DASH = "\N{EN DASH}"
+
+
+def number(value: float) -> str:
+    """Four significant digits, no exponent where it can be avoided; a dash for what is not finite."""
+    if not math.isfinite(value):
+        return DASH
+    if value and not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.3g}"
+    digits = max(0, 3 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:,.{min(digits, 4)}f}"
+
+
+def numbers(interval: Interval | None) -> str:
+    """Both ends of an interval."""
+    return DASH if interval is None else f"{number(interval.low)} .. {number(interval.high)}"
+
+
+def percent(share: float) -> str:
+    """A share in percent: whole numbers from 10 on, one more digit below; a dash where shares mean nothing."""
+    if not math.isfinite(share):
+        return DASH
+    return f"{100 * share:.0f}" if abs(share) >= 0.0995 else f"{100 * share + 0.0:.1f}"
+
+
+def percents(interval: Interval) -> str:
+    """Both ends of an interval of shares in percent."""
+    return f"{percent(interval.low)} to {percent(interval.high)}"
+
+
+def seconds(value: float) -> str:
+    """A duration in the unit that suits it."""
+    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value:.1g} s"
