@@ -14,7 +14,6 @@ from torch import Tensor
 
 from steersman.controllers.policy_search.evaluation import Episodes, join
 from steersman.controllers.policy_search.population import Costs
-from steersman.envs.processes import die_with_parent
 from steersman.optimizers.base import Search
 
 
@@ -71,7 +70,7 @@ class Workers:
 
 
 def _pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=die_with_parent)
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 def _settings(search: Search[Any]) -> dict[str, Any]:
