@@ -85,15 +85,15 @@ class Choice:
 def glance(comparison: Comparison, found: Sequence[Score]) -> list[Choice]:
     """The controller to use on each plant and track.
 
-    The lowest mean cost on common scenarios among those that fail no more often than the baseline. Where others cost at
-    most 5 % more than it and a paired test does not show that they cost more, the fastest of them.
+    The lowest mean cost on common scenarios among those that are not shown to fail more often than the baseline. Where
+    others cost at most 5 % more than it and a paired test does not show that they cost more, the fastest of them.
     """
     rows = []
     for plant in comparison.plants:
         ranks = ranking([s for s in found if s.plant == plant.name])
         for track in TRACKS:
             mine = [s for s in ranks.order if s.track == track]
-            sound = [s for s in mine if s.difference is None or not s.difference.failures.more]
+            sound = [s for s in mine if s.difference is None or not s.difference.failures.shown]
             if mine:
                 rows.append(_choice(ranks, mine, (sound or mine)[0], plant.baseline))
     return rows
@@ -149,13 +149,12 @@ def _untested(rivals: Sequence[Score]) -> list[str]:
 
 
 def _failing(baseline: str, rivals: Sequence[Score]) -> list[str]:
-    """Those that cost less but fail more often."""
-    told = "; ".join(
-        f"{marked(s)} costs less in the mean, but {failures(s.difference, baseline)}"
-        for s in rivals
-        if s.difference is not None and s.difference.failures.more and s.difference.mean < 0
-    )
-    return [f"Not counted as better: {told}."] if told else []
+    """Those that cost less but fail more often: shown to, or in number."""
+    cheaper = [(s, s.difference) for s in rivals if s.difference is not None and s.difference.mean < 0]
+    shown = [f"{marked(s)} costs less in the mean, but {failures(d, baseline)}" for s, d in cheaper if d.failures.shown]
+    more = [f"{marked(s)} {failures(d, baseline)}" for s, d in cheaper if d.failures.more and not d.failures.shown]
+    parts = [f"Not counted as better: {'; '.join(shown)}."] if shown else []
+    return parts + ([f"Failures beside lower costs, not shown to be more frequent: {'; '.join(more)}."] if more else [])
 
 
 def failures(d: Difference, baseline: str) -> str:
@@ -165,7 +164,7 @@ def failures(d: Difference, baseline: str) -> str:
 
 
 def _choice(ranks: Ranking, mine: Sequence[Score], best: Score, baseline: str) -> Choice:
-    tied = [s for s in ranks.tied(best) if s is best or s.difference is None or not s.difference.failures.more]
+    tied = [s for s in ranks.tied(best) if s is best or s.difference is None or not s.difference.failures.shown]
     s = min(tied, key=lambda s: s.over_runs(lambda r: r.latency.p50))
     d, mean = s.difference, s.over_runs
     remarks = [s.incomplete or s.about]
@@ -177,7 +176,7 @@ def _choice(ranks: Ranking, mine: Sequence[Score], best: Score, baseline: str) -
         remarks.append(f"against {baseline}: {d.verdict}")
     if d is not None and d.failures.more:
         remarks.append(failures(d, baseline))
-    cheaper = [other for other in mine if other.difference is not None and other.difference.failures.more]
+    cheaper = [other for other in mine if other.difference is not None and other.difference.failures.shown]
     for other in cheaper:
         if other is not s and other.difference is not None and ranks.mean[other.controller] < ranks.mean[s.controller]:
             remarks.append(f"{other.controller} costs less, but {failures(other.difference, baseline)}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 from numpy.typing import NDArray
+from scipy.stats import fisher_exact
 
 from steersman.experiments.statistics.evidence import Evidence, Interval, evidence
 
@@ -39,6 +40,12 @@ class Failures:
     def more(self) -> bool:
         """Whether a larger share of episodes failed than on the other side."""
         return self.count * max(self.other_episodes, 1) > self.other * max(self.episodes, 1)
+
+    @property
+    def shown(self) -> bool:
+        """Whether that is shown, by Fisher's exact test at :data:`LEVEL`: then no cost makes up for it."""
+        table = [[f, n - f] for f, n in ((self.count, self.episodes), (self.other, self.other_episodes))]
+        return self.more and bool(fisher_exact(table, alternative="greater").pvalue <= LEVEL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +111,8 @@ class Difference:
 
     @property
     def beats(self) -> bool:
-        """Shown to be better, by at least :data:`GAIN` of the other's cost, and not by failing more often."""
-        return self.verdict == "better" and -self.mean >= GAIN * abs(self.base) and not self.failures.more
+        """Shown to be better, by at least :data:`GAIN` of the other's cost, and not shown to fail more often."""
+        return self.verdict == "better" and -self.mean >= GAIN * abs(self.base) and not self.failures.shown
 
     def at(self, level: float) -> Difference:
         """The same difference with verdict and interval at another level."""

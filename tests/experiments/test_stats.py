@@ -241,14 +241,16 @@ def test_a_cost_of_zero_saves_everything() -> None:
     assert found.gain == 1.0 and found.beats
 
 
-def test_who_fails_more_often_does_not_beat() -> None:
+@pytest.mark.parametrize(("count", "shown"), [(1, False), (4, False), (5, True), (60, True)])
+def test_who_is_shown_to_fail_more_often_does_not_beat(count: int, shown: bool) -> None:
+    """Fisher's exact test of 60 and 60 episodes: P(all of k failures on one side) is 0.057 for 4 and 0.029 for 5."""
     failed = np.zeros((1, 60), dtype=bool)
-    failed[0, :3] = True
+    failed[0, :count] = True
     found = difference(
         np.ones(60), INDEX[:60], np.full(60, 20.0), INDEX[:60], failed=failed, base_failed=~failed & False
     )
-    assert found.verdict == "better" and found.failures.more and not found.beats
-    assert (found.failures.count, found.failures.episodes, found.failures.other) == (3, 60, 0)
+    assert found.verdict == "better" and found.failures.more and found.failures.shown == shown == (not found.beats)
+    assert (found.failures.count, found.failures.episodes, found.failures.other) == (count, 60, 0)
     assert difference(np.ones(60), INDEX[:60], np.full(60, 20.0), INDEX[:60], failed=failed, base_failed=failed).beats
 
 
