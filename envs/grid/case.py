@@ -1,118 +1,23 @@
-"""Network data of a power grid in per unit: buses, branches, generators, whatever file they come from.
+"""A power grid of one piece, with its checks, whatever file it comes from.
 
-Files are read by :mod:`~steersman.envs.grid.matpower` and :mod:`~steersman.envs.grid.psse`. Conventions are those
-of MATPOWER (R. Zimmerman, MATPOWER User's Manual, sections 3.2-3.5): the ideal transformer of a branch stands at
-its start, ``tap * exp(j shift)`` to one, before the series impedance and half of the charging at each side.
+Files are read by :mod:`~steersman.envs.grid.matpower` and :mod:`~steersman.envs.grid.psse`; what a grid consists of is
+:mod:`~steersman.envs.grid.elements`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
-from jaxtyping import Complex, Float, Int64
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-PQ, PV, SLACK = 1, 2, 3
-"""Kinds of buses: power given, power and voltage given, voltage and angle given."""
+from steersman.envs.grid.elements import PQ, PV, SLACK, Branches, Buses, Generators, at, index_of, select
 
-
-@dataclass(frozen=True, eq=False)
-class Buses:
-    """Buses; all other arrays of a case refer to them by index, 0 for the first.
-
-    Attributes:
-        id: Number in the file.
-        kind: :data:`PQ`, :data:`PV` or :data:`SLACK`.
-        load: Complex power drawn, pu.
-        shunt: Admittance to ground, pu; it draws ``conj(shunt)`` at a voltage of 1 pu.
-        v_mag: Voltage that the file states, pu.
-        v_ang: Angle that the file states, rad.
-        base_kv: Nominal voltage, kV; 0 where the file has none.
-    """
-
-    id: Int64[np.ndarray, "b"]
-    kind: Int64[np.ndarray, "b"]
-    load: Complex[np.ndarray, "b"]
-    shunt: Complex[np.ndarray, "b"]
-    v_mag: Float[np.ndarray, "b"]
-    v_ang: Float[np.ndarray, "b"]
-    base_kv: Float[np.ndarray, "b"]
-
-    def __len__(self) -> int:
-        return len(self.id)
-
-
-@dataclass(frozen=True, eq=False)
-class Branches:
-    """Lines and transformers in service.
-
-    Attributes:
-        start: Index of the bus with the transformer's tap.
-        end: Index of the other bus.
-        r: Series resistance, pu.
-        x: Series reactance, pu; never 0.
-        b: Total charging susceptance, pu.
-        tap: Ratio of the transformer, 1 for a line.
-        shift: Phase shift, rad.
-        rate: Rating, pu; infinite where the file has none.
-        angle_min: Least ``angle[start] - angle[end]``, rad; minus infinity where there is no limit.
-        angle_max: Largest.
-        circuit: Which of the parallel branches it is, by the file.
-    """
-
-    start: Int64[np.ndarray, "l"]
-    end: Int64[np.ndarray, "l"]
-    r: Float[np.ndarray, "l"]
-    x: Float[np.ndarray, "l"]
-    b: Float[np.ndarray, "l"]
-    tap: Float[np.ndarray, "l"]
-    shift: Float[np.ndarray, "l"]
-    rate: Float[np.ndarray, "l"]
-    angle_min: Float[np.ndarray, "l"]
-    angle_max: Float[np.ndarray, "l"]
-    circuit: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.start)
-
-
-@dataclass(frozen=True, eq=False)
-class Generators:
-    """Generators in service.
-
-    Attributes:
-        bus: Index of the bus.
-        p: Scheduled active power, pu.
-        q: Reactive power that the file states, pu.
-        v: Voltage to hold, pu.
-        p_min: Least active power, pu.
-        p_max: Largest.
-        q_min: Least reactive power, pu.
-        q_max: Largest.
-        cost: ``(c2, c1, c0)`` of the cost ``c2 P^2 + c1 P + c0`` in $/h of P in **MW**; NaN where the file has none.
-        mva: Base of the machine's own per-unit data, MVA.
-        z_source: Impedance behind which the machine stands, pu on ``mva``; 0 where the file has none.
-        machine: Which of the machines at its bus it is, by the file.
-    """
-
-    bus: Int64[np.ndarray, "g"]
-    p: Float[np.ndarray, "g"]
-    q: Float[np.ndarray, "g"]
-    v: Float[np.ndarray, "g"]
-    p_min: Float[np.ndarray, "g"]
-    p_max: Float[np.ndarray, "g"]
-    q_min: Float[np.ndarray, "g"]
-    q_max: Float[np.ndarray, "g"]
-    cost: Float[np.ndarray, "g 3"]
-    mva: Float[np.ndarray, "g"]
-    z_source: Complex[np.ndarray, "g"]
-    machine: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.bus)
+__all__ = [
+    "NO_GENERATOR", "PQ", "PV", "SLACK", "Branches", "Buses", "Case", "Generators", "at", "index_of", "islanded",
+    "select", "settled",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,9 +34,10 @@ class Case:
         notes: What the reader left out or changed, a sentence each.
 
     Raises:
-        ValueError: If arrays differ in length or hold NaN, a bus number occurs twice, an index points to no bus,
-            a branch has no reactance or no ratio, buses are cut off from the slack bus, or there is not exactly
-            one slack bus. Readers keep the first of several and make the others PV, with a note.
+        ValueError: If arrays differ in length or hold what is not finite, a bus number occurs twice, an index points to
+            no bus, a branch has no reactance or no ratio, two generators of a bus hold different voltages, buses are
+            cut off from the slack bus, or there is not exactly one slack bus with a generator. The message names file
+            and line where there are any. What readers make of other kinds of buses: :func:`settled`.
     """
 
     name: str
@@ -148,17 +54,17 @@ class Case:
                 raise ValueError(f"{name} must be a positive finite number, got {getattr(self, name)}")
         for part in (self.buses, self.branches, self.generators):
             _check_arrays(part)
-        index_of(self.buses.id, ())
+        index_of(self.buses.id, (), where=self.buses.where)
         _check_indices(self)
         _check_branches(self)
-        slack = self.buses.id[self.buses.kind == SLACK]
-        if len(slack) != 1:
-            raise ValueError(f"a case needs exactly one slack bus (kind 3), got {slack.tolist()}; choose one")
+        _check_kinds(self)
+        _check_set_points(self)
         cut_off = islanded(self)
         if cut_off:
+            first = int(np.flatnonzero(self.buses.id == cut_off[0])[0])
             raise ValueError(
-                f"buses {', '.join(map(str, cut_off))} are cut off from slack bus {slack[0]}; "
-                "remove them, or put a branch to them in service"
+                f"{at(self.buses, first)}buses {', '.join(map(str, cut_off))} are cut off from slack bus "
+                f"{self.buses.id[self.slack]}; remove them, or put a branch to them in service"
             )
 
     @property
@@ -172,7 +78,7 @@ class Case:
         return f"{start}-{end} circuit {self.branches.circuit[i]}"
 
     def with_load(self, factor: float) -> Case:
-        """All loads and all scheduled active powers multiplied by ``factor``; limits and set points stay.
+        """All loads and all scheduled powers multiplied by ``factor``; limits and set points stay.
 
         Raises:
             ValueError: If the factor is negative or not finite.
@@ -180,7 +86,8 @@ class Case:
         if not 0 <= factor < np.inf:
             raise ValueError(f"factor must be a finite number of at least 0, got {factor}")
         buses = replace(self.buses, load=self.buses.load * factor)
-        return replace(self, buses=buses, generators=replace(self.generators, p=self.generators.p * factor))
+        p, q = self.generators.p * factor, self.generators.q * factor
+        return replace(self, buses=buses, generators=replace(self.generators, p=p, q=q))
 
     def without_branch(self, i: int) -> Case:
         """The case with branch ``i`` (its index here) out of service.
@@ -194,46 +101,34 @@ class Case:
         return replace(self, branches=select(self.branches, keep), notes=(*self.notes, f"{self.label(i)} taken out"))
 
 
-def select(branches: Branches, rows: Sequence[int]) -> Branches:
-    """The chosen branches."""
-    index = np.asarray(rows, dtype=np.int64)
-    arrays = {f.name: getattr(branches, f.name)[index] for f in fields(branches) if f.name != "circuit"}
-    return Branches(**arrays, circuit=tuple(branches.circuit[j] for j in rows))
+def settled(buses: Buses, generators: Generators, notes: list[str]) -> Buses:
+    """Kinds of buses that agree with the generators in service; ``notes`` tell what changed.
 
-
-def index_of(
-    ids: Int64[np.ndarray, "b"], wanted: Sequence[int] | Int64[np.ndarray, "k"], what: str = "element"
-) -> Int64[np.ndarray, "k"]:
-    """Indices of bus numbers.
-
-    Args:
-        ids: Numbers of all buses.
-        wanted: Numbers to look up.
-        what: What stands at those buses, for the message.
+    As MATPOWER's ``bustypes``, a bus without a generator is PQ whatever its kind, and if no slack bus is left the first
+    PV bus becomes one. Of several slack buses the first is kept and the others become PV.
 
     Raises:
-        ValueError: If a number is given twice in ``ids``, or is wanted and not there.
+        ValueError: If the slack bus has no generator and there is no PV bus to take its place.
     """
-    place = {int(number): i for i, number in enumerate(ids)}
-    if len(place) != len(ids):
-        values, counts = np.unique(ids, return_counts=True)
-        raise ValueError(f"bus numbers must differ, got {values[counts > 1].tolist()} more than once")
-    for number in wanted:
-        if int(number) not in place:
-            raise ValueError(f"{what} at bus {number}, but there is no such bus; add it or remove the {what}")
-    return np.array([place[int(number)] for number in wanted], dtype=np.int64)
-
-
-def settled(buses: Buses, generators: Generators, notes: list[str]) -> Buses:
-    """The first slack bus kept, further ones made PV, PV buses without a generator made PQ; ``notes`` tell."""
     kind = buses.kind.copy()
-    for i in np.flatnonzero(kind == SLACK)[1:]:
+    idle = ~np.isin(np.arange(len(buses)), generators.bus)
+    for i in np.flatnonzero((kind == SLACK) & ~idle)[1:]:
         kind[i] = PV
         notes.append(f"bus {buses.id[i]} is a further slack bus and made PV")
-    for i in np.flatnonzero((kind == PV) & ~np.isin(np.arange(len(buses)), generators.bus)):
+    for i in np.flatnonzero(((kind == PV) | (kind == SLACK)) & idle):
         kind[i] = PQ
         notes.append(f"bus {buses.id[i]} has no generator in service and is made PQ")
+    slack, heirs = np.flatnonzero(buses.kind == SLACK), np.flatnonzero(kind == PV)
+    if len(slack) and SLACK not in kind:
+        if not len(heirs):
+            raise ValueError(f"{at(buses, int(slack[0]))}{NO_GENERATOR.format(buses.id[slack[0]])}")
+        kind[heirs[0]] = SLACK
+        notes.append(f"bus {buses.id[heirs[0]]} takes the place of slack bus {buses.id[slack[0]]}")
     return replace(buses, kind=kind)
+
+
+NO_GENERATOR = "slack bus {} has no generator in service; put one in service, or make a bus with one the slack bus"
+"""Message on a slack bus, by its number."""
 
 
 def islanded(case: Case) -> list[int]:
@@ -245,14 +140,22 @@ def islanded(case: Case) -> list[int]:
     return found
 
 
+_LIMITS = ("rate", "angle_min", "angle_max", "p_min", "p_max", "q_min", "q_max")
+
+
 def _check_arrays(part: Buses | Branches | Generators) -> None:
     for field in fields(part):
         value, label = getattr(part, field.name), f"{type(part).__name__.lower()}.{field.name}"
-        if len(value) != len(part):
+        optional = field.name in ("where", "points") and not value
+        if len(value) != len(part) and not optional:
             raise ValueError(f"{label} must have {len(part)} entries, as the first array has, got {len(value)}")
         # Costs may be missing, and missing limits are infinite.
-        if not isinstance(value, tuple) and field.name != "cost" and np.isnan(value).any():
-            raise ValueError(f"{label} must not be NaN, got it at {np.flatnonzero(np.isnan(value)).tolist()}")
+        if isinstance(value, tuple) or field.name == "cost":
+            continue
+        bad = np.flatnonzero(np.isnan(value) if field.name in _LIMITS else ~np.isfinite(value))
+        if len(bad):
+            rule = "must not be NaN" if field.name in _LIMITS else "must be finite"
+            raise ValueError(f"{at(part, int(bad[0]))}{label} {rule}, got {value[bad[0]]} at {bad.tolist()}")
 
 
 def _check_indices(case: Case) -> None:
@@ -268,11 +171,47 @@ def _check_indices(case: Case) -> None:
 
 
 def _check_branches(case: Case) -> None:
-    for i in map(int, np.flatnonzero(case.branches.x == 0)):
-        raise ValueError(f"branch {case.label(i)} has no reactance; give it one, or merge its two buses")
-    for i in map(int, np.flatnonzero(case.branches.tap <= 0)):
-        raise ValueError(f"branch {case.label(i)} has the ratio {case.branches.tap[i]}; use 1 for a line")
-    for i in map(int, np.flatnonzero(case.branches.start == case.branches.end)):
-        raise ValueError(f"branch {case.label(i)} starts and ends at one bus; remove it")
-    for i in map(int, np.flatnonzero(case.branches.rate <= 0)):
-        raise ValueError(f"branch {case.label(i)} has the rating {case.branches.rate[i]}; use infinity for no limit")
+    lines, free = case.branches, np.zeros(len(case.branches))
+    for wrong, values, what in (
+        (lines.x == 0, free, "has no reactance; give it one, or merge its two buses"),
+        (lines.tap <= 0, lines.tap, "has the ratio {}; use 1 for a line"),
+        (lines.start == lines.end, free, "starts and ends at one bus; remove it"),
+        (lines.rate <= 0, lines.rate, "has the rating {}; use infinity for no limit"),
+        (lines.angle_min > lines.angle_max, lines.angle_min, "has the least angle {} above its largest; exchange them"),
+    ):
+        for i in map(int, np.flatnonzero(wrong)):
+            raise ValueError(f"{at(lines, i)}branch {case.label(i)} {what.format(values[i])}")
+
+
+def _check_kinds(case: Case) -> None:
+    buses = case.buses
+    for i in map(int, np.flatnonzero(~np.isin(buses.kind, (PQ, PV, SLACK)))):
+        raise ValueError(f"{at(buses, i)}bus {buses.id[i]} must be of kind 1, 2 or 3, got {buses.kind[i]}")
+    slack = np.flatnonzero(buses.kind == SLACK)
+    if len(slack) != 1:
+        line = at(buses, int(slack[1])) if len(slack) else at(buses, 0) if len(buses) else ""
+        raise ValueError(
+            f"{line}a case needs exactly one slack bus (kind 3), got {buses.id[slack].tolist()}; choose one"
+        )
+    if slack[0] not in case.generators.bus:
+        raise ValueError(f"{at(buses, int(slack[0]))}{NO_GENERATOR.format(buses.id[slack[0]])}")
+
+
+def _check_set_points(case: Case) -> None:
+    """The voltage of a bus can be held at one value only."""
+    generators, buses = case.generators, case.buses
+    first: dict[int, int] = {}
+    for g, bus in enumerate(generators.bus.tolist()):
+        if buses.kind[bus] == PQ:
+            continue
+        number, name, other = buses.id[bus], generators.machine[g], first.setdefault(bus, g)
+        if not generators.v[g] > 0:
+            raise ValueError(
+                f"{at(generators, g)}generator {name} at bus {number} holds the voltage {generators.v[g]}; "
+                "it must be positive"
+            )
+        if generators.v[g] != generators.v[other]:
+            raise ValueError(
+                f"{at(generators, g)}generators {generators.machine[other]} and {name} at bus {number} hold the "
+                f"voltages {generators.v[other]} and {generators.v[g]}; give them one set point"
+            )

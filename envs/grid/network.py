@@ -41,16 +41,17 @@ def admittance(case: Case, device: torch.device | str = "cpu") -> Complex[Tensor
 def power_flow(
     case: Case,
     load: Complex[Tensor, "n b"],
-    generation: Float[Tensor, "n g"],
+    generation: Float[Tensor, "n g"] | Complex[Tensor, "n g"],
     *,
     iterations: int = 12,
 ) -> Complex[Tensor, "n b"]:
-    """Bus voltages by Newton's method from a flat start; the slack bus has the angle the case states.
+    """Bus voltages by Newton's method from a start without flows; the slack bus has the angle the case states.
 
     Args:
         case: Network, voltage set points and kinds of buses.
         load: Complex power drawn at each bus, pu.
-        generation: Active power of each generator, pu; that of the slack bus is ignored.
+        generation: Power of each generator, pu. The active part counts but at the slack bus, the reactive part at
+            :data:`~steersman.envs.grid.case.PQ` buses alone; where only active power is given it is the case's.
         iterations: Most Newton steps; about five reach rounding error.
 
     Raises:
@@ -61,9 +62,14 @@ def power_flow(
     kind = torch.as_tensor(case.buses.kind, device=device)
     by_angle, by_size = (kind != SLACK).nonzero()[:, 0], (kind == PQ).nonzero()[:, 0]
     place = torch.as_tensor(case.generators.bus, device=device)
+    if not generation.is_complex():
+        reactive = torch.as_tensor(case.generators.q, dtype=generation.dtype, device=device)
+        generation = torch.complex(generation, reactive.expand_as(generation))
     target = (-load).index_add(1, place, generation.to(load.dtype))
     size = _flat(case, device).expand(len(load), -1)
-    angle = torch.full_like(size, float(case.buses.v_ang[case.slack]))
+    angle = _turned(case, device).expand_as(size) + float(case.buses.v_ang[case.slack])
+    if len(case.buses) == 1:
+        return torch.polar(size, angle)
 
     def mismatch(V: Tensor) -> Tensor:
         gap = V * (V @ Y.T).conj() - target
@@ -87,6 +93,19 @@ def _flat(case: Case, device: torch.device | str) -> Float[Tensor, "1 b"]:
     controlled = case.buses.kind[case.generators.bus] != PQ
     size[0, case.generators.bus[controlled]] = torch.as_tensor(case.generators.v[controlled], device=device)
     return size
+
+
+def _turned(case: Case, device: torch.device | str) -> Float[Tensor, "1 b"]:
+    """Angles at which phase shifters drive least through the branches (none in a tree), zero at the slack bus."""
+    lines, n = case.branches, len(case.buses)
+    angle = np.zeros((1, n))
+    if lines.shift.any():
+        across = np.zeros((len(lines), n))
+        across[range(len(lines)), lines.start] = 1
+        across[range(len(lines)), lines.end] = -1
+        free, weight = np.arange(n) != case.slack, 1 / np.abs(lines.r + 1j * lines.x)
+        angle[0, free] = np.linalg.lstsq(weight[:, None] * across[:, free], weight * lines.shift, rcond=None)[0]
+    return torch.as_tensor(angle, device=device)
 
 
 def _jacobian(Y: Tensor, V: Tensor, by_angle: Tensor, by_size: Tensor) -> Float[Tensor, "n u u"]:

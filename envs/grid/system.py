@@ -18,7 +18,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from steersman.envs.grid.algebra import apply, join, load_currents, rows_of, solve, solve_salient
-from steersman.envs.grid.case import Case, index_of
+from steersman.envs.grid.case import PQ, SLACK, Case, index_of
 from steersman.envs.grid.group import Group, Unit, grouped
 from steersman.envs.grid.machine import Array, library
 from steersman.envs.grid.machines import Classical
@@ -149,7 +149,7 @@ class GridSystem:
         """
         case, device = self.case, loading.device
         load = loading[:, None] * torch.as_tensor(case.buses.load, device=device)
-        schedule = loading[:, None] * torch.as_tensor(case.generators.p, device=device)
+        schedule = loading[:, None] * torch.as_tensor(case.generators.p + 1j * case.generators.q, device=device)
         V = power_flow(case, load, schedule)
         injected = V * (V @ admittance(case, device).T).conj() + load
         S = self._shares(injected, schedule)
@@ -161,14 +161,15 @@ class GridSystem:
         return self._start(V, load, at, (S[:, self.generator] / at).conj())
 
     def _shares(self, injected: Tensor, schedule: Tensor) -> Complex[Tensor, "n g"]:
-        """Power of each generator: scheduled but at the slack; reactive power by rating."""
+        """Power of each generator: scheduled where its bus lets it be, else its share of the bus's by rating."""
         gens = self.case.generators
         weight = np.zeros(len(self.case.buses))
         np.add.at(weight, gens.bus, gens.mva)
         share = torch.as_tensor(gens.mva / weight[gens.bus], device=injected.device)
         at = injected[:, gens.bus]
-        slack = torch.as_tensor(gens.bus == self.case.slack, device=injected.device)
-        return torch.complex(torch.where(slack, at.real * share, schedule), at.imag * share)
+        kind = torch.as_tensor(self.case.buses.kind[gens.bus], device=injected.device)
+        active = torch.where(kind == SLACK, at.real * share, schedule.real)
+        return torch.complex(active, torch.where(kind == PQ, schedule.imag, at.imag * share))
 
     def _start(self, V: Tensor, load: Tensor, at: Tensor, current: Tensor) -> OperatingPoint:
         parts, begin = [], 0
