@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from steersman.envs.grid.case import Branches, Buses, Case, Generators, index_of, settled
+from steersman.envs.grid.case import PQ, Branches, Buses, Case, Generators, index_of, settled
+from steersman.envs.grid.psse_checks import check_once, check_slack, fixed_reactive, tell_controls
 from steersman.envs.grid.psse_dyr import MachineData, read_dyr
 from steersman.envs.grid.psse_records import Record, sections
 
@@ -30,16 +31,19 @@ DEVICES = (
 def read_raw(path: str | Path) -> Case:
     """The grid of a raw file.
 
-    Loads of constant current count with their power at 1 pu, those of constant admittance as shunts, switched shunts
-    with their initial value. What is out of service is left out; the case's notes tell. There are no costs.
+    Loads of constant current count with their power at 1 pu, those of constant admittance as shunts. Controls are not
+    modelled: switched shunts keep their initial value, transformers their ratio and phase shift. Power flows do not
+    enforce limits of reactive power, but a bus whose machines have none to give (QT = QB) is PQ. What is out of service
+    is left out. The case's notes tell all that. There are no costs.
 
     Args:
         path: A raw file.
 
     Raises:
         ValueError: If there is no such file, its version is not 30 to 34, a field is no number, it holds a device that
-            is not modelled (direct current, FACTS, three windings, ...), or its grid is not valid (see
-            :class:`~steersman.envs.grid.case.Case`). The message names the line of the file.
+            is not modelled (direct current, FACTS, three windings, ...), a machine regulates another bus or runs at a
+            bus of type 1, a device is given twice, or its grid is not valid (see
+            :class:`~steersman.envs.grid.case.Case`). The message names file and line.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,13 +62,20 @@ def read_raw(path: str | Path) -> Case:
     transformers = [r for r in found["transformer"] if working(r, "STAT", ("I", "J"), "transformer", "CKT")]
     loads = [r for r in found["load"] if working(r, "STATUS", ("I",), "load", "ID")]
     shunts = [r for r in found["fixed shunt"] if working(r, "STATUS", ("I",), "shunt", "ID")]
-    shunts += [r for r in found["switched shunt"] if working(r, "STAT", ("I",), "switched shunt", "ID")]
+    switched = [r for r in found["switched shunt"] if working(r, "STAT", ("I",), "switched shunt", "ID")]
+    for records in (generators, loads, shunts):
+        check_once(records, "I", "ID")
+    check_once([*lines, *transformers], "IJ", "CKT")
     buses = _buses(rows, base)
-    _add_loads(buses, loads, base, notes)
-    _add_shunts(buses, shunts, lines, transformers, base)
+    index_of(buses.id, (), where=buses.where)
     units = _generators(generators, buses, base)
+    check_slack(rows, generators)
     branches = _branches(lines, transformers, buses, base)
-    return Case(path.stem, base, settled(buses, units, notes), branches, units, frequency, tuple(notes))
+    _add_loads(buses, loads, base, notes)
+    _add_shunts(buses, [*shunts, *switched], lines, transformers, base)
+    tell_controls(switched, transformers, notes)
+    buses = fixed_reactive(settled(buses, units, notes), units, notes)
+    return Case(path.stem, base, buses, branches, units, frequency, tuple(notes))
 
 
 class _Working:
@@ -97,12 +108,15 @@ def _buses(rows: list[Record], base: float) -> Buses:
         v_mag=_column(rows, "VM", 1.0),
         v_ang=np.deg2rad(_column(rows, "VA", 0.0)),
         base_kv=_column(rows, "BASKV", 0.0),
+        where=_places(rows),
     )
 
 
 def _add_loads(buses: Buses, loads: list[Record], base: float, notes: list[str]) -> None:
-    at = index_of(buses.id, [r.integer("I") for r in loads], "load")
+    at = index_of(buses.id, [r.integer("I") for r in loads], "load", where=_places(loads))
     for i, r in zip(at, loads, strict=True):
+        if r.integer("DGENM", 0) and (r.number("DGENP", 0.0) or r.number("DGENQ", 0.0)):
+            raise ValueError(f"{r.where}: distributed generation of a load is not modelled; make it a load of its own")
         power = complex(r.number("PL", 0.0), r.number("QL", 0.0))
         current = complex(r.number("IP", 0.0), r.number("IQ", 0.0))
         admittance = complex(r.number("YP", 0.0), r.number("YQ", 0.0))
@@ -116,12 +130,14 @@ def _add_shunts(
     buses: Buses, shunts: list[Record], lines: list[Record], transformers: list[Record], base: float
 ) -> None:
     """Add the admittances of shunts, of shunts at the ends of lines, and of the iron of transformers."""
-    parts = [(r.integer("I"), complex(r.number("GL", 0.0), r.number("BL", 0.0)) / base) for r in shunts]
+    parts = [(r, "I", complex(r.number("GL", 0.0), r.number("BL", 0.0)) / base) for r in shunts]
     for r in lines:
-        parts.append((abs(r.integer("I")), complex(r.number("GI", 0.0), r.number("BI", 0.0))))
-        parts.append((abs(r.integer("J")), complex(r.number("GJ", 0.0), r.number("BJ", 0.0))))
-    parts += [(abs(r.integer("I")), _magnetising(r, base)) for r in transformers]
-    for i, (_, admittance) in zip(index_of(buses.id, [bus for bus, _ in parts], "shunt"), parts, strict=True):
+        parts.append((r, "I", complex(r.number("GI", 0.0), r.number("BI", 0.0))))
+        parts.append((r, "J", complex(r.number("GJ", 0.0), r.number("BJ", 0.0))))
+    parts += [(r, "I", _magnetising(r, base)) for r in transformers]
+    wanted = [abs(r.integer(end)) for r, end, _ in parts]
+    at = index_of(buses.id, wanted, "shunt", where=_places([r for r, _, _ in parts]))
+    for i, (_, _, admittance) in zip(at, parts, strict=True):
         buses.shunt[i] += admittance
 
 
@@ -135,8 +151,17 @@ def _magnetising(r: Record, base: float) -> complex:
 
 
 def _generators(rows: list[Record], buses: Buses, base: float) -> Generators:
-    for r in rows:
-        if r.number("XT", 0.0):
+    at = index_of(buses.id, [r.integer("I") for r in rows], "generator", where=_places(rows))
+    for r, bus in zip(rows, at, strict=True):
+        name, remote = f"the machine at bus {r.integer('I')}", r.integer("IREG", 0)
+        if buses.kind[bus] == PQ:
+            raise ValueError(
+                f"{r.where}: {name} runs at a bus of type 1, which has no machines in PSS/E; make the bus type 2 (with "
+                "QT = QB for fixed reactive power), or set STAT = 0"
+            )
+        if remote not in (0, r.integer("I")):
+            raise ValueError(f"{r.where}: {name} regulates bus {remote}, which is not modelled; set IREG = 0")
+        if r.number("RT", 0.0) or r.number("XT", 0.0):
             raise ValueError(
                 f"{r.where}: a generator with a transformer of its own (RT, XT) is not modelled; add a branch"
             )
@@ -144,18 +169,20 @@ def _generators(rows: list[Record], buses: Buses, base: float) -> Generators:
     mva = _column(rows, "MBASE", base)
     z = _column(rows, "ZR", 0.0) + 1j * _column(rows, "ZX", 1.0)
     return Generators(
-        bus=index_of(buses.id, [r.integer("I") for r in rows], "generator"),
+        bus=at,
         p=_column(rows, "PG", 0.0) / base, q=_column(rows, "QG", 0.0) / base, v=_column(rows, "VS", 1.0),
         p_min=_column(rows, "PB", -9999.0) / base, p_max=_column(rows, "PT", 9999.0) / base,
         q_min=_column(rows, "QB", -9999.0) / base, q_max=_column(rows, "QT", 9999.0) / base,
         cost=none, mva=np.where(mva == 0, base, mva), z_source=z,
-        machine=tuple(r.text("ID", "1") for r in rows),
+        machine=tuple(r.text("ID", "1") for r in rows), where=_places(rows),
     )  # fmt: skip
 
 
 def _branches(lines: list[Record], transformers: list[Record], buses: Buses, base: float) -> Branches:
     rows = [*lines, *transformers]
-    ends = [index_of(buses.id, [abs(r.integer(end)) for r in rows], "branch") for end in ("I", "J")]
+    ends = [
+        index_of(buses.id, [abs(r.integer(end)) for r in rows], "branch", where=_places(rows)) for end in ("I", "J")
+    ]
     volts = dict(zip(buses.id.tolist(), buses.base_kv.tolist(), strict=True))
     impedance = [complex(r.number("R", 0.0), r.number("X")) for r in lines]
     ratio = [1.0] * len(lines)
@@ -169,6 +196,7 @@ def _branches(lines: list[Record], transformers: list[Record], buses: Buses, bas
         start=ends[0], end=ends[1], r=z.real, x=z.imag, b=_column(rows, "B", 0.0), tap=np.array(ratio, dtype=float),
         shift=np.deg2rad(_column(rows, "ANG1", 0.0)), rate=np.where(rate == 0, np.inf, rate / base),
         angle_min=-free, angle_max=free, circuit=tuple(r.text("CKT", "1") for r in rows),
+        where=_places(rows),
     )  # fmt: skip
 
 
@@ -192,6 +220,10 @@ def _impedance(r: Record, base: float) -> complex:
         return complex(first, second) * base / own
     resistance = first / 1e6 / own
     return complex(resistance, math.sqrt(max(0.0, second**2 - resistance**2))) * base / own
+
+
+def _places(rows: list[Record]) -> tuple[str, ...]:
+    return tuple(r.where for r in rows)
 
 
 def _column(rows: list[Record], name: str, default: float) -> np.ndarray:

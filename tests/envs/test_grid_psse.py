@@ -1,5 +1,6 @@
 """PSS/E files: every version's layout, units of transformers, and what is refused with its line."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from steersman.envs.grid import kundur, psse
 from steersman.envs.grid.case import Case
+from steersman.envs.grid.dc import dc_grid
 from steersman.envs.grid.psse_dyr import MODELS, Exdc2, Gencls, Genrou, Ieeest, Tgov1, parameters
 
 DATA = Path(__file__).parent / "data"
@@ -76,6 +78,7 @@ def test_transformer_in_kv_and_on_its_own_base(tmp_path: Path) -> None:
     assert lines.tap[1] == pytest.approx(1.05 / 0.95) and lines.shift[1] == pytest.approx(np.pi / 6)
     assert lines.x[1] == pytest.approx(0.16 * 0.95**2) and lines.r[1] == pytest.approx(0.004 * 0.95**2)
     assert lines.b.tolist() == [0.02, 0.0]
+    assert dc_grid(read(tmp_path, raw(33))).shift.tolist() == lines.shift.tolist()
     nominal = TRANSFORMER.replace("2, 2, 2, 20000, 0.0005", "3, 3, 1, 0.01, -0.02").replace(
         "0.002, 0.08", "90000, 0.08"
     )
@@ -98,7 +101,11 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
         "load 2 2 is out of service and left out",
         "load 3 1 is out of service and left out",
         "load of constant current at bus 2 counts with its power at 1 pu",
+        "the switched shunt at bus 2 keeps its initial value",
     )
+    held = read(tmp_path, raw(33, transformer=TRANSFORMER.replace("60, 0, 0", "60, 0, 0, 3, 0, 30, -30")))
+    assert held.notes[-1] == "transformer 1-2 T1 keeps its ratio and phase shift"
+    assert read(tmp_path, raw(33, switched="2, 0, 0, 1, 1.1, 0.9, 0, 100, '', 30\n")).notes == notes[:-1]
 
 
 @pytest.mark.parametrize(
@@ -107,8 +114,20 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
         ("0, 100, 33", "0, 100, 35", "small.raw line 1: version must be 30 to 34, got 35"),
         ("0, 100, 33", "0, 0, 33", "small.raw line 1: the base power SBASE must be positive"),
         ("2, '1', 1, 1, 1, 50", "2, '1', 1, 1, 1, fifty", "line 8: field PL must be a number, got 'fifty'"),
-        ("2, '1', 1, 1, 1, 50", "7, '1', 1, 1, 1, 50", "load at bus 7, but there is no such bus"),
-        ("0.01, 0.1, 0.02", "0.01, 0, 0.02", "branch 1-2 circuit 1 has no reactance"),
+        ("2, '1', 1, 1, 1, 50", "2, '1', 1, 1, 1, nan", "line 8: field PL must be a number, got 'nan'"),
+        ("2, '1', 1, 1, 1, 50", "7, '1', 1, 1, 1, 50", "line 8: load at bus 7, but there is no such bus"),
+        ("2, '2', 0", "2, '1', 1", "line 9: ID 1 is given twice, first at small.raw line 8"),
+        ("110, 1, 1, 1, 1", "110, 7, 1, 1, 1", "line 5: bus 2 must be of kind 1, 2 or 3, got 7"),
+        ("2, 'B, C'", "1, 'B, C'", r"line 5: bus numbers must differ, got \[1\]"),
+        ("2, 'B, C'", "2, 'B, C", "line 5: a quote has no end"),
+        ("2, '1', 1, 5, -20", "5, '1', 1, 5, -20", "line 12: shunt at bus 5, but there is no such bus"),
+        ("1, '1', 70", "4, '1', 70", "line 14: generator at bus 4, but there is no such bus"),
+        ("1.02, 0, 80", "1.02, 2, 80", "line 14: the machine at bus 1 regulates bus 2, which is not modelled"),
+        ("0, 1, 0, 0, 1, 0", "0, 1, 0, 0, 1, 1", "line 15: generators 1 and 2 at bus 1 hold the voltages 1.02 and 1.0"),
+        ("0, 0, 1, 1, 100", "0, 0, 1, 0, 100", "line 4: slack bus 1 has no generator in service"),
+        ("0.01, 0.1, 0.02", "0.01, 0, 0.02", "line 17: branch 1-2 circuit 1 has no reactance"),
+        ("1, -2, '1'", "1, -7, '1'", "line 17: branch at bus 7, but there is no such bus"),
+        ("60, 0, 0", "60, 0, 0, 0, 0, 0, 0, 0, 0, 33, 2", "line 21: transformer 1-2 T1 has a table of impedance"),
         ("0.01, 0.1, 0.02", "0.01, , 0.02", "line 17: field X must be a number, got ''"),
         ("1, 2, 3, '9', 1, 1, 1, 0, 0, 2, 'OFF', 0", "1, 2, 3, '9', 1, 1, 1, 0, 0, 2, 'OFF', 1", "has three windings"),
         (
@@ -117,15 +136,57 @@ def test_what_is_left_out_is_told(tmp_path: Path) -> None:
             "line 32: two-terminal dc data is not modelled",
         ),
         ("0, 0, 1, 1, 100", "0, 0.1, 1, 1, 100", "line 14: a generator with a transformer of its own"),
-        ("20, 3, 1", "20, 1, 1", "exactly one slack bus"),
+        ("0, 0, 1, 1, 100", "0.1, 0, 1, 1, 100", "line 14: a generator with a transformer of its own"),
+        ("20, 3, 1", "20, 1, 1", "line 14: the machine at bus 1 runs at a bus of type 1, which has no machines"),
+        ("20, 3, 1", "20, 2, 1", r"line 4: a case needs exactly one slack bus \(kind 3\), got \[\]"),
         ("'A', 20", "'A', 0", r"windings in kV \(CW = 2\) need the nominal voltages"),
     ],
 )
 def test_bad_files_name_the_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     text = raw(33)
     assert old in text
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         read(tmp_path, text.replace(old, new, 1))
+    assert str(caught.value).startswith("small.raw line ")
+
+
+def test_distributed_generation_of_loads_is_refused(tmp_path: Path) -> None:
+    with_it = LOADS.replace("4, -3, 1", "4, -3, 1, 1, 0, 20, 5, {on}", 1)
+    assert read(tmp_path, raw(34, load=with_it.format(on=0))).buses.load[1] == pytest.approx(0.6 + 0.25j)
+    with pytest.raises(ValueError, match=r"small.raw line 10: distributed generation of a load is not modelled"):
+        read(tmp_path, raw(34, load=with_it.format(on=1)))
+
+
+def test_machines_without_reactive_room_make_a_bus_pq(tmp_path: Path) -> None:
+    buses = BUSES[33].replace("'B, C', 110, 1", "'B, C', 110, 2")
+    machine = "2, '1', 30, 3, {top}, 9, 1.05, 2, 80, 0, 0.2, 0, 0, 1, 1, 100, 75, 5, 1, 1\n"
+    case = read(tmp_path, raw(33, bus=buses, generator=GENERATORS + machine.format(top=9)))
+    assert case.buses.kind.tolist() == [3, 1] and case.generators.q[1] == 0.09
+    assert case.notes[-1] == "the machines at bus 2 have QT = QB, and the bus is made PQ"
+    case = read(tmp_path, raw(33, bus=buses, generator=GENERATORS + machine.format(top=10)))
+    assert case.buses.kind.tolist() == [3, 2] and case.generators.q[1] == 0.03
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("'B, C'", '"B/ C, O\'NEIL"'), ("'B, C'", "'B'' C'"), ("'B, C', 110", "BUS C, 110"), ("0.01, 0.1", "1.0D-2 , .1"),
+        ("1, -2, '1', 0.01, 0.1, 0.02, 150", "1 -2 '1' 0.01 0.1 0.02, 150"), ("'A', 20, 3, 1, 1", "'A' 20 3 1 1"),
+        ("50, 20, 10, 5", "50 20 10 5"), ("1, 1, 1.02", "1,, 1.02"), ("\n0 / END OF load", "\n 0\t/ END, OF load"),
+        ("0 / END OF owner", "1, 'O'BRIEN'\n0 / END OF owner"), ("\nQ\n", "\nQ\n9, 9, 9\n"),
+        ("0 / END OF bus", "\n/ note\n@! note\n0 / END OF bus"), ("1, 1.02, 10, 1.1", "1, 1.02, 10, / 1.1"),
+    ],
+)  # fmt: skip
+def test_spellings_of_a_record_read_equal(tmp_path: Path, old: str, new: str) -> None:
+    text = raw(33)
+    assert old in text
+    plain, other = read(tmp_path, text), read(tmp_path, text.replace(old, new, 1))
+    assert other.notes == plain.notes
+    for part in ("buses", "branches", "generators"):
+        for field in fields(getattr(plain, part)):
+            ours, theirs = (getattr(getattr(case, part), field.name) for case in (plain, other))
+            if field.name != "where":
+                np.testing.assert_array_equal(ours, theirs)
 
 
 def test_no_file(tmp_path: Path) -> None:
