@@ -1,12 +1,13 @@
 """DC optimal power flow with Pyomo and HiGHS: the cheapest generation that the lines can carry.
 
-The slow layer above a grid's controllers. It minimises the cost of generation under ``f_l = b_l (angle_i - angle_j)``,
-balance at every bus, limits of generators and ``low_l <= f_l <= high_l`` (see :mod:`~steersman.envs.grid.dc`), which
-hold the limits on angles too. :mod:`~steersman.controllers.mip.switching` adds lines that can be opened.
+The slow layer above a grid's controllers. It minimises the cost of generation under
+``f_l = b_l (angle_i - angle_j - shift_l)``, balance at every bus, limits of generators and ``low_l <= f_l <= high_l``
+(see :mod:`~steersman.envs.grid.dc`), which hold the limits on angles too. :mod:`~steersman.controllers.mip.switching`
+adds lines that can be opened.
 
-Quadratic costs are held from below by tangents, to which those at each solution are added until its true cost is within
-the gap of the bound: HiGHS takes no mixed-integer quadratic programs, and its quadratic solver (1.15) gives up on the
-500-, 2000-, 2312- and 3022-bus grids of PGLib.
+Costs given by points are held from below by the lines between them. Quadratic costs are held from below by tangents, to
+which those at each solution are added until its true cost is within the gap of the bound: HiGHS takes no mixed-integer
+quadratic programs, and its quadratic solver (1.15) gives up on the 500-, 2000-, 2312- and 3022-bus grids of PGLib.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import pyomo.environ as pyo
 from jaxtyping import Float
 from pyomo.contrib.solver.common.factory import SolverFactory
 
-from steersman.envs.grid.case import Case
+from steersman.envs.grid.case import Case, at
 from steersman.envs.grid.dc import DCGrid, dc_grid
 
 ROUNDS = 30
@@ -84,7 +85,7 @@ def dc_opf(case: Case, *, time_limit: float | None = None, gap: float = 1e-8) ->
         gap: Relative gap that counts as optimal.
 
     Raises:
-        ValueError: If a generator has no cost or one that is not convex, or no generator is in service.
+        ValueError: If a generator has no cost or one that is not convex, or limits that exclude each other.
     """
     begun = time.process_time()
     grid = dc_grid(case)
@@ -96,23 +97,39 @@ def dc_opf(case: Case, *, time_limit: float | None = None, gap: float = 1e-8) ->
     return replace(found, seconds=time.process_time() - begun)
 
 
-def unit_costs(case: Case) -> Float[np.ndarray, "g 3"]:
-    """``(c2, c1, c0)`` of each generator for power in pu, $/h.
+def unit_costs(case: Case) -> tuple[Float[np.ndarray, "g 3"], list[Float[np.ndarray, "_ 2"]]]:
+    """Costs of each generator for power in pu, $/h: the largest of ``slope p + constant`` plus ``c2 p^2 + c1 p + c0``.
+
+    Returns:
+        ``(c2, c1, c0)``, and the ``(slope, constant)`` of each line between its points; none without points.
 
     Raises:
-        ValueError: If one is missing or not convex, or there is no generator.
+        ValueError: If one is missing or not convex.
     """
     generators = case.generators
-    if not len(generators):
-        raise ValueError(f"case {case.name} has no generator in service; put one in service")
-    for g, cost in enumerate(generators.cost):
-        if np.isnan(cost).any() or cost[0] < 0:
+    points = generators.points or (np.zeros((0, 2)),) * len(generators)
+    lines = []
+    for g, (cost, point) in enumerate(zip(generators.cost, points, strict=True)):
+        slope = np.diff(point[:, 1]) / np.diff(point[:, 0])
+        # Points that lie on a line in the file do not do so to the last digit.
+        bent = (np.diff(slope) < -1e-9 * np.abs(slope).max(initial=1.0)).any()
+        if (not len(slope) and np.isnan(cost).any()) or cost[0] < 0 or bent:
+            stated = point.tolist() if len(slope) else cost.tolist()
             raise ValueError(
-                f"generator {generators.machine[g]} at bus {case.buses.id[generators.bus[g]]} has the cost "
-                f"(c2, c1, c0) = {cost.tolist()}; give it a convex polynomial"
+                f"{_unit(case, g)} has the cost {'(MW, $/h)' if len(slope) else '(c2, c1, c0)'} = {stated}; "
+                "give it a convex polynomial of degree 2, or points of rising slope"
             )
-    scaled: np.ndarray = generators.cost * np.array([case.base_mva**2, case.base_mva, 1.0])
-    return scaled
+        lines.append(np.stack([slope * case.base_mva, point[:-1, 1] - slope * point[:-1, 0]], axis=1))
+    has_points = np.array([len(part) > 0 for part in lines])
+    scaled = np.where(has_points[:, None], 0.0, generators.cost) * np.array([case.base_mva**2, case.base_mva, 1.0])
+    return scaled, lines
+
+
+def _unit(case: Case, g: int) -> str:
+    """A generator with its file and line, for messages."""
+    generators = case.generators
+    name = f"generator {generators.machine[g]} at bus {case.buses.id[generators.bus[g]]}"
+    return f"{at(generators, g)}{name}"
 
 
 def network(case: Case, grid: DCGrid, flows: Float[np.ndarray, "l 2"]) -> Any:
@@ -122,8 +139,13 @@ def network(case: Case, grid: DCGrid, flows: Float[np.ndarray, "l 2"]) -> Any:
         case: The grid.
         grid: Its DC model.
         flows: Least and largest flow of each branch.
+
+    Raises:
+        ValueError: If the least power of a generator is above its largest.
     """
     generators, lines, n = case.generators, case.branches, len(case.buses)
+    for g in map(int, np.flatnonzero(generators.p_min > generators.p_max)):
+        raise ValueError(f"{_unit(case, g)} has the least power {generators.p_min[g]} pu above its largest")
     model = pyo.ConcreteModel()
     limits = np.stack([generators.p_min, generators.p_max], axis=1).tolist()
     model.p = pyo.Var(range(len(generators)), bounds=lambda _, g: tuple(limits[g]))
@@ -146,22 +168,32 @@ def drops(model: Any, case: Case, grid: DCGrid) -> list[Any]:
     """Flow that the angles drive through each branch when it is closed."""
     lines = case.branches
     return [
-        float(b) * (model.angle[int(i)] - model.angle[int(j)])
-        for b, i, j in zip(grid.susceptance, lines.start, lines.end, strict=True)
+        float(b) * (model.angle[int(i)] - model.angle[int(j)] - float(shift))
+        for b, shift, i, j in zip(grid.susceptance, grid.shift, lines.start, lines.end, strict=True)
     ]
 
 
 def add_costs(model: Any, case: Case) -> dict[int, Float[np.ndarray, "3"]]:
     """Give the model its objective; costs with a square are variables above tangents, and returned by generator."""
-    costs, generators = unit_costs(case), case.generators
+    (costs, lines), generators = unit_costs(case), case.generators
+    # Tangents at the ends of what a generator can do, or can be asked to where it has no limit.
+    most = np.abs(case.buses.load).sum() + np.abs(case.buses.shunt).sum() + 1.0
     quadratic = {g: cost for g, cost in enumerate(costs) if cost[0] > 0}
     model.square = pyo.Var(list(quadratic), bounds=(0.0, None))
     model.tangents = pyo.ConstraintList()
     for g, cost in quadratic.items():
-        for point in np.linspace(generators.p_min[g], generators.p_max[g], TANGENTS):
+        for point in np.linspace(max(generators.p_min[g], -most), min(generators.p_max[g], most), TANGENTS):
             touch(model, g, cost, float(point))
+    bent = [g for g, part in enumerate(lines) if len(part)]
+    model.bent = pyo.Var(bent)
+    model.pieces = pyo.ConstraintList()
+    for g in bent:
+        for slope, constant in lines[g].tolist():
+            model.pieces.add(model.bent[g] >= slope * model.p[g] + constant)
     linear = sum(float(c1) * model.p[g] + float(c0) for g, (_, c1, c0) in enumerate(costs))
-    model.total = pyo.Objective(expr=linear + sum(model.square[g] for g in quadratic))
+    model.total = pyo.Objective(
+        expr=linear + sum(model.square[g] for g in quadratic) + sum(model.bent[g] for g in bent)
+    )
     return quadratic
 
 
@@ -220,7 +252,8 @@ def dispatch(case: Case, model: Any, result: Any, bound: float) -> Dispatch:
     )
     opened = () if model.component("z") is None else tuple(line for line in model.z if pyo.value(model.z[line]) < 0.5)
     done = result.termination_condition.name == "convergenceCriteriaSatisfied"
-    c2, c1, c0 = unit_costs(case).T
-    cost = float((c2 * p**2 + c1 * p + c0).sum())
+    costs, lines = unit_costs(case)
+    cost = float((costs * np.stack([p**2, p, np.ones_like(p)], axis=1)).sum())
+    cost += sum(float((part @ [p[g], 1.0]).max()) for g, part in enumerate(lines) if len(part))
     status = DispatchStatus.OPTIMAL if done else DispatchStatus.INCUMBENT
     return Dispatch(status, cost, bound, p, angle, flow, opened, 0.0)

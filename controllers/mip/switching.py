@@ -3,7 +3,8 @@
 E. Fisher, R. O'Neill, M. Ferris, Optimal transmission switching, IEEE Trans. Power Systems 23(3), 2008. A binary
 ``z_l`` per branch is added to the optimal power flow of :mod:`~steersman.controllers.mip.opf`:
 
-    low_l z_l <= f_l <= high_l z_l,     |f_l - b_l (angle_i - angle_j)| <= |b_l| D_l (1 - z_l),
+    low_l z_l <= f_l <= high_l z_l,
+    |f_l - b_l (angle_i - angle_j - shift_l)| <= |b_l| (D_l + |shift_l|) (1 - z_l),
 
 where ``D_l`` bounds the angle across the branch when it is open (:func:`angle_spread`). Nothing keeps the grid in one
 piece: an island must balance by itself.
@@ -84,7 +85,7 @@ def _model(case: Case, max_open: int | None) -> Any:
     """The optimal power flow with a binary per branch, before its costs."""
     grid = dc_grid(case)
     flows = np.stack([np.minimum(grid.low, 0.0), np.maximum(grid.high, 0.0)], axis=1)
-    slack = np.abs(grid.susceptance) * angle_spread(case, grid, max_open)
+    slack = np.abs(grid.susceptance) * (angle_spread(case, grid, max_open) + np.abs(grid.shift))
     model = network(case, grid, flows)
     model.z = pyo.Var(range(len(case.branches)), domain=pyo.Binary)
     model.line = pyo.ConstraintList()
@@ -102,10 +103,11 @@ def _model(case: Case, max_open: int | None) -> Any:
 def angle_spread(case: Case, grid: DCGrid, max_open: int | None = None) -> Float[np.ndarray, "l"]:
     """Bound of the angle across each branch when it is open, rad.
 
-    A closed branch holds its ends within ``d = max(-low, high) / |b|``, and along a path of closed branches the ``d``
-    add up. Where open branches cut the grid into islands, these can be shifted, one against the other, until as many
-    of the open branches as it takes to join them (in the order of their indices) have no angle across: count those as
-    branches with ``d = 0``, and any two buses are joined. Two bounds follow, of which the smaller is taken:
+    A closed branch holds its ends within ``d``, the larger of ``|low / b + shift|`` and ``|high / b + shift|``; along
+    a path of closed branches the ``d`` add up. Where open branches cut the grid into islands, these can be shifted, one
+    against the other, until as many of the open branches as it takes to join them (in the order of their indices) have
+    no angle across: count those as branches with ``d = 0``, and any two buses are joined. Two bounds follow, of which
+    the smaller is taken:
 
     - A simple path between two buses of a block (a biconnected part) stays inside, so with m buses it is no longer than
       the m - 1 largest ``d`` of the block.
@@ -116,7 +118,7 @@ def angle_spread(case: Case, grid: DCGrid, max_open: int | None = None) -> Float
         grid: Its DC model.
         max_open: Largest number of open branches; None for no limit.
     """
-    d = np.maximum(-grid.low, grid.high) / np.abs(grid.susceptance)
+    d = np.max([np.abs(flow / grid.susceptance + grid.shift) for flow in (grid.low, grid.high)], axis=0)
     ends = list(zip(case.branches.start.tolist(), case.branches.end.tolist(), strict=True))
     bound = _block_spread(ends, d)
     if max_open is not None and 1 <= max_open <= DEEPEST:
