@@ -16,9 +16,9 @@ from steersman.envs.actions import ActionSet
 from steersman.envs.grid import matpower
 from steersman.envs.grid.case import Case
 from steersman.envs.grid.events import Event, Fault, LineTrip
+from steersman.envs.grid.files.psse_dyr import read_dyr
 from steersman.envs.grid.plant import GridPlant
 from steersman.envs.grid.psse import read_raw
-from steersman.envs.grid.psse_dyr import read_dyr
 from steersman.envs.grid.system import GridSystem
 from steersman.envs.grid.units import units
 from steersman.envs.objective import Objective, Quadratic

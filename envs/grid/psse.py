@@ -1,4 +1,4 @@
-"""PSS/E raw files (versions 30 to 34) as grids; machine data (``.dyr``) in :mod:`~steersman.envs.grid.psse_dyr`.
+"""PSS/E raw files (versions 30 to 34) as grids; machine data (``.dyr``) in :mod:`~steersman.envs.grid.files.psse_dyr`.
 
 Read are buses, loads, fixed and switched shunts, generators, lines and two-winding transformers. Field names and order
 are those of the PSS/E Program Operation Manual, chapter 5. The two ideal transformers of a PSS/E transformer, with the
@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from steersman.envs.grid.case import PQ, Branches, Buses, Case, Generators, index_of, settled
-from steersman.envs.grid.psse_checks import check_once, check_slack, fixed_reactive, tell_controls
-from steersman.envs.grid.psse_dyr import MachineData, read_dyr
-from steersman.envs.grid.psse_records import Record, sections
+from steersman.envs.grid.files.psse_checks import check_once, check_slack, fixed_reactive, tell_controls
+from steersman.envs.grid.files.psse_dyr import MachineData, read_dyr
+from steersman.envs.grid.files.psse_records import Record, sections
 
 __all__ = ["MachineData", "read_dyr", "read_raw"]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from steersman.envs.grid.case import Case
+from steersman.envs.grid.files.psse_dyr import Exdc2, Gencls, Genrou, Ieeest, MachineData, Stab1, Tgov1
 from steersman.envs.grid.group import Unit
 from steersman.envs.grid.machine import Machine
 from steersman.envs.grid.machines import Classical, SubTransient
-from steersman.envs.grid.psse_dyr import Exdc2, Gencls, Genrou, Ieeest, MachineData, Stab1, Tgov1
 from steersman.envs.grid.regulators import DCExciter, Stabiliser, SteamGovernor
 
 
@@ -21,7 +21,7 @@ def units(case: Case, records: Sequence[MachineData]) -> list[Unit]:
 
     Args:
         case: The grid; machines are found by the number of their bus and their name there.
-        records: Machine data, from :func:`~steersman.envs.grid.psse_dyr.read_dyr`.
+        records: Machine data, from :func:`~steersman.envs.grid.files.psse_dyr.read_dyr`.
 
     Raises:
         ValueError: If a record is of no generator in service, a generator has no machine or two parts of one kind, or a

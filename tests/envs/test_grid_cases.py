@@ -12,7 +12,7 @@ import torch
 
 from steersman.envs.grid import matpower
 from steersman.envs.grid.case import SLACK, Case
-from steersman.envs.grid.matpower_tables import read_tables
+from steersman.envs.grid.files.matpower_tables import read_tables
 from steersman.envs.grid.network import admittance, power_flow
 
 SMALL = """function mpc = small

@@ -9,7 +9,7 @@ import pytest
 from steersman.envs.grid import kundur, psse
 from steersman.envs.grid.case import Case
 from steersman.envs.grid.dc import dc_grid
-from steersman.envs.grid.psse_dyr import MODELS, Exdc2, Gencls, Genrou, Ieeest, Tgov1, parameters
+from steersman.envs.grid.files.psse_dyr import MODELS, Exdc2, Gencls, Genrou, Ieeest, Tgov1, parameters
 
 DATA = Path(__file__).parent / "data"
 HEADER = "0, 100, {version}, 0, 1, 50 / comment\nfirst title\nsecond title\n"

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-from steersman.envs.grid.matlab import MatlabFile
+from steersman.envs.grid.files.matlab import MatlabFile
 
 NAMES = {"idx_x": {"ONE": 1.0, "TWO": 2.0, "AGAIN": 1.0}, "constants": {"ONE": 1.0, "TWO": 2.0}}
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from steersman.envs.grid.matlab import MatlabFile
-from steersman.envs.grid.matlab_algebra import Value
-from steersman.envs.grid.matpower_columns import COLUMNS, COMMANDS, COUNTS, DCLINE_STATUS, SOLVED
+from steersman.envs.grid.files.matlab import MatlabFile
+from steersman.envs.grid.files.matlab_algebra import Value
+from steersman.envs.grid.files.matpower_columns import COLUMNS, COMMANDS, COUNTS, DCLINE_STATUS, SOLVED
 
 TABLES = ("version", "baseMVA", "bus", "gen", "branch", "gencost", "dcline")
 LIMITS = ("RATE_A", "ANGMIN", "ANGMAX", "PMIN", "PMAX", "QMIN", "QMAX")

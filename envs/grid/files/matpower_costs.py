@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from steersman.envs.grid.matpower_columns import COST
-from steersman.envs.grid.matpower_tables import Table
+from steersman.envs.grid.files.matpower_columns import COST
+from steersman.envs.grid.files.matpower_tables import Table
 
 Points = Float[np.ndarray, "_ 2"]
 

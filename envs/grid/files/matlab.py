@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from steersman.envs.grid.matlab_algebra import matrix, replaced
-from steersman.envs.grid.matlab_expressions import Expressions
-from steersman.envs.grid.matlab_tokens import Kind, LineError, Token, tokens
+from steersman.envs.grid.files.matlab_algebra import matrix, replaced
+from steersman.envs.grid.files.matlab_expressions import Expressions
+from steersman.envs.grid.files.matlab_tokens import Kind, LineError, Token, tokens
 
 CONTROL = (
     "if", "for", "while", "switch", "try", "parfor", "else", "elseif", "global", "persistent", "break", "continue",

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from steersman.envs.grid.matlab_algebra import CONSTANTS, FUNCTIONS, Value, call, chosen, matrix, operate, span
-from steersman.envs.grid.matlab_tokens import Kind, LineError, Token
+from steersman.envs.grid.files.matlab_algebra import CONSTANTS, FUNCTIONS, Value, call, chosen, matrix, operate, span
+from steersman.envs.grid.files.matlab_tokens import Kind, LineError, Token
 
 PRECEDENCE = {
     "||": 1, "&&": 2, "|": 3, "&": 4, "<": 5, "<=": 5, ">": 5, ">=": 5, "==": 5, "~=": 5, "!=": 5, ":": 6, "+": 7,
