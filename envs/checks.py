@@ -3,61 +3,123 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from steersman.envs import noise
 from steersman.envs.plant import Plant, going
-from steersman.envs.simulator import PlantSimulator
-from steersman.envs.tree import State, tree_index, tree_leaves, tree_map
+from steersman.envs.scenarios import Scenarios
+from steersman.envs.simulator import PlantSimulator, draw_scenarios
+from steersman.envs.tree import State, tree_map
+
+ULPS = 4096
+"""Units in the last place by which a row may differ between batches, unless told otherwise."""
+_SPOILT = 1
+
+Run = dict[str, Tensor]
+"""All that can be seen of a batch, by name, one row each."""
 
 
 class PlantCheckError(AssertionError):
     """A plant breaks its contract; the message says which part and what to do."""
 
 
-def check_plant(plant: Plant, *, steps: int = 3, n: int = 4, seed: int = 0, tolerance: float = 1e-6) -> None:
+def check_plant(plant: Plant, *, steps: int = 3, n: int = 8, seed: int = 0, tolerance: float | None = None) -> None:
     """Check shapes, purity, determinism, independence of rows and containment of a poisoned row.
 
     Args:
         plant: The plant to check.
-        steps: Control steps to run.
-        n: Batch size; at least 2.
+        steps: Control steps to run; from 2 on, short cuts for rows with equal actions are tried as well.
+        n: Largest batch, at least 4.
         seed: Seed of scenarios and actions.
-        tolerance: Largest relative difference between a row run alone and in the batch.
+        tolerance: See :func:`check_rows`.
 
     Raises:
         PlantCheckError: At the first broken rule.
+        ValueError: If the batch is too small.
     """
+    _check_shapes(plant, noise.keys(seed, 2))
+    check_rows(plant, steps=steps, n=n, seed=seed, tolerance=tolerance)
+
+
+def check_rows(plant: Plant, *, steps: int = 3, n: int = 8, seed: int = 0, tolerance: float | None = None) -> None:
+    """Check that a row is the same alone, among other rows and in any order, and bit by bit beside a spoilt one.
+
+    Compared are parameters, and after each step states, outputs, costs, violations and status: of ``n`` rows with the
+    same rows in another order, with three of them and with one, each drawn anew from its keys; and of ``n`` rows with
+    what they are when one row gets a NaN action.
+
+    Args:
+        plant: The plant to check.
+        steps: Control steps to run; every other one has equal actions in all rows.
+        n: Largest batch, at least 4.
+        seed: Seed of scenarios and actions.
+        tolerance: Largest difference between batches, relative to the largest entry of the row's quantity where that
+            exceeds 1; by default :data:`ULPS` (9e-13 in double precision), room for matrix products, which round
+            by the size of a batch. Zero asks for equal bits.
+
+    Raises:
+        PlantCheckError: At the first broken rule; the message names the quantity.
+        ValueError: If the batch is too small.
+    """
+    if n < 4:
+        raise ValueError(f"n must be at least 4, so that there are rows to compare, got {n}")
+    slack = ULPS * torch.finfo(plant.dtype).eps if tolerance is None else tolerance
     key = noise.keys(seed, n)
-    _check_shapes(plant, key)
-    batch = _run(plant, key, steps, seed)
-    _same(batch, _run(plant, key, steps, seed), 0.0, "two runs of one scenario differ: draw all noise from keys")
-    row = _run(plant, key[1:2], steps, seed, row=1)
-    _same(tree_index(batch, slice(1, 2)), row, tolerance, "a row depends on the rest of its batch")
-    _check_poison(plant, key, steps, seed, batch)
+    drawn = draw_scenarios(plant, key)
+    batch = _run(plant, drawn, steps)
+    alone = "a row depends on the rest of its batch: among {} rows it is not what it is among {}"
+    for index in (torch.tensor([n - 1, 0, 2]), torch.tensor([n - 2])):
+        part = _run(plant, draw_scenarios(plant, key[index]), steps)
+        _same(part, _rows(batch, index), slack, alone.format(len(index), n))
+    again = _run(plant, draw_scenarios(plant, key[index]), steps)
+    _same(again, part, 0.0, "two runs of one scenario differ: draw all noise from keys")
+    order = torch.arange(n).roll(n // 2).flip(0)
+    moved = _run(plant, drawn.index(order), steps)
+    _same(moved, _rows(batch, order), slack, "a row depends on the rest of its batch: it changes with the rows' order")
+    others = torch.arange(n) != _SPOILT
+    for at in range(min(steps, 2)):
+        spoilt = _run(plant, drawn, steps, spoilt_at=at)
+        _same(_rows(spoilt, others), _rows(batch, others), 0.0, f"a NaN action in one row at step {at} reached others")
+        for name, leaf in spoilt.items():
+            kept = name.startswith("state") and leaf.is_floating_point()
+            _require(not kept or not bool(leaf.isnan().any()), f"NaN entered the stored state ({name})")
 
 
-def _actions(plant: Plant, k: int, n: int, seed: int) -> Tensor:
-    unit = noise.uniform(noise.fold(noise.keys(seed, n), k), plant.actions.m, dtype=plant.dtype)
+def _actions(plant: Plant, key: Int64[Tensor, "n"], k: int) -> Tensor:
+    if k % 2:
+        edge = (1 - 1e-6, 1e-6)[k // 2 % 2]
+        return plant.actions.sample(torch.full((len(key), plant.actions.m), edge, dtype=plant.dtype))
+    unit = noise.uniform(noise.fold(noise.fold(key, 0xAC7), k), plant.actions.m, dtype=plant.dtype)
     return plant.actions.sample(unit)
 
 
-def _run(plant: Plant, key: Tensor, steps: int, seed: int, *, row: int | None = None, poison: bool = False) -> State:
-    sim = PlantSimulator(plant, len(key))
-    sim.reset(sim.scenarios(key))
-    before = tree_map(torch.clone, sim.x)
+def _run(plant: Plant, scenarios: Scenarios, steps: int, *, spoilt_at: int | None = None) -> Run:
+    sim = PlantSimulator(plant, len(scenarios))
+    sim.reset(scenarios)
+    before, start = tree_map(torch.clone, sim.x), sim.x
+    seen = _named("parameter", scenarios.p) | _named("state at the start", sim.x)
     for k in range(steps):
-        u = _actions(plant, k, len(key) if row is None else row + 1, seed)
-        u = u if row is None else u[row : row + 1]
-        if poison and k == 0:
-            u = torch.cat([torch.full_like(u[:1], torch.nan), u[1:]])
-        held = sim.x
+        u = _actions(plant, scenarios.key, k)
+        if k == spoilt_at:
+            u = torch.where(torch.arange(len(u))[:, None] == _SPOILT, torch.nan, u)
         t = sim.step(u)
+        after = f"after step {k}"
+        seen |= _named(f"state {after}", sim.x)
+        seen |= {f"y {after}": sim.measure().y, f"z {after}": sim.perform()}
+        seen |= {f"{name} {after}": getattr(t, name) for name in ("cost", "violation", "status")}
         _require(bool(torch.isfinite(t.cost).all()), "the cost of a step is not finite")
         _require(t.status.dtype == torch.uint8, f"status must be uint8, got {t.status.dtype}")
-        if k == 0:
-            _same(before, held, 0.0, "step changed its input in place; return new tensors")
-    return sim.x
+    _same(_named("x", before), _named("x", start), 0.0, "step changed its input in place; return new tensors")
+    return seen
+
+
+def _named(what: str, tree: State) -> Run:
+    return {what: tree} if isinstance(tree, Tensor) else {f"{what}: {name}": leaf for name, leaf in tree.items()}
+
+
+def _rows(run: Run, rows: Tensor) -> Run:
+    return {name: leaf[rows] for name, leaf in run.items()}
 
 
 def _check_shapes(plant: Plant, key: Tensor) -> None:
@@ -81,21 +143,23 @@ def _check_shapes(plant: Plant, key: Tensor) -> None:
     _require(bool(going(plant.status(k, x, p)).all()), "a fresh scenario must have status OK")
 
 
-def _check_poison(plant: Plant, key: Tensor, steps: int, seed: int, batch: State) -> None:
-    poisoned = _run(plant, key, steps, seed, poison=True)
-    others = slice(1, None)
-    _same(tree_index(batch, others), tree_index(poisoned, others), 0.0, "a NaN action in one row reached other rows")
-    for leaf in tree_leaves(poisoned):
-        _require(not leaf.is_floating_point() or not bool(leaf.isnan().any()), "NaN entered the stored state")
-
-
-def _same(a: State, b: State, tolerance: float, message: str) -> None:
-    for left, right in zip(tree_leaves(a), tree_leaves(b), strict=True):
-        if tolerance == 0.0:
-            _require(torch.equal(left.nan_to_num(), right.nan_to_num()), message)
+def _same(found: Run, wanted: Run, tolerance: float, message: str) -> None:
+    for name, right in wanted.items():
+        left = found[name]
+        _require(
+            left.shape == right.shape, f"{message}: {name} has shape {tuple(left.shape)}, not {tuple(right.shape)}"
+        )
+        if tolerance == 0.0 or not right.is_floating_point():
+            # NaN stands for what is not known, in parameters: it equals itself.
+            equal = torch.equal(left.isnan(), right.isnan()) and torch.equal(left.nan_to_num(), right.nan_to_num())
+            _require(equal, f"{message} ({name})")
         else:
-            close = torch.allclose(left.double(), right.double(), rtol=tolerance, atol=tolerance, equal_nan=True)
-            _require(close, message)
+            a, b = left.flatten(1) if left.dim() > 1 else left[:, None], right.reshape(len(right), -1)
+            size = b.abs().nan_to_num(0.0, 0.0).amax(dim=1, keepdim=True).clamp(min=1.0) if b.numel() else 1.0
+            # Equal infinities have no difference.
+            gap = torch.where((a == b) | (a.isnan() & b.isnan()), 0.0, (a - b).abs() / size)
+            worst = float(gap.nan_to_num(torch.inf).max()) if gap.numel() else 0.0
+            _require(worst <= tolerance, f"{message} ({name}, by {worst:.1e})")
 
 
 def _require(condition: bool, message: str) -> None:

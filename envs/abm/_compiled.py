@@ -228,11 +228,12 @@ def _row(reals, wholes, counts, grown, key, ticks, share, removing, binomial, ga
 
 
 @_jit(cache=True)
-def _load(alive, real_in, whole_in, r, real, whole):  # type: ignore[no-untyped-def]
-    """The living of a row, in order, at the front of its buffers; their number."""
+def _load(alive, real_in, whole_in, r, real, whole, side):  # type: ignore[no-untyped-def]
+    """The living of a row, in order, at the front of its buffers; their number. Who is off the torus is lost."""
     count = 0
     for i in range(alive.shape[1]):
-        if alive[r, i]:
+        x, y = real_in[0][r, i], real_in[1][r, i]
+        if alive[r, i] and 0 <= x < side and 0 <= y < side:
             for j in range(3):
                 real[j, count] = real_in[j][r, i]
             for j in range(2):
@@ -264,7 +265,7 @@ def _rows(first, last, before, after, tick, keys, ticks, share, removing, binomi
     counts = np.zeros(2, np.int64)
     for r in range(first, last):
         for s in range(2):
-            counts[s] = _load(alive[s], real[s], whole[s], r, reals[s], wholes[s])
+            counts[s] = _load(alive[s], real[s], whole[s], r, reals[s], wholes[s], air[3])
         green = np.maximum(grown[r] - tick[r], 0).astype(np.int32)
         fits = _row(
             reals, wholes, counts, green, keys[r], ticks, share[r], removing, binomial, gain, chance, regrowth, air

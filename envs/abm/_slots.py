@@ -41,11 +41,14 @@ def setup(key: Tensor, rules: Rules, capacity: tuple[int, int]) -> dict[str, Ten
 
 
 def unpack(x: dict[str, Tensor]) -> Flock:
-    """The living animals of all rows; the clock of the grass starts at 0."""
-    n = x["tick"].shape[0]
+    """The living animals of all rows that are on the torus; the clock of the grass starts at 0."""
+    n, side = x["tick"].shape[0], math.isqrt(x["grown"].shape[1])
     ints, reals = [], []
     for i, name in enumerate(SPECIES):
-        row, slot = x[f"{name}_alive"].nonzero(as_tuple=True)
+        here = x[f"{name}_alive"]
+        for axis in "xy":
+            here = here & (x[f"{name}_{axis}"] >= 0) & (x[f"{name}_{axis}"] < side)
+        row, slot = here.nonzero(as_tuple=True)
         at = row * x[f"{name}_alive"].shape[1] + slot
         own = [x[f"{name}_{part}"].reshape(-1).index_select(0, at) for part in ("x", "y", "energy")]
         marks = [x[f"{name}_{part}"].reshape(-1).index_select(0, at) for part in ("heading", "identity")]
@@ -53,7 +56,6 @@ def unpack(x: dict[str, Tensor]) -> Flock:
         reals.append(torch.stack(own))
     # Cells that have been green for long must not underflow, so their time is cut at the present.
     grown = (x["grown"] - x["tick"][:, None]).clamp(min=0).to(torch.int32).reshape(-1)
-    side = math.isqrt(x["grown"].shape[1])
     return Flock(torch.cat(ints, dim=1), torch.cat(reals, dim=1), ints[0].shape[1], grown, n, side)
 
 

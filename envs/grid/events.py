@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, final
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, final
 
 import numpy as np
 import torch
@@ -46,7 +46,13 @@ class Patch(NamedTuple):
 
 
 class Event(ABC):
-    """One thing that happens; subclasses are final dataclasses."""
+    """One thing that happens; subclasses are final dataclasses.
+
+    Attributes:
+        ends: Whether it can be over again, as a fault is when it clears.
+    """
+
+    ends: ClassVar[bool] = False
 
     @abstractmethod
     def patch(self, system: GridSystem, point: OperatingPoint) -> Patch:
@@ -90,6 +96,7 @@ class Fault(Event):
     start: PerRow
     duration: PerRow
     reactance: float = 1e-4
+    ends: ClassVar[bool] = True
 
     def patch(self, system: GridSystem, point: OperatingPoint) -> Patch:
         """See :class:`Event`."""
@@ -212,7 +219,10 @@ def phases(system: GridSystem, point: OperatingPoint, events: Sequence[Event], p
     """
     n, device = len(point.V), point.V.device
     patches = [event.patch(system, point) for event in events]
-    times = [t for patch in patches for t in (patch.on, patch.off) if bool(torch.isfinite(t).any())]
+    # By kind and not by value: the shape must not depend on what happens in the other rows.
+    times = [
+        t for event, patch in zip(events, patches, strict=True) for t in (patch.on, patch.off)[: 1 + type(event).ends]
+    ]
     edges = torch.stack(times, dim=1).sort(dim=1).values if times else torch.zeros(n, 0, device=device).double()
     outer = torch.nn.functional.pad(edges.clamp(max=1e9), (1, 1), value=0.0)
     outer[:, -1] = 2e9

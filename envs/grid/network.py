@@ -76,13 +76,17 @@ def power_flow(
         return torch.cat([gap.real[:, by_angle], gap.imag[:, by_size]], dim=1)
 
     gap = mismatch(torch.polar(size, angle))
-    for _ in range(iterations):
-        step = torch.linalg.solve(_jacobian(Y, torch.polar(size, angle), by_angle, by_size), -gap)
+    for i in range(iterations):
+        # Row by row: whoever is solved, or lost, stays as it is while the others go on. The first step is always taken,
+        # since derivatives come from steps.
+        going = (gap.abs().amax(dim=1) >= TOLERANCE)[:, None] | (i == 0)
+        if not bool(going.any()):
+            break
+        step, _ = torch.linalg.solve_ex(_jacobian(Y, torch.polar(size, angle), by_angle, by_size), -gap)
+        step = torch.where(going, step, 0.0)
         angle = angle.index_add(1, by_angle, step[:, : len(by_angle)])
         size = size.index_add(1, by_size, step[:, len(by_angle) :])
         gap = mismatch(torch.polar(size, angle))
-        if bool((gap.abs().amax(dim=1) < TOLERANCE).all()) or not bool(torch.isfinite(gap).all()):
-            break
     _require_solved(case, gap, torch.cat([by_angle, by_size]))
     return torch.polar(size, angle)
 

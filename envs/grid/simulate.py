@@ -41,12 +41,12 @@ def intervals(now: Float[Tensor, "n"], period: float, steps: int, edges: Float[T
     middle = now[:, None] + (cuts[:, 1:] + cuts[:, :-1]) / 2
     phase = (edges[:, None, :] <= middle[:, :, None]).sum(dim=2)
     h = torch.diff(cuts, dim=1)
-    h = torch.where((h - step).abs() < NEGLIGIBLE, step, h)
+    h = torch.where((h - step).abs() < NEGLIGIBLE, step, torch.where(h <= NEGLIGIBLE, 0.0, h))
     shortest, longest = h.amin(dim=0).tolist(), h.amax(dim=0).tolist()
     found: list[Interval] = []
     last: Tensor | None = None
     for j, (low, high) in enumerate(zip(shortest, longest, strict=True)):
-        if high <= NEGLIGIBLE:
+        if high == 0.0:
             continue
         same = last is not None and torch.equal(phase[:, j], last)
         last = phase[:, j]
@@ -73,7 +73,7 @@ def integrate(
         system: Machines and network.
         x: States at the start.
         orders: Set points, held.
-        networks: Reduced matrices of each phase.
+        networks: Reduced matrices of each phase; a network expanded over the rows costs least.
         pieces: From :func:`intervals`.
         demand: What loads draw that are no impedances.
     """
@@ -135,10 +135,12 @@ def nystrom(system: GridSystem, network: Network, orders: Orders) -> Callable[[A
 
 
 def _matrix(networks: Complex[Tensor, "n p q q"], phase: Int64[Tensor, "n"]) -> Tensor:
-    """Real form of each row's present matrix, ``[2q, 2q, n]``; ``[2q, 2q]`` where all rows have the same."""
+    """Real form of each row's present matrix, ``[2q, 2q, n]``; ``[2q, 2q]`` of one row or one expanded network."""
+    # Matrices that merely happen to be equal are not shared: a product with one matrix rounds otherwise than one per
+    # row, and then the last bit of a row would hang on what its neighbours do.
+    if len(phase) == 1 or (networks.stride(0) == 0 and bool((phase == phase[0]).all())):
+        return real_form(networks[0, phase[0]])
     chosen = networks[torch.arange(len(phase), device=phase.device), phase]
-    if torch.equal(chosen, chosen[:1].expand_as(chosen)):
-        return real_form(chosen[0])
     return real_form(chosen).permute(1, 2, 0).contiguous()
 
 

@@ -14,7 +14,7 @@ from steersman.envs.actions import ActionSet
 from steersman.envs.grid import kundur_full
 from steersman.envs.grid.events import Event, Fault, LineTrip, LoadStep
 from steersman.envs.grid.plant import GridPlant, grid_state
-from steersman.envs.grid.simulate import integrate, intervals
+from steersman.envs.grid.simulate import Interval, integrate
 from steersman.envs.objective import L1, Limit, Linear, Objective, PiecewiseLinear, Quadratic
 from steersman.envs.tree import Params, State
 
@@ -262,14 +262,14 @@ class TwoAreaBrakeFull(GridPlant):
 
     def _cleared(self, duration: Float[Tensor, "n"], p: Params) -> Float[Tensor, "n states"]:
         """States as the fault clears, by steps of about 2 ms."""
-        share, networks = torch.zeros_like(duration), self._networks(torch.zeros_like(duration)[:, None], {}, p)
-        # In units of the duration every row clears at 1.
-        steps = int(torch.ceil(duration.max() / 0.002))
+        idle = torch.zeros_like(duration)[:, None]
+        # A row has as many steps as it would have alone, and stands still while longer faults go on.
+        steps = torch.ceil(duration / 0.002).clamp(min=1.0)
         pieces = [
-            piece._replace(h=duration / steps)
-            for piece in intervals(share, 1.0, steps, torch.ones_like(share)[:, None])
+            Interval(torch.where(j < steps, duration / steps, 0.0), None if j else torch.zeros_like(steps).long())
+            for j in range(int(steps.max()))
         ]
-        return integrate(self.system, p["start"], self.orders(torch.zeros_like(share)[:, None], p), networks, pieces)
+        return integrate(self.system, p["start"], self.orders(idle, p), self._networks(idle, {}, p), pieces)
 
     def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n nz"]:
         """As of all grids, the difference of the areas' mean speeds in pu, and the angles between them in rad."""

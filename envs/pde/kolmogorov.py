@@ -14,7 +14,7 @@ from torch import Tensor
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Objective, Quadratic
-from steersman.envs.pde.vorticity import VorticityFlow
+from steersman.envs.pde.vorticity import VorticityFlow, spectrum
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State, tree_leaves
 
@@ -95,11 +95,11 @@ class KolmogorovFlow(Plant):
     def initial(self, key: Int64[Tensor, "n"], p: Params) -> State:
         """A random field after 10 time units without control."""
         draw = noise.normal(noise.fold(key, 0), self.points**2, dtype=self.dtype)
-        spectrum = torch.fft.rfft2(draw.reshape(-1, self.points, self.points))
+        modes = spectrum(draw.reshape(-1, self.points, self.points))
         ky = torch.fft.fftfreq(self.points, 1 / self.points, dtype=draw.dtype, device=draw.device)[:, None]
         kx = torch.fft.rfftfreq(self.points, 1 / self.points, dtype=draw.dtype, device=draw.device)
         square = kx**2 + ky**2
-        omega = torch.fft.irfft2(spectrum * ((square > 0) & (square <= 36)), s=(self.points, self.points))
+        omega = torch.fft.irfft2(modes * ((square > 0) & (square <= 36)), s=(self.points, self.points))
         omega = 4 * omega / omega.square().mean(dim=(1, 2), keepdim=True).sqrt()
         idle = torch.zeros(len(omega), self.actions.m, dtype=omega.dtype, device=omega.device)
         return self.flow.run(omega, self._source(idle), round(TRANSIENT / self.dt))

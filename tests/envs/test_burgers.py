@@ -92,7 +92,7 @@ def test_unstable_or_unresolved(arguments: tuple[object, ...], message: str) -> 
     ids=["FC", "FO-PC", "PO-PC", "tracking", "noisy"],
 )
 def test_contract(plant) -> None:  # type: ignore[no-untyped-def]
-    check_plant(plant, steps=3, n=3, tolerance=1e-9)
+    check_plant(plant, steps=3, n=4, tolerance=1e-9)
 
 
 def test_coverage() -> None:

@@ -8,7 +8,6 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from steersman.envs import noise
-from steersman.envs.checks import PlantCheckError, check_plant
 from steersman.envs.gym_simulator import GymSimulator
 from steersman.envs.plant import Status
 from steersman.envs.registry import PLANTS, PlantSpec, make_plant, make_simulator
@@ -18,13 +17,6 @@ from steersman.envs.vector import PlantVectorEnv
 
 each_plant = pytest.mark.parametrize("spec", PLANTS, ids=lambda s: s.name)
 CHEAP = "Pendulum-v1"
-
-
-@each_plant
-def test_check_plant(spec: PlantSpec) -> None:
-    plant = make_plant(spec.id)
-    check_plant(plant)
-    assert plant.horizon == spec.control_steps
 
 
 @each_plant
@@ -158,11 +150,3 @@ def test_bad_input_names_the_remedy() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(RuntimeError, match="CUDA is not available"):
             PlantVectorEnv(make_plant(CHEAP), 2, device="cuda")
-
-
-def test_check_plant_finds_impurity() -> None:
-    plant = make_plant(CHEAP)
-    honest = plant.step
-    plant.step = lambda k, x, u, w, p: honest(k, x, u, w, p) + 1e-3 * x.mean()  # type: ignore[method-assign]
-    with pytest.raises(PlantCheckError, match="batch"):
-        check_plant(plant)

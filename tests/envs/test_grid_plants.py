@@ -77,6 +77,44 @@ def test_damping_scenarios_swing_lightly_damped() -> None:
     assert (late / early > 0.3).all() and (late < early).all()
 
 
+def test_scenarios_have_one_shape_whatever_happens_in_them() -> None:
+    # Half of the scenarios lose a circuit: alone, a row without that has the same edges, one of them never.
+    simulator = PlantSimulator(TwoAreaDamping(), 8)
+    key = noise.keys(7, 8)
+    whole = simulator.scenarios(key)
+    calm = torch.isinf(whole.p["edges"]).any(dim=1)
+    assert 0 < int(calm.sum()) < 8
+    simulator.reset(whole)
+    for mask in (calm, ~calm):  # resets of some rows, as vector environments do them
+        simulator.reset(simulator.scenarios(key, mask), mask)
+        assert torch.equal(simulator.p["edges"], whole.p["edges"])
+
+
+def test_a_row_does_not_hang_on_what_its_neighbours_do() -> None:
+    # Brakes on everywhere: were equal networks shared, a fourth row that is off would change the last bit of the rest.
+    plant = TwoAreaBrakeFull()
+    start = PlantSimulator(plant, 4).scenarios(noise.keys(2, 4))
+    found = []
+    for last in (1.0, 0.0, math.nan):
+        simulator = PlantSimulator(plant, 4)
+        simulator.reset(start)
+        for _ in range(3):
+            simulator.step(torch.tensor([[1.0], [1.0], [1.0], [last]], dtype=torch.float64))
+        found.append(simulator.x)
+    assert all(torch.equal(x[:3], found[0][:3]) for x in found[1:])
+
+
+def test_faults_before_an_episode_take_steps_of_their_own() -> None:
+    plant = TwoAreaBrakeFull()
+    duration = torch.tensor([0.0, 0.1, 0.4711, 0.53], dtype=torch.float64)
+    together = plant.faulted(duration)["start"]
+    for i in range(4):
+        alone = plant.faulted(duration[i : i + 1])["start"]
+        assert torch.allclose(together[i], alone[0], rtol=1e-12, atol=1e-12)
+    calm = plant.scenario(torch.ones(1, dtype=torch.float64), ())["start"][0]
+    assert torch.allclose(together[0], calm, rtol=1e-12, atol=1e-12)
+
+
 def test_a_tripped_unit_is_no_loss_of_synchronism() -> None:
     plant = TwoAreaDamping()
     one = torch.ones(2, dtype=torch.float64)

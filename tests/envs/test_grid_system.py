@@ -254,6 +254,23 @@ def test_power_flow_is_differentiable() -> None:
     assert float(slope[0, 7]) == pytest.approx(float(central), rel=1e-6)
 
 
+def test_power_flows_are_solved_row_by_row() -> None:
+    case = kundur_full.full().case
+    loading = torch.tensor([1.0, math.nan, 0.2, 9.0, 1.02], dtype=torch.float64)
+
+    def flow(rows: list[int], iterations: int = 12) -> Tensor:
+        share = loading[rows][:, None]
+        load, schedule = (share * torch.as_tensor(part) for part in (case.buses.load, case.generators.p))
+        return power_flow(case, load, schedule, iterations=iterations)
+
+    # One row without a power flow and one without numbers do not end the iteration of the others.
+    with pytest.raises(ValueError, match=r"no power flow in 2 of 5 rows; the mismatch of row 1 is"):
+        flow([0, 1, 2, 3, 4])
+    # A solved row takes no further steps while its neighbours do.
+    assert torch.allclose(flow([2, 0, 4])[0], flow([2])[0], rtol=1e-14, atol=1e-14)
+    assert torch.equal(flow([0, 4, 2], 40), flow([0, 4, 2], 12))
+
+
 def test_a_tripped_generator_is_gone() -> None:
     system = kundur_full.full()
     x = simulate(system, [GeneratorTrip(3, 0.5)], seconds=2.0)[:, 0]

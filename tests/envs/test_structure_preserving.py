@@ -86,7 +86,7 @@ def test_bad_input_is_named() -> None:
 
 
 def test_contract() -> None:
-    check_plant(PreventiveRedispatch(dt=0.01), n=2, steps=1)
+    check_plant(PreventiveRedispatch(dt=0.01), n=4, steps=1)
 
 
 def test_storage_buys_security() -> None:
