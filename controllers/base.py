@@ -91,7 +91,8 @@ class Controller(ABC):
         name: Short name for tables.
         preview: Reference steps ahead that the controller asks for; 0 means none.
         uses_state: Whether it reads ``m.x``; it then runs in the "solver access" track.
-        resumed: Whether its training went on from a checkpoint in a way that is not exact to the bit.
+        resumed: Whether its training went on from a checkpoint that does not hold everything, so that the result is not
+            that of an uninterrupted training.
     """
 
     name: ClassVar[str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -58,6 +59,18 @@ class Rollouts(ABC):
     def renew(self) -> None:  # noqa: B027 - optional hook
         """Called halfway: starting points that the policy itself visits may be taken up."""
 
+    def whole(self, length: int) -> bool:
+        """Whether :meth:`state_dict` holds all that the next rollouts, of ``length`` steps, depend on."""
+        return True
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """What the rollouts so far have changed, for checkpoints."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state_dict`; the policy must have its weights of then already."""
+
     def _mean(self, cost: Float[Tensor, "n"], length: int) -> Float[Tensor, ""]:
         finite = torch.isfinite(cost)
         return torch.where(finite, cost, 0.0).sum() / finite.sum().clamp(min=1) / length
@@ -85,10 +98,26 @@ class ModelRollouts(Rollouts):
         self.explore, self.doubt, self.penalty = explore, doubt, penalty
         self.gen = torch.Generator().manual_seed(training.seed)
         self.pool = self._starts(0)
+        self._renewed_by: dict[str, Tensor] = {}
 
     def renew(self) -> None:
         """Take starting points from fresh episodes, half of them under the policy."""
+        self._renewed_by = {name: t.clone() for name, t in self.controller.state_dict().items()}
         self.pool = self._starts(1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :class:`Rollouts`: of starting points, the policy that they were found under."""
+        return {"gen": self.gen.get_state(), "used": self.used, "renewed by": self._renewed_by}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See :class:`Rollouts`."""
+        if state["renewed by"]:
+            now = {name: t.clone() for name, t in self.controller.state_dict().items()}
+            self.controller.load_state_dict(state["renewed by"])
+            self.renew()
+            self.controller.load_state_dict(now)
+        self.gen.set_state(state["gen"])
+        self.used = int(state["used"])
 
     def loss(self, length: int) -> Float[Tensor, ""]:
         """See :class:`Rollouts`."""
@@ -165,11 +194,24 @@ class PlantRollouts(Rollouts):
         self.judge = training.simulate(batch)
         self.exam = self.judge.scenarios(noise.fold(training.keys(batch), _VALIDATE))
         self.round, self.left = 0, 0
+        self.alive = torch.ones(batch, dtype=torch.bool)
+
+    def whole(self, length: int) -> bool:
+        """See :class:`Rollouts`: whether new episodes begin, since simulators in the middle of some are not kept."""
+        return self.left < length or not bool(self.alive.any())
+
+    def state_dict(self) -> dict[str, Any]:
+        """See :class:`Rollouts`."""
+        return {"round": self.round, "used": self.used}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See :class:`Rollouts`."""
+        self.round, self.used, self.left = int(state["round"]), int(state["used"]), 0
 
     def loss(self, length: int) -> Float[Tensor, ""]:
         """See :class:`Rollouts`; new episodes begin when ``length`` steps are not left, or no row is."""
         simulator = self.simulator
-        if self.left < length or not bool(self.alive.any()):
+        if self.whole(length):
             keys = noise.fold(self.training.keys(self.batch, start=self.round * self.batch), _EPISODES)
             self.begin(simulator.scenarios(keys))
             self.round += 1

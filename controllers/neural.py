@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from steersman.controllers.informed import ModelRollouts, PlantRollouts, Rollout
 from steersman.controllers.policy import TrainedPolicy, build_policy, to_action
 from steersman.dynamics.base import Dynamics
 from steersman.envs.plant import ControlProblem
+from steersman.optimizers.resumable import Descent, Resumable
 from steersman.optimizers.vectorise import assign, flatten
 
 CHECKS = 10
@@ -99,32 +101,49 @@ class NeuralPolicy(TrainedPolicy):
         return self
 
     def train(self, training: Training) -> TrainingCost:
-        """Descend the cost of rollouts; the policy with the lowest validated cost stays."""
+        """Descend the cost of rollouts; the policy with the lowest validated cost stays.
+
+        A training with a folder that was killed goes on from there, to the bits of one that was not.
+        """
         start = time.process_time()
         used = self._normalise(training)
         self._policy = build_policy(self.policy, self.problem.ny, self.problem.actions.m, self.hidden, training.seed)
-        source = self._source(training)
-        optimiser = torch.optim.Adam(self._policy.parameters(), self.rate)
+        source, weights = self._source(training), list(self._policy.parameters())
+        optimiser = torch.optim.Adam(weights, self.rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
-        best, lowest = flatten(self._policy), float("inf")
-        for i in range(self.steps):
+        best: dict[str, Any] = {"weights": flatten(self._policy), "cost": math.inf}
+
+        def descend(i: int) -> bool:
             if i == self.steps // 2:
                 source.renew()
-                lowest = float("inf")
+                best["cost"] = math.inf
             loss = source.loss(self._length(i))
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            norm = torch.nn.utils.clip_grad_norm_(self._policy.parameters(), 1.0)
+            norm = torch.nn.utils.clip_grad_norm_(weights, 1.0)
             if bool(torch.isfinite(norm)):
                 optimiser.step()
             schedule.step()
             if (i + 1) % max(1, self.steps // CHECKS) == 0 or i == self.steps - 1:
                 cost = source.validate(self.horizon)
-                if cost < lowest:
-                    best, lowest = flatten(self._policy), cost
+                if cost < best["cost"]:
+                    best["weights"], best["cost"] = flatten(self._policy), cost
                 training.progress((i + 1) / self.steps, f"cost of a step {cost:.4g}")
-        assign(self._policy, best)
-        return TrainingCost(used + source.used, time.process_time() - start)
+            return False
+
+        resumable = Resumable(training.folder, *self._about(training))
+        descent = Descent(weights, optimiser, schedule, source=source, notes=best)
+        resumable.run("train", descent, self.steps, descend, lambda done: source.whole(self._length(done)))
+        assign(self._policy, best["weights"])
+        return TrainingCost(used + source.used, time.process_time() - start + resumable.seconds)
+
+    def _about(self, training: Training) -> tuple[Any, ...]:
+        """What the training follows from, as far as it can be told apart."""
+        assert self.model is not None  # noqa: S101 - a policy without model refuses to be bound
+        own = (self.name, self.policy, self.hidden, self.steps, self.batch, self.rate, self.horizon, self.curriculum)
+        more = (self.doubt, self.penalty, self.explore, self.rollouts, training.seed)
+        model = type(self.model).__name__, dict(self.model.state_dict())
+        return *own, *more, *model, self._mean, self._std, self.problem.measured, self.problem.performed
 
     def _source(self, training: Training) -> Rollouts:
         fresh = lambda n: self._policy.initial_state(n)  # noqa: E731

@@ -11,7 +11,6 @@ import numpy as np
 import stable_baselines3 as sb3
 import torch
 from gymnasium import spaces
-from safetensors.torch import load_file, save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
@@ -27,6 +26,7 @@ from steersman.envs.plant import ControlProblem
 from steersman.envs.sb3 import SB3VecEnv
 from steersman.envs.simulator import Measurement, draw_scenarios
 from steersman.envs.vector import PlantVectorEnv
+from steersman.optimizers.checkpoint import CheckpointError, digest, read_checkpoint, set_aside, write_checkpoint
 
 CHECKPOINTS = 10
 """Checkpoints written during a training."""
@@ -34,6 +34,7 @@ BANK = 256
 """Scenarios that restarts are drawn from: a plant's start can cost more than many of its steps."""
 CLIP = 10.0
 """Normalised observations are clipped to so many standard deviations."""
+_FILE = "checkpoint.safetensors"
 
 
 class Reinforcement(Controller, ABC):
@@ -43,7 +44,8 @@ class Reinforcement(Controller, ABC):
     at run time. Actions of finite boxes are scaled from [-1, 1]. A training with a folder writes ``progress.csv``,
     TensorBoard events and a checkpoint from which it goes on after a crash: weights, statistics and the count of
     steps, but neither the optimiser's moments nor a replay buffer, so a resumed training is **not** equal to an
-    uninterrupted one, bit for bit. Budgets are plant steps, rounded up to whole rollouts of the algorithm.
+    uninterrupted one, bit for bit, and :attr:`resumed` says so. A checkpoint that is damaged or of another training is
+    reported, and the training begins again. Budgets are plant steps, rounded up to whole rollouts of the algorithm.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class Reinforcement(Controller, ABC):
 
     def train(self, training: Training) -> TrainingCost:
         """Learn for the budget of plant steps; with a folder, from the last checkpoint on."""
-        start = time.process_time()
+        start, self.resumed = time.process_time(), False
         env = self._environment(training)
         algorithm = self._algorithm(env, training.seed)
         done = 0
@@ -162,22 +164,37 @@ class Reinforcement(Controller, ABC):
         for name, rms in (("obs", env.obs_rms), ("ret", env.ret_rms)):
             for part in ("mean", "var", "count"):
                 tensors[f"{name}.{part}"] = torch.as_tensor(np.asarray(getattr(rms, part), dtype=np.float64)).clone()
-        draft = folder / "checkpoint.draft.safetensors"
-        tensors["steps"] = torch.tensor(steps)
-        save_file(tensors, str(draft))
-        draft.replace(folder / "checkpoint.safetensors")
+        write_checkpoint(folder / _FILE, dict(tensors), {"about": self._about(algorithm), "steps": steps})
 
     def _resume(self, algorithm: BaseAlgorithm, env: VecNormalize, folder: Path) -> int:
-        path = folder / "checkpoint.safetensors"
+        """Load the last checkpoint; the plant steps up to then."""
+        path = folder / _FILE
         if not path.is_file():
             return 0
-        tensors = load_file(str(path))
+        try:
+            found, notes = read_checkpoint(path)
+            if notes.get("about") != self._about(algorithm):
+                raise CheckpointError(f"{path} is of a training with another seed, other settings or another problem")
+        except CheckpointError as error:
+            set_aside(path, error)
+            return 0
+        tensors = {name: t for name, t in found.items() if isinstance(t, Tensor)}
         weights = {name[7:]: t for name, t in tensors.items() if name.startswith("policy.")}
         algorithm.policy.load_state_dict(weights)
         for name, rms in (("obs", env.obs_rms), ("ret", env.ret_rms)):
             for part in ("mean", "var", "count"):
                 setattr(rms, part, tensors[f"{name}.{part}"].numpy())
-        return int(tensors["steps"])
+        self.resumed = True
+        return int(notes["steps"])
+
+    def _about(self, algorithm: BaseAlgorithm) -> str:
+        """Digest of what a training follows from, as far as it can be told apart."""
+        # Not the budget: a training may go on for longer than was first meant.
+        left_out = ("plant_steps", "resumed")
+        numbers = {name: v for name, v in vars(self).items() if isinstance(v, int | float | tuple)}
+        own = {name: v for name, v in numbers.items() if name[0] != "_" and name not in left_out}
+        shapes = {name: list(t.shape) for name, t in algorithm.policy.state_dict().items()}
+        return digest(self.name, algorithm.seed, own, shapes, self.problem.measured, self.problem.performed)
 
 
 class _Watch(BaseCallback):

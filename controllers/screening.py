@@ -111,13 +111,13 @@ class PinnScreening(Controller):
             return TrainingCost()
         began = time.process_time()
         operator = SwingOperator(SwingSettings(**{**vars(self.settings), "seed": training.seed}))
-        operator.progress = training.progress
+        operator.progress, operator.checkpoint = training.progress, training.folder
         operator.fit(dense(self.disturbances), collocation(*COLLOCATION))
         self._use(operator)
         if training.folder is not None:
             Path(training.folder).mkdir(parents=True, exist_ok=True)
             operator.save(Path(training.folder) / "swing.safetensors")
-        return TrainingCost(self.disturbances, time.process_time() - began)
+        return TrainingCost(self.disturbances, time.process_time() - began + operator.earlier_seconds)
 
     def _use(self, operator: SwingOperator) -> None:
         self._operator, self._fast = operator, FastSwing(operator, np.linspace(0.0, SWING, LOOKS))

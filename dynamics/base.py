@@ -28,6 +28,9 @@ Hidden = State
 class Trajectories:
     """Episodes of equal length. Entry t of y and z comes before action t; both have one more entry than u.
 
+    Tensors that are views of something larger are copied, so that equal data give equal fits, bit by bit: products of
+    matrices round by the layout and the alignment of their memory.
+
     Attributes:
         y: Measured outputs.
         z: Performance outputs.
@@ -43,6 +46,8 @@ class Trajectories:
     period: float
 
     def __post_init__(self) -> None:
+        for name in ("y", "z", "u", "valid"):
+            object.__setattr__(self, name, _canonical(getattr(self, name)))
         n, t, _ = self.u.shape
         for name, want in (("y", t + 1), ("z", t + 1)):
             got = getattr(self, name).shape[:2]
@@ -82,6 +87,16 @@ class Trajectories:
         return cls(t["y"], t["z"], t["u"], t["valid"], float(t["period"]))
 
 
+_ALIGNMENT = 64
+"""Alignment in bytes of what torch allocates on a CPU."""
+
+
+def _canonical(x: Tensor) -> Tensor:
+    """The tensor itself if it is laid out row by row from an aligned address, else such a copy."""
+    plain = x.is_contiguous() and (x.device.type != "cpu" or x.data_ptr() % _ALIGNMENT == 0)
+    return x if plain else x.clone(memory_format=torch.contiguous_format)
+
+
 @dataclass(frozen=True)
 class Window:
     """What a model may start from: the last measurements and the actions between them.
@@ -107,11 +122,19 @@ class Dynamics(nn.Module, ABC):
         context: Number of measurements that :meth:`init` needs (1: only the newest).
         needs_state: Whether :meth:`init` reads ``window.now.x`` ("solver access").
         progress: Called during a fit with a fraction in 0..1 and a short text.
+        checkpoint: Folder in which a fit by gradient leaves its state every so many seconds; a fit that was killed goes
+            on from there and ends with the bits of one that was not. None keeps nothing.
     """
 
     context: int = 1
     needs_state: bool = False
     progress: Callable[[float, str], None] = staticmethod(lambda fraction, text: None)
+    checkpoint: Path | None = None
+
+    @property
+    def earlier_seconds(self) -> float:
+        """CPU seconds that the last fit had taken in processes before this one."""
+        return 0.0
 
     def bind(self: Model, problem: ControlProblem) -> Model:
         """Take the names, the exogenous outputs and the period from the problem, before :meth:`fit`."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from steersman.optimizers.resumable import Descent, Resumable
 
 Weights = dict[str, Tensor]
 """``w0, b0, w1, b1, ..`` with leading axis E (members), and ``skip`` from input to output."""
@@ -55,6 +58,9 @@ def train(
     patience: int,
     every: int,
     progress: Callable[[float, str], None],
+    gen: torch.Generator,
+    resumable: Resumable,
+    stage: str,
 ) -> None:
     """Adam with a cosine schedule, in place; ends with the weights that validated best.
 
@@ -67,27 +73,31 @@ def train(
         patience: Validations without improvement after which training stops.
         every: Steps between validations.
         progress: Called at each validation with a fraction in 0..1 and a short text.
+        gen: Source of the mini-batches.
+        resumable: The training that this is a stage of.
+        stage: Name of the stage.
     """
     tensors = [t.requires_grad_() for part in weights for t in part.values()]
     adam = torch.optim.Adam(tensors, lr=rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=steps, eta_min=rate / 50)
-    best, stale = validate(), 0
-    kept = [t.detach().clone() for t in tensors]
-    for step in range(1, steps + 1):
+    best: dict[str, Any] = {"loss": validate(), "stale": 0, "weights": [t.detach().clone() for t in tensors]}
+
+    def descend(i: int) -> bool:
         adam.zero_grad()
         loss().backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(tensors, 10.0)
         adam.step()
         schedule.step()
-        if step % every and step != steps:
-            continue
+        if (i + 1) % every and i + 1 != steps:
+            return False
         value = validate()
-        stale = 0 if value < best else stale + 1
-        if value < best:
-            best, kept = value, [t.detach().clone() for t in tensors]
-        progress(step / steps, f"validation loss {value:.3g}, best {best:.3g}")
-        if stale >= patience:
-            break
+        best["stale"] = 0 if value < best["loss"] else best["stale"] + 1
+        if value < best["loss"]:
+            best["loss"], best["weights"] = value, [t.detach().clone() for t in tensors]
+        progress((i + 1) / steps, f"validation loss {value:.3g}, best {best['loss']:.3g}")
+        return bool(best["stale"] >= patience)
+
+    resumable.run(stage, Descent(tensors, adam, schedule, gen, notes=best), steps, descend)
     with torch.no_grad():
-        for t, good in zip(tensors, kept, strict=True):
+        for t, good in zip(tensors, best["weights"], strict=True):
             t.copy_(good).requires_grad_(False)

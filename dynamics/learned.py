@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from steersman.dynamics.base import Dynamics, Trajectories, Window
 from steersman.dynamics.windows import require_finite
+from steersman.optimizers.resumable import Resumable
 
 
 class Learned(Dynamics, ABC):
@@ -25,15 +26,17 @@ class Learned(Dynamics, ABC):
 
     kept_: Tensor
     exogenous_: Tensor
+    _training: Resumable | None = None
 
     def _learn(self, name: str, value: Tensor, *, trainable: bool = False) -> None:
-        """Set a learned tensor, whatever shape it had before."""
+        """Set a learned tensor, whatever shape it had before; a copy, laid out as a file would give it back."""
+        value = value.detach().clone(memory_format=torch.contiguous_format)
         for store in (self._parameters, self._buffers):
             store.pop(name, None)
         if trainable:
-            self.register_parameter(name, nn.Parameter(value.detach().clone()))
+            self.register_parameter(name, nn.Parameter(value))
         else:
-            self.register_buffer(name, value.detach().clone())
+            self.register_buffer(name, value)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         for full, value in state_dict.items():
@@ -69,6 +72,19 @@ class Learned(Dynamics, ABC):
             raise ValueError("every measured output is exogenous: there is nothing to predict")
         self._learn("kept_", torch.tensor(kept, dtype=torch.int64))
         self._learn("exogenous_", torch.tensor(sorted(exogenous), dtype=torch.int64))
+
+    def _resumable(self, data: Trajectories) -> Resumable:
+        """The training of a fit, named by class, settings and data."""
+        problem = getattr(self, "problem", None)
+        names = [] if problem is None else [*problem.measured, *problem.performed, *problem.actions.names]
+        about = type(self).__name__, repr(getattr(self, "settings", None)), names, data.period
+        self._training = Resumable(self.checkpoint, *about, [data.y, data.z, data.u, data.valid])
+        return self._training
+
+    @property
+    def earlier_seconds(self) -> float:
+        """See :class:`~steersman.dynamics.base.Dynamics`."""
+        return 0.0 if self._training is None else self._training.seconds
 
     def _ready(self) -> None:
         if "kept_" not in self._buffers:

@@ -85,7 +85,7 @@ class NeuralDynamics(Windowed):
         """
         self._forget()
         self._prepare(data)
-        s = self.settings
+        s, resumable = self.settings, self._resumable(data)
         padded = self._pad(data, s.rollout)
         self._normalise(data, padded)
         gen = torch.Generator().manual_seed(s.seed)
@@ -99,7 +99,8 @@ class NeuralDynamics(Windowed):
         loss = _Loss(self, batches, core, head)
         train(
             [core, head], loss.fresh, loss.validate,
-            steps=s.steps, rate=s.rate, patience=s.patience, every=100, progress=self.progress,
+            steps=s.steps, rate=s.rate, patience=s.patience, every=100, progress=self.progress, gen=gen,
+            resumable=resumable, stage="train",
         )  # fmt: skip
         for prefix, weights in (("core", core), ("head", head)):
             for name, value in weights.items():

@@ -76,7 +76,7 @@ class NeuralODE(Windowed):
         """
         self._forget()
         self._prepare(data)
-        s = self.settings
+        s, resumable = self.settings, self._resumable(data)
         padded = self._pad(data, s.rollout)
         self._normalise(data, padded)
         gen = torch.Generator().manual_seed(s.seed)
@@ -93,7 +93,8 @@ class NeuralODE(Windowed):
 
         train(
             [core], lambda: batches.error(change, batches.fresh()), validate,
-            steps=s.steps, rate=s.rate, patience=s.patience, every=100, progress=self.progress,
+            steps=s.steps, rate=s.rate, patience=s.patience, every=100, progress=self.progress, gen=gen,
+            resumable=resumable, stage="train",
         )  # fmt: skip
         for name, value in core.items():
             self._learn(f"core_{name}_", value.to(data.y.dtype), trainable=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 from steersman.dynamics.base import Hidden, Trajectories, Window
 from steersman.dynamics.learned import Learned
 from steersman.dynamics.windows import affine_fit, cut, starts
+from steersman.optimizers.resumable import Descent
 
 _FLOOR = 1e-6
 """Smallest quantity, relative to its scale, that a learned exponent is applied to."""
@@ -67,16 +68,6 @@ class ReactionSettings:
             raise ValueError(f"need steps >= 0 and rate > 0, got steps={self.steps}, rate={self.rate}")
 
 
-@dataclass
-class _Structure:
-    """Processes over the outputs that the model predicts and the actions."""
-
-    change: Tensor
-    orders: Tensor
-    controls: Tensor
-    names: list[str] = field(default_factory=list)
-
-
 class ReactionDynamics(Learned):
     """``dy/dt = sum_k c_k change_k prod_j (y_j / scale_j)^g_kj prod_l u_l^h_kl`` over the measured outputs y.
 
@@ -127,7 +118,8 @@ class ReactionDynamics(Learned):
         tensors = [p for p in self.parameters() if p.requires_grad]
         adam = torch.optim.Adam(tensors, s.rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, max(1, s.steps))
-        for i in range(s.steps):
+
+        def descend(i: int) -> bool:
             pick = rows[torch.randint(len(rows), (min(s.batch, len(rows)),), generator=gen)]
             y, u = cut(kept, pick, 0, ahead + 1), cut(data.u, pick, 0, ahead)
             now, loss = y[:, 0], y.new_zeros(())
@@ -141,6 +133,9 @@ class ReactionDynamics(Learned):
             schedule.step()
             if (i + 1) % 50 == 0:
                 self.progress((i + 1) / s.steps, f"error {float(loss.detach()):.3g}")
+            return False
+
+        self._resumable(data).run("train", Descent(tensors, adam, schedule, gen), s.steps, descend)
         self._noise(kept, data)
         mask = data.valid
         z_weight, z_offset = affine_fit(kept[:, :-1][mask], data.z[:, :-1][mask], 1e-10)

@@ -14,6 +14,7 @@ from steersman.dynamics.base import Trajectories
 from steersman.dynamics.ensemble import train
 from steersman.dynamics.relu import Kind, ReluLayer, ReluSystem
 from steersman.dynamics.windowed import Batches, Windowed
+from steersman.optimizers.resumable import Descent, Resumable
 
 Net = dict[str, Tensor]
 """``w0, b0, w1, b1, ..`` and ``skip``; weights are ``[inputs, outputs]``."""
@@ -100,19 +101,20 @@ class SparseNeuralDynamics(Windowed):
         """
         self._forget()
         self._prepare(data)
-        s = self.settings
+        s, resumable = self.settings, self._resumable(data)
         padded = self._pad(data, s.rollout)
         self._normalise(data, padded)
         gen = torch.Generator().manual_seed(s.seed)
         batches = Batches(self, padded, ahead=s.rollout, members=1, batch=s.batch, validation=s.validation, gen=gen)
         net = _fresh((batches.inputs + batches.m, *s.hidden, batches.nk), batches.arx(), gen)
         masks = [_one_hot(torch.full((width,), Kind.RELU)) for width in s.hidden]
-        self._descend(net, masks, batches, s.dense_steps)
+        self._descend(net, masks, batches, s.dense_steps, resumable, "dense")
         dense = sum(s.hidden)
         for i in range(s.rounds):
             left = round(dense * (max(s.relus, 0.5) / dense) ** ((i + 1) / s.rounds))
-            masks = self._prune(net, masks, batches, left if i < s.rounds - 1 else s.relus)
-        self._descend(net, masks, batches, s.tune_steps)
+            left = left if i < s.rounds - 1 else s.relus
+            masks = self._prune(net, masks, batches, left, resumable, f"prune-{i}")
+        self._descend(net, masks, batches, s.tune_steps, resumable, "tune")
         for name, value in net.items():
             self._learn(f"net_{name}_", value.to(data.y.dtype), trainable=True)
         for i, mask in enumerate(masks):
@@ -122,7 +124,9 @@ class SparseNeuralDynamics(Windowed):
     def _trainable(self, name: str) -> bool:
         return name.startswith("net_")
 
-    def _descend(self, net: Net, masks: list[Tensor], batches: Batches, steps: int) -> None:
+    def _descend(
+        self, net: Net, masks: list[Tensor], batches: Batches, steps: int, resumable: Resumable, stage: str
+    ) -> None:
         """Train the weights with the masks fixed."""
 
         @torch.no_grad()
@@ -132,29 +136,36 @@ class SparseNeuralDynamics(Windowed):
         train(
             [net], lambda: batches.error(lambda x: _forward(net, masks, x), batches.fresh()), validate,
             steps=steps, rate=self.settings.rate, patience=self.settings.patience, every=100, progress=self.progress,
+            gen=batches.gen, resumable=resumable, stage=stage,
         )  # fmt: skip
 
-    def _prune(self, net: Net, masks: list[Tensor], batches: Batches, left: int) -> list[Tensor]:
+    def _prune(
+        self, net: Net, masks: list[Tensor], batches: Batches, left: int, resumable: Resumable, stage: str
+    ) -> list[Tensor]:
         """One round: weights and masks together, then final masks with ``left`` ReLUs."""
         s = self.settings
         free = [mask[:, Kind.RELU] > 0 for mask in masks]
         logits = [torch.zeros(len(mask), 3, requires_grad=True) for mask in masks]
         weights = [t.requires_grad_() for t in net.values()]
         adam = torch.optim.Adam([{"params": weights, "lr": s.rate / 3}, {"params": logits, "lr": 0.03}])
-        for step in range(s.round_steps):
+
+        def descend(i: int) -> bool:
             drawn = [
                 torch.where(f[:, None], _gumbel(log, s.temperature, batches.gen), mask)
                 for log, mask, f in zip(logits, masks, free, strict=True)
             ]
             chance = torch.cat([torch.softmax(log, 1)[f, Kind.RELU] for log, f in zip(logits, free, strict=True)])
             excess = torch.relu(chance.sum() - left) / max(left, 1)
-            error = batches.error(lambda x, drawn=drawn: _forward(net, drawn, x), batches.fresh())  # type: ignore[misc]
+            error = batches.error(lambda x: _forward(net, drawn, x), batches.fresh())
             adam.zero_grad()
             (error + s.sparsity * excess).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(weights, 10.0)
             adam.step()
-            if (step + 1) % 100 == 0:
-                self.progress((step + 1) / s.round_steps, f"pruning to {left} ReLUs, error {float(error.detach()):.3g}")
+            if (i + 1) % 100 == 0:
+                self.progress((i + 1) / s.round_steps, f"pruning to {left} ReLUs, error {float(error.detach()):.3g}")
+            return False
+
+        resumable.run(stage, Descent([*weights, *logits], adam, gen=batches.gen), s.round_steps, descend)
         for t in weights:
             t.requires_grad_(False)
         return _decide([log.detach() for log in logits], masks, free, left)

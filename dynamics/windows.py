@@ -78,13 +78,16 @@ def spread(x: Float[Tensor, "*k d"]) -> tuple[Float[Tensor, "d"], Float[Tensor, 
 def ridge(phi: Float[Tensor, "k d"], target: Float[Tensor, "k o"], weight: float) -> Float[Tensor, "d o"]:
     """Minimiser of ``|phi W - target|^2 / k + weight |W|^2``.
 
-    The tall system is first reduced by a QR factorisation: normal equations would square its condition number.
+    The tall system is first reduced by a QR factorisation: normal equations would square its condition number. Equal
+    inputs give equal bits.
     """
     k, d = phi.shape
     r = torch.linalg.qr(torch.cat([phi, target], dim=1), mode="r").R
     damped = torch.cat([r[:, :d], (weight * k) ** 0.5 * torch.eye(d, dtype=phi.dtype, device=phi.device)])
     right = torch.cat([r[:, d:], phi.new_zeros(d, target.shape[1])])
-    solution: Tensor = torch.linalg.lstsq(damped, right).solution
+    # The default driver of a CPU, gelsy, reads pivots from memory that torch does not initialise: it rounds by chance.
+    driver = "gelsd" if phi.device.type == "cpu" else "gels"
+    solution: Tensor = torch.linalg.lstsq(damped, right, driver=driver).solution
     return solution
 
 

@@ -82,11 +82,12 @@ def _fit(spec: FitSpec, files: Files, report: Progress) -> None:
     )  # fmt: skip
     model = _build(entry.use, entry.settings, sim)
     model.progress = lambda f, text: report(0.3 + 0.7 * f, f"fitting: {text}")
+    model.checkpoint = files(spec, ".training")
     model.fit(data)
     draft = files(spec, ".draft.safetensors")
     save_file({name: t.contiguous() for name, t in model.state_dict().items()}, str(draft))
     draft.replace(files(spec, ".safetensors"))
-    cost = TrainingCost(data.steps, time.process_time() - start)
+    cost = TrainingCost(data.steps, time.process_time() - start + model.earlier_seconds)
     files(spec, ".json").write_text(json.dumps(asdict(cost)))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steersman.optimizers.base import Search
 from steersman.optimizers.champion import Best
-from steersman.optimizers.checkpoint import read_checkpoint, write_checkpoint
+from steersman.optimizers.checkpoint import CheckpointError, read_checkpoint, set_aside, write_checkpoint
 
 Evaluate = Callable[[Float[Tensor, "pop dim"], int], Float[Tensor, "pop"]]
 """Costs of a population at a generation's number, from which the evaluation derives its random numbers: one number,
@@ -80,12 +80,15 @@ def minimise(
         target: Stop when the cost of the best point is at most this.
         progress: Called after each generation with a fraction in 0..1 and a short text.
         checkpoint: File written every ``checkpoint_every`` generations and at the end; if it exists, the search
-            goes on from it and ends where an uninterrupted one would have, bit by bit.
+            goes on from it and ends where an uninterrupted one would have, bit by bit. A file that is damaged, or of
+            another search, other settings or another start, is reported by a
+            :class:`~steersman.optimizers.checkpoint.CheckpointWarning`, kept under another name, and a started search
+            begins.
         checkpoint_every: Generations between checkpoints.
 
     Raises:
-        ValueError: If the budget does not cover one generation, or the checkpoint is of another search, other
-            settings or another start.
+        ValueError: If the budget does not cover one generation, or a search that is not started cannot go on from
+            the checkpoint.
         RuntimeError: If the search is not started and there is no checkpoint.
     """
     if checkpoint_every < 1:
@@ -141,10 +144,16 @@ def _resume(search: Search[Any], checkpoint: Path | None) -> tuple[list[Generati
     if checkpoint is None or not checkpoint.exists():
         search.population  # noqa: B018 - raises the error about the missing start here rather than later
         return [], 0.0
-    state, notes = read_checkpoint(checkpoint)
-    if search.started and not search.same_start(state):
-        raise ValueError(
-            f"checkpoint {checkpoint} began at another x0 or seed; start the search as it was, or choose another path"
-        )
-    search.load_state_dict(state)
-    return [Generation(**line) for line in notes["history"]], float(notes["seconds"])
+    fresh = search.state_dict() if search.started else None
+    try:
+        state, notes = read_checkpoint(checkpoint)
+        if search.started and not search.same_start(state):
+            raise CheckpointError(f"{checkpoint} began at another x0 or seed")
+        search.load_state_dict(state)
+        return [Generation(**line) for line in notes["history"]], float(notes["seconds"])
+    except (ValueError, KeyError, TypeError) as error:
+        if fresh is None:
+            raise CheckpointError(f"{checkpoint} is of no use to this search: {error}; start the search") from error
+        search.load_state_dict(fresh)
+        set_aside(checkpoint, f"{checkpoint} is of no use to this search: {error}")
+        return [], 0.0

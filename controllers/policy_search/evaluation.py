@@ -239,4 +239,13 @@ def _read_ledger(path: Path | None) -> dict[int, int]:
     """Control steps by generation; of a generation that was run again after a crash the last line counts."""
     if path is None or not path.exists():
         return {}
-    return dict(json.loads(line) for line in path.read_text().splitlines())
+    found, lines = {}, path.read_text(errors="replace").splitlines(keepends=True)
+    for line in lines:
+        try:
+            made, steps = json.loads(line)
+            found[int(made)] = int(steps)
+        except (ValueError, TypeError):  # cut off by a crash; its generation is run again
+            continue
+    if lines and (len(found) < len(lines) or not lines[-1].endswith("\n")):
+        path.write_text("".join(f"{json.dumps([made, steps])}\n" for made, steps in found.items()))
+    return found

@@ -19,11 +19,14 @@ from steersman.dynamics.pinn.losses import Kind, Points, make_loss, residual
 from steersman.dynamics.pinn.network import Form, Plain, Separable, SwingNetwork
 from steersman.dynamics.pinn.projection import Projection
 from steersman.envs.grid.structure_preserving import ANGLES, start
+from steersman.optimizers.resumable import Descent, Resumable
 
 SYNCHRONOUS = 1.5
 """Disturbances up to this keep synchronism for the 2 s, pu."""
 SETTLED = 0.05
 """Seconds after which the loads' angles have fallen back."""
+PART = 200
+"""Iterations of L-BFGS between reports and checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +96,22 @@ class SwingOperator:
         network: The network, after :meth:`fit` or :meth:`load`.
         seconds: CPU seconds of the fit.
         progress: Called with a fraction in 0..1 and a short text.
+        checkpoint: Folder from which a fit that was killed goes on, see :class:`~steersman.dynamics.base.Dynamics`.
     """
 
     progress: Callable[[float, str], None] = staticmethod(lambda fraction, text: None)
+    checkpoint: Path | None = None
 
     def __init__(self, settings: SwingSettings | None = None) -> None:
         """Store the settings and draw the initial weights."""
         self.settings = settings or SwingSettings()
         self.seconds = 0.0
-        self.network = self._fresh()
+        self.network, self._training = self._fresh(), Resumable(None)
+
+    @property
+    def earlier_seconds(self) -> float:
+        """CPU seconds that the last fit had taken in processes before this one."""
+        return self._training.seconds
 
     def _fresh(self) -> SwingNetwork:
         s = self.settings
@@ -123,18 +133,19 @@ class SwingOperator:
         began, s = time.process_time(), self.settings
         self.network = network = self._fresh()
         loss, weights = make_loss(network, data, s.kind, points), list(network.parameters())
+        self._training = Resumable(self.checkpoint, type(self).__name__, repr(s), vars(data), points)
         if isinstance(network, Separable):
             projection = Projection(network, data)
             self._adam(projection.loss, projection.trained)
-            self._lbfgs(projection.loss, projection.trained, s.lbfgs)
+            self._lbfgs("lbfgs", projection.loss, projection.trained, s.lbfgs)
             projection.solve()
-            self._lbfgs(loss, weights, 0 if s.kind == "NN" else s.polish)
+            self._lbfgs("polish", loss, weights, 0 if s.kind == "NN" else s.polish)
         else:
             self._adam(loss, weights)
-            self._lbfgs(loss, weights, s.lbfgs)
+            self._lbfgs("lbfgs", loss, weights, s.lbfgs)
         if not torch.isfinite(loss()):
             raise ValueError(f"training ended at a loss that is not finite; lower rate, which is {s.rate}")
-        self.seconds = time.process_time() - began
+        self.seconds = time.process_time() - began + self._training.seconds
         return self
 
     def _adam(self, loss: Callable[[], Tensor], weights: list[nn.Parameter]) -> None:
@@ -143,7 +154,8 @@ class SwingOperator:
             return
         optimizer = torch.optim.Adam(weights, s.rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, s.adam, s.rate / 10)
-        for step in range(s.adam):
+
+        def descend(step: int) -> bool:
             optimizer.zero_grad()
             value = loss()
             value.backward()  # type: ignore[no-untyped-call]
@@ -151,8 +163,12 @@ class SwingOperator:
             schedule.step()
             if step % 50 == 0:
                 self.progress(0.3 * step / s.adam, f"Adam {step}, loss {value.item():.2e}")
+            return False
 
-    def _lbfgs(self, loss: Callable[[], Tensor], weights: list[nn.Parameter], iterations: int, part: int = 200) -> None:
+        self._training.run("adam", Descent(weights, optimizer, schedule), s.adam, descend)
+
+    def _lbfgs(self, stage: str, loss: Callable[[], Tensor], weights: list[nn.Parameter], iterations: int) -> None:
+        part = PART
         optimizer = torch.optim.LBFGS(
             weights, max_iter=part, max_eval=2 * part, history_size=100,
             line_search_fn="strong_wolfe", tolerance_grad=0.0, tolerance_change=0.0,
@@ -164,10 +180,14 @@ class SwingOperator:
             value.backward()  # type: ignore[no-untyped-call]
             return value
 
-        for done in range(0, iterations, part):
+        def descend(i: int) -> bool:
+            done = i * part
             optimizer.param_groups[0]["max_iter"] = min(part, iterations - done)
             value = optimizer.step(closure).item()  # type: ignore[no-untyped-call]
             self.progress(0.3 + 0.7 * done / iterations, f"L-BFGS {done}, loss {value:.2e}")
+            return False
+
+        self._training.run(stage, Descent(weights, optimizer), -(-iterations // part), descend)
 
     # ------------------------------------------------------------------ use
 

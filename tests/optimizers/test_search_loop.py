@@ -1,5 +1,6 @@
 """The training loop: budgets, targets, checkpoints; and what `best` means under noise."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from steersman.optimizers.base import Search
+from steersman.optimizers.checkpoint import CheckpointWarning, read_checkpoint, write_checkpoint
 from steersman.optimizers.evolution import OpenAIES
 from steersman.optimizers.peer import PeerPolyStep
 from steersman.optimizers.random_search import RandomSearch
@@ -69,11 +71,36 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(kind: type[Search], tmp_
     assert [path.name for path in file.parent.iterdir()] == ["run.safetensors"]
 
 
-def test_foreign_checkpoint_is_refused(tmp_path: Path) -> None:
+def spoil(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def begin_elsewhere(file: Path) -> None:
+    file.unlink()
+    minimise(OpenAIES().start(start(), seed=2), cost_of, budget_evaluations=100, checkpoint=file)
+
+
+def search_otherwise(file: Path) -> None:
+    file.unlink()
+    minimise(RandomSearch(size=8).start(start(), seed=1), cost_of, budget_evaluations=100, checkpoint=file)
+
+
+def forget_history(file: Path) -> None:
+    state, _ = read_checkpoint(file)
+    write_checkpoint(file, state, {})
+
+
+@pytest.mark.parametrize("harm", [spoil, begin_elsewhere, search_otherwise, forget_history])
+def test_a_checkpoint_of_no_use_is_reported_and_begun_again(harm: Callable[[Path], None], tmp_path: Path) -> None:
     file = tmp_path / "run.safetensors"
-    minimise(OpenAIES().start(start(), seed=1), cost_of, budget_evaluations=100, checkpoint=file)
-    with pytest.raises(ValueError, match="another x0 or seed"):
-        minimise(OpenAIES().start(start(), seed=2), cost_of, budget_evaluations=100, checkpoint=file)
+    whole = minimise(OpenAIES().start(start(), seed=1), cost_of, budget_evaluations=100, checkpoint=file)
+    harm(file)
+    with pytest.warns(CheckpointWarning, match=r"run.safetensors is of no use.*kept as run.safetensors.unusable"):
+        again = minimise(OpenAIES().start(start(), seed=1), cost_of, budget_evaluations=100, checkpoint=file)
+    assert again.history == whole.history and torch.equal(again.incumbent, whole.incumbent)
+    spoil(file)
+    with pytest.raises(ValueError, match="start the search"):
+        minimise(OpenAIES(), cost_of, budget_evaluations=100, checkpoint=file)
 
 
 def test_errors_name_the_remedy() -> None:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("envs", "dynamics", "controllers", "optimizers", "experiments")
 ALLOWED = {
     "envs": {"envs"},
-    "dynamics": {"envs", "dynamics"},
+    "dynamics": {"envs", "dynamics", "optimizers"},
     "controllers": {"envs", "dynamics", "controllers", "optimizers"},
     "optimizers": {"optimizers"},
     "experiments": set(PACKAGES),
