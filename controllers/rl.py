@@ -100,20 +100,21 @@ class Reinforcement(Controller, ABC):
         start, self.resumed = time.process_time(), False
         env = self._environment(training)
         algorithm = self._algorithm(env, training.seed)
+        algorithm.set_logger(configure(None, []))
         done = 0
-        if training.folder is not None:
-            training.folder.mkdir(parents=True, exist_ok=True)
-            algorithm.set_logger(configure(str(training.folder), ["csv", "tensorboard"]))
-            done = self._resume(algorithm, env, training.folder)
-        else:
-            algorithm.set_logger(configure(None, []))
-        if done < self.plant_steps:
-            watch = _Watch(self, training, env, done)
-            algorithm.learn(self.plant_steps - done, callback=watch)
-            done += algorithm.num_timesteps
-        self._take(algorithm, env)
-        algorithm.logger.close()
-        env.close()
+        try:
+            if training.folder is not None:
+                training.folder.mkdir(parents=True, exist_ok=True)
+                algorithm.set_logger(configure(str(training.folder), ["csv", "tensorboard"]))
+                done = self._resume(algorithm, env, training.folder)
+            if done < self.plant_steps:
+                watch = _Watch(self, training, env, done)
+                algorithm.learn(self.plant_steps - done, callback=watch)
+                done += algorithm.num_timesteps
+            self._take(algorithm, env)
+        finally:
+            algorithm.logger.close()
+            env.close()
         return TrainingCost(done, time.process_time() - start)
 
     def _environment(self, training: Training) -> VecNormalize:
