@@ -102,8 +102,9 @@ class LinearDynamics(Learned):
         weights[(length - 1) * nk : length * nk] += torch.eye(nk, dtype=phi.dtype)
         self._companion(weights.T, offset, nk, m)
 
-        s = phi[:, :-m]
-        z, dz = affine_fit(s, cut(data.z, rows, 0, 1).flatten(1), self.ridge)
+        # Outputs are read after the step, since z may hold what the step itself brought, such as a reward.
+        y, u = cut(kept, rows, 2 - length, length).flatten(1), cut(data.u, rows, 2 - length, length - 1).flatten(1)
+        z, dz = affine_fit(torch.cat([y, u], dim=1), cut(data.z, rows, 1, 1).flatten(1), self.ridge)
         self._learn("Cz_", z.T.contiguous())
         self._learn("dz_", dz)
         now = slice((length - 1) * nk, length * nk)

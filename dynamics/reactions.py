@@ -138,7 +138,7 @@ class ReactionDynamics(Learned):
         self._resumable(data).run("train", Descent(tensors, adam, schedule, gen), s.steps, descend)
         self._noise(kept, data)
         mask = data.valid
-        z_weight, z_offset = affine_fit(kept[:, :-1][mask], data.z[:, :-1][mask], 1e-10)
+        z_weight, z_offset = affine_fit(kept[:, 1:][mask], data.z[:, 1:][mask], 1e-10)
         self._learn("z_weight_", z_weight)
         self._learn("z_offset_", z_offset)
         return self

@@ -98,12 +98,13 @@ class Windowed(Learned, ABC):
         values = {"y_mean_": mean, "y_std_": std, "delta_": delta, "u_mean_": u_mean, "u_std_": u_std}
         for name, value in values.items():
             self._learn(name, value)
+        # Outputs are read after a step, since z may hold what the step itself brought, such as a reward.
         rows = starts(padded.valid, self.context, 1)
         windows = self._features(
-            cut(padded.y[..., self.kept_], rows, 1 - self.context, self.context),
-            cut(padded.u, rows, 1 - self.context, self.context - 1),
+            cut(padded.y[..., self.kept_], rows, 2 - self.context, self.context),
+            cut(padded.u, rows, 2 - self.context, self.context - 1),
         )
-        z = cut(padded.z, rows, 0, 1)[:, 0]
+        z = cut(padded.z, rows, 1, 1)[:, 0]
         weight, offset = affine_fit(windows, z, 1e-10)
         residual = (z - windows @ weight - offset).square().mean(dim=0).sqrt()
         # An affine map that is exact up to rounding leaves nothing for a network but noise.
@@ -199,11 +200,12 @@ class Batches:
             past, now = u[:, :, j : j + self.length - 1], self.length + j - 1
             x = torch.cat([window.flatten(2), past.flatten(2)], dim=2)
             alive = mask[:, :, j]
-            if readout is not None:
-                error = error + (alive * readout(x.detach(), z[:, :, now])).sum()
             after = window[:, :, -1] + self.delta * change(torch.cat([x, u[:, :, now]], dim=2))
             error = error + (alive * ((after - y[:, :, now + 1]) / self.delta).square().mean(dim=2)).sum()
             window = torch.cat([window[:, :, 1:], after[:, :, None]], dim=2)
+            if readout is not None:
+                x = torch.cat([window.flatten(2), u[:, :, j + 1 : j + self.length].flatten(2)], dim=2)
+                error = error + (alive * readout(x.detach(), z[:, :, now + 1])).sum()
         return error / mask.sum()
 
     def _phi(self, rows: Tensor) -> Tensor:

@@ -22,6 +22,11 @@ def observation_space(simulator: Simulator) -> spaces.Box:
     return spaces.Box(-np.inf, np.inf, (simulator.problem.ny,), _FLOAT[simulator.dtype])
 
 
+def to_tensor(array: Any) -> torch.Tensor:
+    """A tensor as it is, anything else as a new one: torch warns of arrays that are read-only or reversed views."""
+    return array if isinstance(array, torch.Tensor) else torch.from_numpy(np.array(array))
+
+
 class PlantEnv(gymnasium.Env[NDArray[Any], Any]):
     """One copy of a plant, or of any other simulator with one row.
 
@@ -75,7 +80,7 @@ class PlantEnv(gymnasium.Env[NDArray[Any], Any]):
             raise ValueError(f"action must have shape {self.action_space.shape}, got {array.shape}")
         if not np.isfinite(array).all():
             raise ValueError(f"action must be finite, got {array}; check the policy for NaN or overflow")
-        u = self._simulator.actions.decode(torch.as_tensor(array)[None]).to(self._simulator.dtype)
+        u = self._simulator.actions.decode(to_tensor(array)[None]).to(self._simulator.dtype)
         t = self._simulator.step(u)
         info = {
             "terms": {name: float(value) for name, value in t.terms.items()},

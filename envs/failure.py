@@ -69,4 +69,6 @@ def failure_price(make: Callable[[int], Simulator], bank: int = BANK) -> float:
 
 def _constants(actions: ActionSet, like: Tensor) -> Float[Tensor, "3 m"]:
     lower, upper = (torch.nan_to_num(b, neginf=-1.0, posinf=1.0) for b in actions.bounds(like))
+    for group in actions.one_hot:  # its last member; the first one is the neutral action's
+        upper[list(group)] = like.new_tensor([0.0] * (len(group) - 1) + [1.0])
     return torch.cat([actions.neutral(1, like), actions.project(lower[None]), actions.project(upper[None])])

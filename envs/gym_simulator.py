@@ -2,59 +2,40 @@
 
 from __future__ import annotations
 
-import copy
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
 import numpy as np
 import torch
-from gymnasium import spaces
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steersman.envs.actions import ActionSet
-from steersman.envs.objective import Objective
-from steersman.envs.plant import ControlProblem, Status, going
-from steersman.envs.scenarios import Scenarios
-from steersman.envs.simulator import Measurement, Simulator, Transition
+from steersman.envs.foreign.episode import Environments, GymEpisode
+from steersman.envs.foreign.make import horizon
+from steersman.envs.foreign.outputs import Outputs, Reading
+from steersman.envs.foreign.rows import Report, lengthened
+from steersman.envs.foreign.simulator import RowSimulator
+from steersman.envs.foreign.spaces import Actions, action_set
+from steersman.envs.objective import Linear, Objective, PiecewiseLinear, Term
+from steersman.envs.plant import ControlProblem
+
+__all__ = ["GymSimulator", "action_set"]
+
+Goal = Objective | Callable[[tuple[str, ...], tuple[str, ...]], Objective]
+"""An objective, or a function that makes one from the names of the performance outputs and of the actions."""
 
 
-def action_set(space: spaces.Space[Any]) -> ActionSet:
-    """The action set of a gymnasium space.
+class GymSimulator(RowSimulator):
+    """``n`` copies of a gymnasium environment, stepped one after the other, here or in worker processes.
 
-    Raises:
-        ValueError: If the space is not a Box vector, Discrete or MultiDiscrete.
-    """
-    if isinstance(space, spaces.Box) and len(space.shape) == 1:
-        return ActionSet(tuple(map(float, space.low)), tuple(map(float, space.high)))
-    if isinstance(space, spaces.Discrete):
-        return ActionSet((float(space.start),), (float(space.start + space.n - 1),), (True,))
-    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
-        m = len(space.nvec)
-        return ActionSet((0.0,) * m, tuple(float(v - 1) for v in space.nvec), (True,) * m)
-    raise ValueError(f"action space {space} is not a Box vector, Discrete or MultiDiscrete; wrap the environment")
-
-
-@dataclass(frozen=True)
-class GymSnapshot:
-    """State of a :class:`GymSimulator`."""
-
-    envs: list[Any]
-    y: Tensor
-    k: Tensor
-    status: Tensor
-    u_prev: Tensor
-
-
-class GymSimulator(Simulator):
-    """``n`` copies of a gymnasium environment, stepped one after the other.
-
-    The observation is both y and z, the cost is minus the reward. Sampling and mixed-integer controllers cannot
-    read such a cost from the objective (it has no terms), so only controllers that learn from cost or data
-    apply, unless the caller supplies an objective written in the observation.
+    What is charged is minus the reward. The measured output y is the flattened observation
+    (:mod:`steersman.envs.foreign.spaces`), the performance output z is the same and the reward, as its last entry.
+    By default planners minimise minus the predicted reward. An objective that the caller states is what they minimise
+    instead; it does not change what is charged.
     """
 
     def __init__(
@@ -62,118 +43,117 @@ class GymSimulator(Simulator):
         make: Callable[[], gymnasium.Env[Any, Any]],
         n: int,
         *,
-        objective: Objective | None = None,
+        objective: Goal | None = None,
         price: float | None = None,
+        reading: Reading = Reading(),  # noqa: B008 - immutable
+        workers: int = 0,
     ) -> None:
-        """Build ``n`` environments with ``make``; the price of a failure is found when a row fails, if not given."""
-        self._make = make
-        if n < 1:
-            raise ValueError(f"a simulator needs at least one row, got n={n}")
-        self._envs = [make() for _ in range(n)]
-        first = self._envs[0]
-        space = first.observation_space
-        if not isinstance(space, spaces.Box) or len(space.shape) != 1:
-            raise ValueError(f"observation space {space} is not a vector; wrap with FlattenObservation first")
-        spec = first.spec
-        if spec is None or spec.max_episode_steps is None:
-            raise ValueError("the environment has no max_episode_steps; pass it to gymnasium.make")
-        names = tuple(f"y{i}" for i in range(space.shape[0]))
-        self.n, self.device, self.dtype = n, torch.device("cpu"), torch.float64
-        self._discrete = isinstance(first.action_space, spaces.Discrete)
-        self.problem = ControlProblem(
-            action_set(first.action_space), objective or Objective(()), 1.0, spec.max_episode_steps, names, names,
-            time_unit="step",
+        """Make one environment and read its spaces; the others are made when their rows begin.
+
+        Args:
+            make: Makes an environment; picklable where there are workers.
+            n: Rows.
+            objective: What planners minimise. Weights of z or e may leave out what comes after the observation; one
+                without terms adds its limits and its price of a failure to the default.
+            price: Price of a failure, by default found when a row fails (:mod:`steersman.envs.failure`).
+            reading: Names, outputs, references, and what ``terminated`` means.
+            workers: Processes that share the rows; 0 runs them here.
+
+        Raises:
+            ValueError: If a space, a name or the objective does not fit, or episodes have no length.
+        """
+        self._make, self._goal, self._reading = make, objective, reading
+        first = make()
+        try:
+            length = horizon(first)
+            if length is None:
+                raise ValueError(
+                    "the environment has no max_episode_steps, so its episodes may never end: set max_episode_steps "
+                    "beside its id, or put gymnasium.wrappers.TimeLimit around it"
+                )
+            outputs, actions = Outputs(first.observation_space, reading), Actions(first.action_space)
+            goal = _objective(objective, outputs, actions.set.names)
+        except ValueError:
+            first.close()
+            raise
+        source = Environments(make, outputs, actions, reading.termination, length, None if workers else first)
+        if workers:
+            first.close()
+        problem = ControlProblem(
+            actions.set, goal, 1.0, length, outputs.measured,
+            outputs.performed, outputs.exogenous, time_unit="step",
         )  # fmt: skip
-        self._charge(price)
-        self._y = torch.zeros(n, len(names), dtype=self.dtype)
-        self._k = torch.zeros(n, dtype=torch.int64)
-        self._status = torch.zeros(n, dtype=torch.uint8)
-        self._u_prev = self.actions.neutral(n, self._y)
-
-    def scenarios(self, key: Int64[Tensor, "n"], mask: Bool[Tensor, "n"] | None = None) -> Scenarios:
-        """The keys alone: they seed the environments."""
-        return Scenarios(key)
-
-    def reset(self, scenarios: Scenarios, mask: Bool[Tensor, "n"] | None = None) -> None:
-        """See :class:`Simulator`."""
-        if len(scenarios) != self.n:
-            raise ValueError(f"reset needs {self.n} scenarios, one per row, got {len(scenarios)}")
-        for i in range(self.n):
-            if mask is None or bool(mask[i]):
-                obs, _ = self._envs[i].reset(seed=int(scenarios.key[i]) & 0x7FFFFFFF)
-                self._y[i] = torch.as_tensor(np.asarray(obs), dtype=self.dtype)
-                self._k[i], self._status[i] = 0, Status.OK
-                self._u_prev[i] = self.actions.neutral(1, self._y)[0]
-
-    def step(self, u: Float[Tensor, "n m"]) -> Transition:
-        """See :class:`Simulator`."""
-        if tuple(u.shape) != (self.n, self.actions.m):
-            raise ValueError(f"u must have shape ({self.n}, {self.actions.m}), got {tuple(u.shape)}")
-        u = self.actions.project(u.to(self.dtype))
-        alive = going(self._status) & (self._k < self.problem.horizon)
-        cost = torch.zeros(self.n, dtype=self.dtype)
-        self._y, self._k, self._status = self._y.clone(), self._k.clone(), self._status.clone()
-        for i in torch.nonzero(alive).flatten().tolist():
-            if not bool(torch.isfinite(u[i]).all()):
-                self._k[i] += 1
-                self._status[i] = Status.DIVERGED
-                continue
-            obs, reward, terminated, cut, _ = self._envs[i].step(self._native(u[i]))
-            y = torch.as_tensor(np.asarray(obs), dtype=self.dtype)
-            cost[i] = -float(reward)
-            self._k[i] = self.problem.horizon if cut else self._k[i] + 1
-            if not bool(torch.isfinite(y).all()):
-                self._status[i] = Status.DIVERGED
-                continue
-            self._y[i] = y
-            self._status[i] = Status.ENDED if terminated else Status.OK
-        self._u_prev = torch.where(alive[:, None] & torch.isfinite(u), u, self._u_prev)
-        t = self._settle({"cost": cost}, alive, self._k, self._status, lambda: (self._y, torch.zeros_like(self._y)))
-        self._status = t.status
-        return t
+        super().__init__(source, problem, n, workers=workers, price=price, what="the gymnasium simulator")
+        self._seen: Counter[str] = Counter()
 
     def unpriced(self, n: int) -> GymSimulator:
-        """See :class:`Simulator`."""
-        return GymSimulator(self._make, n, objective=self.problem.objective, price=0.0)
+        """See :class:`~steersman.envs.simulator.Simulator`."""
+        return GymSimulator(self._make, n, objective=self._goal, price=0.0, reading=self._reading, workers=self.workers)
 
-    def measure(self, preview: int = 0) -> Measurement:
-        """See :class:`Simulator`; the reference is zero."""
-        r = torch.zeros(self.n, preview + 1, self.problem.nz, dtype=self.dtype)
-        return Measurement(self._k, self._y, r, self._u_prev)
-
-    def perform(self) -> Float[Tensor, "n nz"]:
-        """The observation."""
-        return self._y
-
-    def snapshot(self) -> GymSnapshot:
-        """See :class:`Simulator`; environments are deep-copied."""
-        return GymSnapshot(copy.deepcopy(self._envs), self._y, self._k, self._status, self._u_prev)
-
-    def restore(self, snapshot: GymSnapshot) -> None:
-        """See :class:`Simulator`."""
-        self._envs = copy.deepcopy(snapshot.envs)
-        self._y, self._k = snapshot.y.clone(), snapshot.k.clone()
-        self._status, self._u_prev = snapshot.status.clone(), snapshot.u_prev.clone()
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Why rows diverged, with how many of them."""
+        return tuple(
+            f"{count} {'row' if count == 1 else 'rows'} ended as diverged because {why}"
+            for why, count in self._seen.items()
+        )
 
     def render(self) -> NDArray[np.uint8]:
         """RGB picture of the first row.
 
         Raises:
             ValueError: If the environment was not made with ``render_mode="rgb_array"``.
+            RuntimeError: If the rows run in worker processes.
         """
-        picture = self._envs[0].render()
+        first = self._local.episodes[0]
+        picture: Any = first.env.render() if isinstance(first, GymEpisode) else None
         if picture is None:
-            raise ValueError("this environment draws no picture; make it with render_mode='rgb_array'")
+            raise ValueError("this environment draws no picture; make it with render_mode='rgb_array' and reset it")
         return np.asarray(picture)
 
-    def close(self) -> None:
-        """Close every environment."""
-        for env in self._envs:
-            env.close()
+    @property
+    def _charged(self) -> Objective:
+        # The reward is all that is charged; terminal terms are the planners' own.
+        return replace(self.problem.objective, terminal=())
 
-    def _native(self, u: Tensor) -> Any:
-        space = self._envs[0].action_space
-        if isinstance(space, spaces.Box):
-            return u.numpy().astype(space.dtype)
-        whole = u.numpy().round().astype(np.int64)
-        return int(whole[0]) if self._discrete else whole
+    def _terms(self, before: Report, after: Report, u: Tensor, du: Tensor) -> dict[str, Tensor]:
+        fresh = after.k != before.k
+        self._seen.update(note for row, note in after.notes if fresh[row])
+        return {"cost": torch.from_numpy(after.cost)}
+
+    def _references(self, preview: int) -> Float[Tensor, "n h1 nz"]:
+        if self._now.r is None:
+            return super()._references(preview)
+        return torch.from_numpy(lengthened(self._now.r, preview + 1))
+
+
+def _objective(stated: Goal | None, outputs: Outputs, actions: tuple[str, ...]) -> Objective:
+    """What planners minimise, checked against the outputs."""
+    ny, nz = outputs.shape
+    found = stated(outputs.performed, actions) if callable(stated) else stated or Objective(())
+    if not found.stage and not found.terminal:
+        reward = Linear(name="reward", on="z", weights=(0.0,) * (nz - 1) + (-1.0,))
+        # A step is charged for the outputs before it, and the reward arrives after it: the last one is terminal.
+        found = replace(found, stage=(reward,), terminal=(reward,))
+    found = replace(
+        found,
+        stage=tuple(_filled(term, ny, nz) for term in found.stage),
+        terminal=tuple(_filled(term, ny, nz) for term in found.terminal),
+    )
+    for term in (*found.stage, *found.terminal):
+        size = nz if term.on in ("z", "e") else len(actions)
+        if isinstance(term, PiecewiseLinear) and not 0 <= term.index < size:
+            raise ValueError(f"term {term.name!r} reads entry {term.index}, but {term.on!r} has {size}")
+        term(torch.zeros(1, size, dtype=torch.float64))
+    for limit in found.limits:
+        if not 0 <= limit.index < nz:
+            raise ValueError(f"limit {limit.name!r} reads output {limit.index}, but there are {nz}")
+    return found
+
+
+def _filled(term: Term, ny: int, nz: int) -> Term:
+    """The term with weights 0 for what comes after the observation, if it has weights of the observation alone."""
+    weights = getattr(term, "weights", ())
+    if term.on not in ("z", "e") or len(weights) != ny:
+        return term
+    return replace(term, weights=(*weights, *(0.0,) * (nz - ny)))  # type: ignore[call-arg]

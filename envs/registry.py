@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import gymnasium
 import torch
 
 from steersman.envs.env import PlantEnv
-from steersman.envs.gym_simulator import GymSimulator
-from steersman.envs.objective import Objective
+from steersman.envs.foreign.make import WrapperSettings, env_maker, imported
+from steersman.envs.foreign.outputs import Reading
+from steersman.envs.gym_simulator import Goal, GymSimulator
 from steersman.envs.plant import Plant
 from steersman.envs.simulator import PlantSimulator, Simulator
 from steersman.envs.vector import PlantVectorEnv
@@ -262,79 +262,116 @@ def make_env(plant: str, render_mode: str | None = None, **kwargs: Any) -> Plant
 
 
 def make_vector_env(plant: str, num_envs: int = 1, **kwargs: Any) -> PlantVectorEnv:
-    """Entry point of ``gymnasium.make_vec``; ``device`` and ``bank`` go to the vector env."""
-    kwargs.pop("max_episode_steps", None)
-    own = {name: kwargs.pop(name) for name in ("device", "bank", "render_mode") if name in kwargs}
-    return PlantVectorEnv(make_plant(plant, **kwargs), num_envs, **own)
+    """Entry point of ``gymnasium.make_vec``; ``plant`` as for :func:`make_env`.
+
+    ``device``, ``bank``, ``numpy`` and ``autoreset_mode`` go to :class:`~steersman.envs.vector.PlantVectorEnv`.
+
+    Raises:
+        ValueError: If ``max_episode_steps`` is not the plant's own.
+    """
+    steps = kwargs.pop("max_episode_steps", None)
+    own = {
+        name: kwargs.pop(name)
+        for name in ("device", "bank", "render_mode", "numpy", "autoreset_mode")
+        if name in kwargs
+    }
+    if ":" in plant:
+        env = PlantVectorEnv(make_simulator(plant, num_envs, own.get("device", "cpu"), **kwargs), **own)
+    else:
+        env = PlantVectorEnv(make_plant(plant, **kwargs), num_envs, **own)
+    # gymnasium hands on what its registry says, which a setting of the plant may have changed.
+    usual = [spec.control_steps for spec in PLANTS if spec.name == plant]
+    if steps not in (None, env.simulator.problem.horizon, *usual):
+        raise ValueError(
+            f"{plant} has episodes of {env.simulator.problem.horizon} control steps; leave out max_episode_steps"
+        )
+    return env
 
 
 def make_simulator(
-    id: str,
+    id: str | Callable[..., Any],
     n: int,
     device: torch.device | str = "cpu",
     *,
-    objective: Objective | None = None,
+    objective: Goal | None = None,
     price: float | None = None,
+    reading: Reading | None = None,
+    wrappers: Sequence[WrapperSettings] = (),
+    max_episode_steps: int | None = None,
+    workers: int = 0,
     **kwargs: Any,
 ) -> Simulator:
     """A simulator of a registered plant, of a plant or Mesa model of your own, or of any gymnasium environment.
 
     Args:
-        id: Id of a plant, or ``module:name`` of a Plant class or a
-            :class:`~steersman.envs.abm.mesa_task.MesaTask` (modules beside you are found), or of a gymnasium
-            environment.
+        id: Id of a plant; ``module:name`` of a Plant class or of a
+            :class:`~steersman.envs.abm.mesa_task.MesaTask` (modules beside you are found); or a gymnasium
+            environment as :func:`~steersman.envs.foreign.make.env_maker` takes it: an id, ``module:Env-v0``,
+            ``module:name`` of a class or function, or such a class or function itself.
         n: Rows.
-        device: Where a plant runs; gymnasium environments run on the CPU.
-        objective: What planners minimise on a gymnasium environment, which itself only returns rewards.
+        device: Where a plant runs; Mesa models and gymnasium environments run on the CPU.
+        objective: What planners minimise on a gymnasium environment; by default minus its reward.
         price: Price of a failure for what states none (:mod:`steersman.envs.failure`); found when it is needed.
+        reading: Names, outputs and references of a gymnasium environment, and what its end means.
+        wrappers: Wrappers around a gymnasium environment, the innermost first: name and arguments of each.
+        max_episode_steps: Control steps of an episode of a gymnasium environment.
+        workers: Processes that share the rows of a Mesa model or an environment; 0 runs them here.
         kwargs: Arguments of the plant or the environment.
 
     Raises:
-        ValueError: If neither this registry nor gymnasium knows the id, or an objective is given for a plant.
+        ValueError: If neither this registry nor gymnasium knows the id, or it does not take what is given.
         RuntimeError: If the device is not there.
     """
-    name = id.removeprefix("steersman.envs:")
+    return build_simulator(
+        id, kwargs, n, device, objective=objective, price=price, reading=reading, wrappers=wrappers,
+        max_episode_steps=max_episode_steps, workers=workers,
+    )  # fmt: skip
+
+
+def build_simulator(
+    id: str | Callable[..., Any],
+    settings: dict[str, Any],
+    n: int,
+    device: torch.device | str,
+    *,
+    objective: Goal | None,
+    price: float | None,
+    reading: Reading | None,
+    wrappers: Sequence[WrapperSettings],
+    max_episode_steps: int | None,
+    workers: int,
+) -> Simulator:
+    """:func:`make_simulator`, with the arguments of the plant or environment in a dictionary, whatever their names."""
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(f"device {str(device)!r} was asked for but CUDA is not available; use device='cpu'")
-    if name.startswith(f"{NAMESPACE}/"):
-        if objective is not None:
-            raise ValueError(f"{name} has an objective of its own; leave objective out")
-        return PlantSimulator(make_plant(name, **kwargs), n, device=device, price=price)
-    own = _imported(id, n, device, price, kwargs) if ":" in id else None
-    if own is not None:
-        if objective is not None:
-            raise ValueError(f"{id} has an objective of its own; leave objective out")
-        return own
+    foreign = {
+        "objective": objective, "reading": reading, "wrappers": wrappers, "max_episode_steps": max_episode_steps
+    }  # fmt: skip
+    name = id.removeprefix("steersman.envs:") if isinstance(id, str) else ""
+    found: Any = imported(name) if ":" in name else id
+    if name.startswith(f"{NAMESPACE}/") or (isinstance(found, type) and issubclass(found, Plant)):
+        _refuse(str(id), {**foreign, "workers": workers})
+        plant = found(**settings) if isinstance(found, type) else make_plant(name, **settings)
+        return PlantSimulator(plant, n, device=device, price=price)
+    if type(found).__name__ == "MesaTask":
+        from steersman.envs.abm.mesa_simulator import MesaSimulator  # Mesa takes a second to import
+
+        _refuse(str(id), foreign)
+        return MesaSimulator(found, n, price=price, **{"workers": workers, **settings})
     try:
-        gymnasium.spec(id)
-    except gymnasium.error.Error as error:
-        raise ValueError(f"unknown environment {id!r}; known plants: {', '.join(plant_ids())} ({error})") from error
-    return GymSimulator(lambda: gymnasium.make(id, **kwargs), n, objective=objective, price=price)
+        make = env_maker(id, settings, wrappers, max_episode_steps)
+    except ValueError as error:
+        known = "" if ":" in name or not name else f"; known plants: {', '.join(plant_ids())}"
+        raise ValueError(f"{error}{known}") from error
+    return GymSimulator(make, n, objective=objective, price=price, reading=reading or Reading(), workers=workers)
 
 
-def _imported(
-    id: str, n: int, device: torch.device | str, price: float | None, kwargs: dict[str, Any]
-) -> Simulator | None:
-    """A simulator of the Plant class or MesaTask behind ``module:name``; None if it is neither.
-
-    Raises:
-        ValueError: If the module cannot be found.
-    """
-    from steersman.envs.abm.mesa_simulator import MesaSimulator  # Mesa takes a second to import
-    from steersman.envs.abm.mesa_task import MesaTask
-
-    module, _, name = id.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{id!r}: {error}; run steersman in the folder of that module, or install it") from error
-    if isinstance(found, MesaTask):
-        return MesaSimulator(found, n, price=price, **kwargs)
-    if isinstance(found, type) and issubclass(found, Plant):
-        return PlantSimulator(found(**kwargs), n, device=device, price=price)
-    return None
+def _refuse(name: str, given: dict[str, Any]) -> None:
+    wrong = [what for what, value in given.items() if value]
+    if wrong:
+        raise ValueError(
+            f"{name} says by itself what {', '.join(wrong)} would say of a gymnasium environment; leave it out"
+        )
 
 
 def register_envs() -> None:

@@ -68,7 +68,7 @@ class SB3VecEnv(VecEnv):
             raise RuntimeError("step_wait was called before step_async")
         if self._low is not None and self._high is not None:
             actions = self._low + (np.clip(actions, -1.0, 1.0) + 1.0) * 0.5 * (self._high - self._low)
-        obs, reward, terminated, truncated, info = self.env.step(torch.as_tensor(actions))
+        obs, reward, terminated, truncated, info = self.env.step(actions)
         done = (terminated | truncated).cpu().numpy()
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if done.any():

@@ -110,6 +110,11 @@ class Simulator(ABC):
         """The plant behind the simulator, if there is one; the "solver access" track needs it."""
         return None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What has happened so far that a reader of the results should know, in whole sentences."""
+        return ()
+
     @abstractmethod
     def scenarios(self, key: Int64[Tensor, "n"], mask: Bool[Tensor, "n"] | None = None) -> Scenarios:
         """Scenarios drawn from the keys; rows outside ``mask`` are placeholders."""
@@ -161,11 +166,16 @@ class Simulator(ABC):
         end: Callable[[], tuple[Tensor, Tensor]],
     ) -> Transition:
         """:func:`settle` for simulators whose step cannot be taken again, with a price once a row has failed."""
-        t = settle(self.problem.objective, self.problem.horizon, terms, None, alive, k, status, end)
+        t = settle(self._charged, self.problem.horizon, terms, None, alive, k, status, end)
         if self._price is None and bool((t.ended & failed(t.status)).any()):
             self.price()
-            t = settle(self.problem.objective, self.problem.horizon, terms, None, alive, k, status, end)
+            t = settle(self._charged, self.problem.horizon, terms, None, alive, k, status, end)
         return t
+
+    @property
+    def _charged(self) -> Objective:
+        """The objective that episodes are charged by."""
+        return self.problem.objective
 
     def _charge(self, price: float | None) -> None:
         """Set the price of failures, unless the plant states its own; None leaves it to be found when one happens."""

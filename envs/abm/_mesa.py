@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import gc
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import mesa
-import numpy as np
 
 
 def advance(model: Any, ticks: int) -> None:
@@ -47,29 +42,3 @@ def forget(models: list[Any]) -> None:
 def collect_garbage() -> None:
     """Free dropped models now: agents and models refer to each other."""
     gc.collect()
-
-
-@dataclass
-class Globals:
-    """State of the two global random generators, which some models draw from instead of their own."""
-
-    standard: Any
-    numpy: Any
-
-    @classmethod
-    def seeded(cls, seed: int) -> Globals:
-        """Fresh states from a seed."""
-        return cls(random.Random(seed).getstate(), np.random.RandomState(seed % 2**32).get_state())
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Lend these states to the global generators; the caller's states come back."""
-        before = random.getstate(), np.random.get_state()
-        random.setstate(self.standard)
-        np.random.set_state(self.numpy)
-        try:
-            yield
-        finally:
-            self.standard, self.numpy = random.getstate(), np.random.get_state()
-            random.setstate(before[0])
-            np.random.set_state(before[1])

@@ -12,8 +12,9 @@ from mesa.examples.advanced.wolf_sheep.agents import GrassPatch, Sheep, Wolf
 from mesa.examples.advanced.wolf_sheep.model import WolfSheep
 from mesa.experimental.devs import ABMSimulator
 
-from steersman.envs.abm.mesa_task import MesaTask, Outputs, Vector
+from steersman.envs.abm.mesa_task import MesaTask, Outputs
 from steersman.envs.actions import ActionSet
+from steersman.envs.foreign.rows import Vector
 from steersman.envs.objective import Objective, Quadratic
 
 # ------------------------------------------------------------------ wolf-sheep: remove animals

@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from steersman.envs.abm import _mesa
 from steersman.envs.actions import ActionSet
+from steersman.envs.foreign.rows import Episode, Vector
 from steersman.envs.objective import Objective
 from steersman.envs.plant import ControlProblem, Status
 
-Vector = NDArray[np.float64]
 Outputs = Sequence[int | float]
-History = tuple[int, tuple[Vector, ...]]
-"""Seed and actions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +78,7 @@ class MesaTask:
         )  # fmt: skip
 
 
-class Replica:
+class Replica(Episode):
     """One running model."""
 
     def __init__(self, task: MesaTask, seed: int) -> None:
@@ -91,24 +88,19 @@ class Replica:
             TypeError: If the factory does not return a Mesa model.
             ValueError: If a function of the task returns the wrong number of values.
         """
-        self.task, self.seed, self.k, self.status = task, seed, 0, Status.OK
-        self.actions: list[Vector] = []
-        self.globals = _mesa.Globals.seeded(seed)
-        with self.globals.active():
-            self.model = task.model(seed)
-            if not hasattr(self.model, "agents") or not hasattr(self.model, "step"):
-                raise TypeError(f"model(seed) must return a mesa.Model, got {type(self.model).__name__}")
-            if task.warmup:
-                _mesa.advance(self.model, task.warmup)
+        super().__init__(seed)
+        self.task = task
+        self.model = task.model(seed)
+        if not hasattr(self.model, "agents") or not hasattr(self.model, "step"):
+            raise TypeError(f"model(seed) must return a mesa.Model, got {type(self.model).__name__}")
+        if task.warmup:
+            _mesa.advance(self.model, task.warmup)
         self.y, self.z = self._outputs()
 
     def step(self, u: Vector) -> None:
         """One control step; a model whose outputs are no longer finite has diverged and stays as it is."""
-        self.actions.append(u.copy())
-        with self.globals.active():
-            self.task.control(self.model, u)
-            _mesa.advance(self.model, self.task.hold)
-        self.k += 1
+        self.task.control(self.model, u)
+        _mesa.advance(self.model, self.task.hold)
         y, z = self._outputs()
         if not (np.isfinite(y).all() and np.isfinite(z).all()):
             self.status = Status.DIVERGED
@@ -116,20 +108,6 @@ class Replica:
         self.y, self.z = y, z
         if self.task.failed is not None and self.task.failed(self.model):
             self.status = Status.TERMINATED
-
-    @classmethod
-    def replayed(cls, task: MesaTask, history: History) -> Replica:
-        """The replica that a seed and the actions since then lead to."""
-        seed, actions = history
-        twin = cls(task, seed)
-        for u in actions:
-            twin.step(u)
-        return twin
-
-    @property
-    def history(self) -> History:
-        """Seed and actions so far: all that is needed to get here again."""
-        return self.seed, tuple(self.actions)
 
     def _outputs(self) -> tuple[Vector, Vector]:
         task = self.task

@@ -20,7 +20,6 @@ from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.linear import LinearDynamics
 from steersman.envs import make_simulator, noise
 from steersman.envs.abm import mesa_examples
-from steersman.envs.abm._mesa import Globals
 from steersman.envs.abm.mesa_simulator import MesaSimulator
 from steersman.envs.abm.mesa_task import MesaTask
 from steersman.envs.actions import ActionSet
@@ -174,18 +173,6 @@ def test_a_whole_episode_is_cut_at_the_horizon() -> None:
     for k in range(10):
         t = simulator.step(torch.zeros(1, 1, dtype=torch.float64))
         assert bool(t.ended) == bool(t.truncated) == (k == 9)
-
-
-def test_global_generators_are_left_alone() -> None:
-    lent = Globals.seeded(0)
-    before, numbers = random.getstate(), np.random.get_state()[1].copy()
-    with lent.active():
-        first = random.random(), np.random.rand()
-    assert random.getstate() == before and (np.random.get_state()[1] == numbers).all()
-    with lent.active():
-        assert (random.random(), np.random.rand()) != first
-    with Globals.seeded(0).active():
-        assert (random.random(), np.random.rand()) == first
 
 
 @pytest.mark.filterwarnings("ignore:.*Box observation space:UserWarning")

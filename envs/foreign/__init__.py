@@ -1,0 +1,1 @@
+"""Simulators that we did not write: rows of them side by side, here or in worker processes."""
