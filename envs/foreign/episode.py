@@ -90,7 +90,7 @@ class GymEpisode(Episode):
             self._diverge(self._lost)
             return
         source = self._source
-        observation, reward, terminated, truncated, info = _five(self.env.step(source.actions.decode(u)))
+        observation, reward, terminated, truncated, info = _stepped(self.env, source.actions.decode(u))
         earned = _number(reward)
         if not np.isfinite(earned):
             self._diverge(f"the reward was {earned}")
@@ -123,7 +123,13 @@ def _begun(env: Env, seed: int) -> tuple[Any, Mapping[str, Any]]:
     return found
 
 
-def _five(found: Any) -> tuple[Any, Any, bool, bool, Mapping[str, Any]]:
+def _stepped(env: Env, action: Any) -> tuple[Any, Any, bool, bool, Mapping[str, Any]]:
+    try:
+        found: Any = env.step(action)
+    except ValueError as error:
+        if "to unpack (expected 5" not in str(error):
+            raise
+        found = f"what a wrapper could not read ({error})"
     if not isinstance(found, tuple) or len(found) != 5 or not isinstance(found[4], Mapping):
         raise ValueError(
             "step must return observation, reward, terminated, truncated and a dictionary, as gymnasium asks; "
