@@ -76,14 +76,14 @@ class GymSimulator(RowSimulator):
         except ValueError:
             first.close()
             raise
-        source = Environments(make, outputs, actions, reading.termination, length, None if workers else first)
-        if workers:
-            first.close()
+        source = Environments(make, outputs, actions, reading.termination, length, first)
         problem = ControlProblem(
             actions.set, goal, 1.0, length, outputs.measured,
             outputs.performed, outputs.exogenous, time_unit="step",
         )  # fmt: skip
         super().__init__(source, problem, n, workers=workers, price=price, what="the gymnasium simulator")
+        if self._rows.local is None:
+            source.close()  # the workers make their own
         self._seen: Counter[str] = Counter()
 
     def unpriced(self, n: int) -> GymSimulator:

@@ -45,7 +45,7 @@ class RowSimulator(Simulator, ABC):
             source: What rows are made of.
             problem: What a controller may know.
             n: Rows.
-            workers: Processes that share the rows; 0 runs them here.
+            workers: Processes that share the rows; 0 runs them here, and so does a single row.
             price: Price of a failure for what states none, by default found when a row fails
                 (:mod:`steersman.envs.failure`).
             what: Name of the simulator, for errors.
@@ -58,7 +58,7 @@ class RowSimulator(Simulator, ABC):
         self.n, self.problem, self.workers = n, problem, workers
         self._charge(price)
         self.device, self.dtype = torch.device("cpu"), torch.float64
-        count = min(workers, n)
+        count = min(workers, n) if n > 1 else 0
         self._split = [list(map(int, part)) for part in np.array_split(np.arange(n), max(1, count))]
         makers = [partial(Rows, source, len(part)) for part in self._split]
         self._rows = Parts(makers, processes=count > 0, what=what)

@@ -74,28 +74,37 @@ class _Worker:
                 f"worker processes of {what} need something that can be pickled: {error}; name it module:name, with "
                 "functions of a module, or set workers=0"
             ) from error
-        context = mp.get_context("spawn")
-        self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other,), daemon=True)
-        self._process.start()
-        other.close()
-        self._pipe.send_bytes(message)
+        self._message = message
+        self._pipe: Connection | None = None
 
     def send(self, name: str, args: tuple[Any, ...]) -> None:
         try:
-            self._pipe.send((name, args))
+            self._open().send((name, args))
         except OSError:  # it has died, which its answer will tell
             return
 
+    def _open(self) -> Connection:
+        """The pipe to the process, which starts at its first call: many simulators are only asked what they are."""
+        if self._pipe is None:
+            context = mp.get_context("spawn")
+            self._pipe, other = context.Pipe()
+            self._process = context.Process(target=_serve, args=(other,), daemon=True)
+            self._process.start()
+            other.close()
+            self._pipe.send_bytes(self._message)
+        return self._pipe
+
     def answer(self) -> tuple[bool, Any]:
         try:
-            found: tuple[bool, Any] = self._pipe.recv()
+            found: tuple[bool, Any] = self._open().recv()
         except (EOFError, OSError):
             self._process.join(5)
             return False, f"it died{_manner(self._process.exitcode)}; run with workers=0 to see why"
         return found
 
     def stop(self) -> None:
+        if self._pipe is None:
+            return
         if self._process.is_alive():
             self.send("close", ())
             self._process.join(5)

@@ -414,7 +414,7 @@ def test_every_way_of_a_worker_to_fail_is_said() -> None:
             push(simulator, 0.0)
     simulator.close()
     with pytest.raises(ValueError, match="name it module:name"):
-        make_simulator(lambda: odd_lab.factory(), 1, workers=1)
+        make_simulator(lambda: odd_lab.factory(), 2, workers=1)
     with pytest.raises(ValueError, match="workers >= 0"):
         make_simulator("odd_lab:factory", 1, workers=-1)
 
