@@ -16,6 +16,7 @@ from steersman.experiments.jobs import job_of
 from steersman.experiments.machine import describe_machine
 from steersman.experiments.plan import RUNNER, JobSpec, Planned, baseline_of, plan, sources
 from steersman.experiments.results import Comparison, Failure, PlantSummary, RunResult
+from steersman.experiments.runner import prepared
 from steersman.experiments.settings import SpecError, validated
 from steersman.experiments.spec import ComparisonSpec, PlantEntry
 from steersman.experiments.store import Job, Store
@@ -166,8 +167,18 @@ def _collect(
     failures += strangers
     return Comparison(
         spec.name, spec.baseline, summaries, tuple(results), tuple(failures), command, describe_machine(),
-        notes + _versions(results),
+        notes + _of_banks(planned, store) + _versions(results),
     )  # fmt: skip
+
+
+def _of_banks(planned: Sequence[Planned], store: Store) -> tuple[str, ...]:
+    """Remarks that preparing the scenarios gave."""
+    notes = []
+    for plant, spec in {p.plant: p.run.prepared for p in planned}.items():
+        if store.get(spec.key).state == "done":
+            _, said = prepared(spec, lambda of, suffix: store.file(of.key, suffix))
+            notes += [f"{_short(plant)}: {text}" for text in said]
+    return tuple(notes)
 
 
 def _paired(results: Sequence[RunResult]) -> tuple[list[RunResult], list[Failure]]:

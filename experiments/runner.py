@@ -26,7 +26,9 @@ from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.registry import make_model, model_spec
 from steersman.envs import noise
 from steersman.envs.failure import failure_price
+from steersman.envs.foreign.agreement import EPISODES, agreement, in_words
 from steersman.envs.plant import Plant, Trail
+from steersman.envs.repeat import repeats
 from steersman.envs.simulator import PlantSimulator, Simulator
 from steersman.experiments.evaluate import Evaluation, Progress, evaluate, latency
 from steersman.experiments.files import save_result
@@ -34,6 +36,8 @@ from steersman.experiments.plan import BankSpec, FitSpec, JobSpec, RunSpec
 from steersman.experiments.results import RunResult
 from steersman.experiments.settings import validated
 
+PLANT_STEPS = 3
+"""Control steps in which a plant must repeat."""
 COLLECT_ROWS = 32
 """Episodes that are collected in one batch."""
 
@@ -60,13 +64,27 @@ def work(spec: JobSpec, files: Files, report: Progress) -> None:
 
 
 def _prepare(spec: BankSpec, files: Files, report: Progress) -> None:
-    report(0.1, "finding what a failure costs")
-    price = failure_price(lambda n: spec.environment.simulator(n, spec.device, price=0.0), spec.bank)
-    files(spec, ".json").write_text(json.dumps({"price": price}))
+    simulate = partial(spec.environment.simulator, device=spec.device, price=0.0)
+    first = simulate(1)
+    report(0.0, "running a scenario twice")
+    # Plants are pure functions, which a few steps tell; what others keep to themselves may show late.
+    steps = first.problem.horizon if first.plant is None else PLANT_STEPS
+    again = repeats(partial(spec.environment.simulator, price=0.0), noise.keys(spec.bank, 2), steps)
+    if again is not None:
+        raise RuntimeError(f"nothing can be paired on it: {again}")
+    report(0.3, "finding what a failure costs")
+    price = failure_price(simulate, spec.bank)
+    notes = []
+    if spec.environment.objective:
+        report(0.7, "comparing the objective with the reward")
+        notes.append(in_words(agreement(simulate(EPISODES), spec.bank)))
+    files(spec, ".json").write_text(json.dumps({"price": price, "notes": notes}), encoding="utf-8")
 
 
-def _price(spec: RunSpec, files: Files) -> float:
-    return float(json.loads(files(spec.prepared, ".json").read_text())["price"])
+def prepared(spec: BankSpec, files: Files) -> tuple[float, list[str]]:
+    """Price of a failure on a bank, and remarks for the report."""
+    found = json.loads(files(spec, ".json").read_text(encoding="utf-8"))
+    return float(found["price"]), list(found["notes"])
 
 
 def _fit(spec: FitSpec, files: Files, report: Progress) -> None:
@@ -92,7 +110,7 @@ def _fit(spec: FitSpec, files: Files, report: Progress) -> None:
 
 
 def _run(spec: RunSpec, files: Files, report: Progress) -> None:
-    price = _price(spec, files)
+    price, _ = prepared(spec.prepared, files)
     simulate = partial(spec.environment.simulator, device=spec.device, price=price)
     model, fit_cost = _model(spec, files)
     controller = _controller(spec, model, simulate)

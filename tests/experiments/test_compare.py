@@ -68,9 +68,11 @@ def test_rows_are_complete_and_paired(found: tuple[Comparison, Path]) -> None:
     assert zero.bank == constant.bank != mppi.bank
     assert zero.train_steps == 0 and constant.train_steps == 600 and mppi.train_steps == 40
     assert {r.track for r in comparison.results} == {"data only"}
-    assert comparison.notes == (
-        "Pendulum-v1: mppi (neural) is slow and ran on the first 2 of 3 scenarios; its differences are paired on those.",
+    slow, correlation = comparison.notes
+    assert slow == (
+        "Pendulum-v1: mppi (neural) is slow and ran on the first 2 of 3 scenarios; its differences are paired on those."
     )
+    assert correlation.startswith("Pendulum-v1: Planners minimise the stated objective; what is charged is minus the")
 
 
 def test_outputs(found: tuple[Comparison, Path]) -> None:
@@ -214,3 +216,16 @@ def _toml(plant: dict[str, Any]) -> str:
             else:
                 lines.append(f"{name} = {json.dumps(value)}")
     return "\n".join(lines)
+
+
+def test_what_does_not_repeat_is_not_paired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_lottery_of_tests.py").write_text(
+        TANK.replace("SCALE", "torch.randn(())")
+        .replace("self, path", "self")
+        .replace("float(Path(path).read_text())", "1.0")
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = {"id": "own_lottery_of_tests:Tank", "controllers": [{"use": "zero"}]}
+    found = compare(spec(entry), tmp_path / "out")
+    assert not found.results
+    assert "nothing can be paired on it: scenario 0 does not repeat: y 'x' of step 0 was" in found.failures[0].error
