@@ -15,7 +15,7 @@ import torch
 
 from steersman.experiments import runner
 from steersman.experiments.evaluate import Progress
-from steersman.experiments.plan import BankSpec, FitSpec, JobSpec, RunSpec
+from steersman.experiments.plan import BankSpec, FitSpec, JobSpec, RunSpec, made_of
 from steersman.experiments.store import LEASE_S, Job, Store, StoreError, disk_full
 
 ERROR_LENGTH = 500
@@ -50,6 +50,7 @@ def work(folder: Path, key: str) -> None:
     try:
         with _Heartbeat(store, key):
             spec = spec_of(store.get(key))
+            _require_same(spec)
             _require_done(store, spec)
             runner.work(spec, lambda of, suffix: store.file(of.key, suffix), _reporter(store, key))
     except Exception as error:  # the boundary of a job: whatever it is, the comparison goes on and reports it
@@ -71,6 +72,12 @@ def _fail(store: Store, key: str, error: BaseException, text: str) -> None:
     except OSError:  # the disk is full: the line below is all that can be said
         text += " (no room for the traceback)"
     store.finish(key, text[:ERROR_LENGTH])
+
+
+def _require_same(spec: JobSpec) -> None:
+    """Raises: RuntimeError if code or files were edited since the comparison began, so that its key is not theirs."""
+    if made_of(spec.environment, getattr(spec, "model", None), getattr(spec, "controller", None)) != spec.made:
+        raise RuntimeError("code or files that it depends on were edited while the comparison ran; run it again")
 
 
 def _require_done(store: Store, spec: JobSpec) -> None:

@@ -189,42 +189,35 @@ def _planned(spec: ComparisonSpec, plant: PlantEntry, entry: ControllerEntry, wh
     label = "" if model is None else model.label or model.use
     environment = plant.environment
     common: dict[str, Any] = {"environment": environment, "device": spec.device}
-    roots = [RUNNER, *sources(environment)]
-    models = [] if model is None else [model_spec(model.use).target.partition(":")[0]]
-    of_model = {} if model is None else model.settings
-    prepared = BankSpec(**common, made=_made(roots, environment), bank=spec.bank)
+    prepared = BankSpec(**common, made=made_of(environment), bank=spec.bank)
+    made, made_fit = made_of(environment, model, entry), made_of(environment, model)
     found = []
     for seed in range(spec.seeds if known.learns or learned else 1):
-        fit = None
-        if model is not None and learned:
-            made = _made([*roots, *models], environment, of_model)
-            fit = FitSpec(**common, made=made, model=model, seed=seed)
+        fit = FitSpec(**common, made=made_fit, model=model, seed=seed) if model and learned else None
         run = RunSpec(
-            **common,
-            made=_made(
-                [*roots, *models, known.target.partition(":")[0]], environment, {"m": of_model, "c": entry.settings}
-            ),
-            controller=replace(entry, episodes=None),
-            model=model,
-            seed=seed,
-            episodes=min(entry.episodes or spec.episodes, spec.episodes),
-            bank=spec.bank,
-            recorded=spec.recorded,
-            fit=fit,
-            prepared=prepared,
-        )
+            **common, made=made, controller=replace(entry, episodes=None), model=model, seed=seed,
+            episodes=min(entry.episodes or spec.episodes, spec.episodes), bank=spec.bank, recorded=spec.recorded,
+            fit=fit, prepared=prepared,
+        )  # fmt: skip
         found.append(Planned(plant.name, entry.name, label, run))
     return found
 
 
-def _made(roots: list[str], environment: Environment, settings: dict[str, Any] | None = None) -> Made:
-    """What a job depends on beside what it is told, with the catalogue's own settings of a plant's variant."""
+def made_of(
+    environment: Environment, model: ModelEntry | None = None, controller: ControllerEntry | None = None
+) -> Made:
+    """Code and files, as they are now, that a result of these depends on."""
+    roots = [RUNNER, *sources(environment)]
+    if model is not None:
+        roots.append(model_spec(model.use).target.partition(":")[0])
+    if controller is not None:
+        roots.append(controller_spec(controller.use).target.partition(":")[0])
     name = environment.id.removeprefix("steersman.envs:")
-    entry = [json.dumps(spec.kwargs, sort_keys=True, default=str) for spec in PLANTS if spec.id == name]
-    named = {"environment": asdict(environment), "settings": settings or {}}
-    return Made(
-        code="-".join([code_digest([*roots, *modules_in(settings)]), *map(_digest, entry)]), files=files_in(named)
-    )
+    settings = [asdict(environment), *(entry.settings for entry in (model, controller) if entry is not None)]
+    # A catalogue's list is no code, but the settings that it gives this variant of a plant are part of the question.
+    variant = [json.dumps(spec.kwargs, sort_keys=True, default=str) for spec in PLANTS if spec.id == name]
+    code = code_digest([*roots, *modules_in(settings)])
+    return Made(code="-".join([code, *map(_digest, variant)]), files=files_in(settings))
 
 
 def _model(plant: PlantEntry, entry: ControllerEntry, where: str) -> ModelEntry | None:

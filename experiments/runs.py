@@ -51,14 +51,12 @@ def job_table(store: Store) -> Table:
     everything = store.jobs()
     older = {job.key for job in _group(everything, "older")}
     found = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("key", "kind", "what", "seed", "state", "changed", "size"):
-        found.add_column(name, justify="right" if name in ("seed", "size") else "left", no_wrap=name != "what")
+    for name in ("key", "kind", "state", "changed", "what"):
+        found.add_column(name, no_wrap=name != "what", overflow="fold")
     for job in everything:
         state = f"{job.state}, older" if job.key in older else job.state
-        size = sum(path.stat().st_size for path in store.folder.glob(f"{job.key}.*") if path.is_file())
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.changed)) if job.changed else ""
-        cells = (job.key, job.kind, _what(job), str(_spec(job).get("seed", "")), state, when, f"{size / 1024:,.0f} KiB")
-        found.add_row(*map(escape, cells))
+        found.add_row(*map(escape, (job.key, job.kind, state, when, _what(job))))
     return found
 
 
@@ -86,5 +84,7 @@ def _spec(job: Job) -> dict[str, Any]:
 def _what(job: Job) -> str:
     spec = _spec(job)
     environment = spec.get("environment") or {"id": spec.get("plant", "?")}
-    parts = [environment["id"], *((spec.get(part) or {}).get("use", "") for part in ("controller", "model"))]
+    parts = [environment["id"].rpartition("/")[2]]
+    parts += [(spec.get(part) or {}).get("use", "") for part in ("controller", "model")]
+    parts += [f"seed {spec['seed']}"] if spec.get("seed") else []
     return ", ".join(part for part in parts if part)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from steersman.controllers.policy_search.evaluation import Episodes, join
 from steersman.controllers.policy_search.population import Costs
+from steersman.envs.processes import die_with_parent
 from steersman.optimizers.base import Search
 
 
@@ -70,7 +71,7 @@ class Workers:
 
 
 def _pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=die_with_parent)
 
 
 def _settings(search: Search[Any]) -> dict[str, Any]:

@@ -19,6 +19,9 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from steersman.experiments.closure import edition
+from steersman.experiments.environment import Environment
+from steersman.experiments.plan import sources
 from steersman.experiments.progress import bar
 from steersman.experiments.studies.policy_runs import Row, Task, run_cell
 from steersman.experiments.studies.polystep_rl_page import PACKAGE, publish_rows
@@ -114,9 +117,9 @@ def published(task: Task) -> Task:
 def run(console: Console, out: Path | None) -> Path:
     """Run the cells that are missing in ``out`` (by default results/polystep-rl) and write the page."""
     torch.set_num_threads(1)
-    folder = out or Path("results") / "polystep-rl"
-    folder.mkdir(parents=True, exist_ok=True)
     whole = list(cells())
+    plants = [module for cell in whole for module in sources(Environment(id=cell.task.plant))]
+    folder = edition(out or Path("results") / "polystep-rl", [__name__, *plants])
     with bar(console, "polystep-rl") as report:
         for i, cell in enumerate(whole):
             done = folder / f"{cell.key}.jsonl"

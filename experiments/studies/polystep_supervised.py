@@ -17,6 +17,7 @@ import torch
 import tyro
 from rich.console import Console
 
+from steersman.experiments.closure import edition
 from steersman.experiments.machine import describe_machine
 from steersman.experiments.progress import bar
 from steersman.experiments.studies import polystep_supervised_biper as biper
@@ -79,8 +80,7 @@ def run_preset(name: str, console: Console, out: Path | None = None, device: str
     preset = preset_of(name)
     data = preset.load()
     data = replace(data, x=data.x.to(device), y=data.y.to(device))
-    folder = out or Path("results") / f"polystep-supervised-{name}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = edition(out or Path("results") / f"polystep-supervised-{name}", [__name__])
     rows = Rows(folder / "runs.json")
     jobs = [*tree_jobs(rows), *digit_jobs(rows, preset, data), *biper_jobs(rows, preset, data)]
     whole: dict[str, Any] = {

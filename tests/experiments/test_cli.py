@@ -1,8 +1,10 @@
 """The command line: what it prints, and that bad input ends in one clear line."""
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -14,6 +16,8 @@ from steersman.envs.scenarios import Scenarios
 from steersman.experiments.benchmarks import gpu
 from steersman.experiments.benchmarks.base import BENCHMARKS, Row, bench_table, run_benchmark, throughput, write_rows
 from steersman.experiments.cli import main
+from steersman.experiments.settings import SpecError
+from steersman.experiments.spec import parse_spec
 from steersman.experiments.studies import abm_control, publish
 from steersman.experiments.studies.registry import run_study
 
@@ -107,11 +111,47 @@ def test_bad_input_is_one_clear_line(case: str, capsys: pytest.CaptureFixture[st
     assert message in error(capsys, *args)
 
 
-def test_corrupt_store_is_one_clear_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    store.mkdir()
-    (store / "store.sqlite").write_bytes(b"x" * 4096)
-    assert "not a readable store" in error(capsys, "compare", "tour", "--out", str(tmp_path))
+def test_a_store_of_a_later_version_is_one_clear_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    with closing(sqlite3.connect(tmp_path / "store" / "store.sqlite")) as db:
+        db.execute("PRAGMA user_version=99")
+    assert "has layout 99" in error(capsys, "compare", "tour", "--out", str(tmp_path))
+
+
+def test_runs_are_listed_shown_and_deleted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'episodes = 2\n[[plants]]\nid = "steersman/Pendulum-v1"\n[[plants.controllers]]\nuse = "zero"\n'
+    )
+    out = str(tmp_path / "r")
+    output(capsys, "compare", str(tmp_path / "mine.toml"), "--out", out, "--workers", "0")
+    listed = output(capsys, "runs", out)
+    assert "zero" in listed and listed.count("done") == 2
+    key = next(line.split()[0] for line in listed.splitlines() if " run " in line)
+    shown = json.loads(output(capsys, "runs", out, "--show", key[:8]))
+    assert shown["spec"]["controller"]["use"] == "zero" and f"{key}.npz" in shown["files"]
+    assert "fits 0 jobs" in error(capsys, "runs", out, "--show", "nothing")
+    assert "deleted 1 of 2 jobs" in output(capsys, "runs", out, "--delete", key)
+    assert not list((tmp_path / "r" / "store").glob(f"{key}.*"))
+    assert "deleted 0 of 1 jobs" in output(capsys, "runs", out, "--delete", "older")
+    assert "no store in" in error(capsys, "runs", str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "", "täglich", "a\nb"])
+def test_names_that_would_be_strange_folders_are_refused(name: str) -> None:
+    with pytest.raises(SpecError, match="name becomes a folder"):
+        parse_spec({"name": name, "plants": [{"id": "steersman/Pendulum-v1", "controllers": [{"use": "zero"}]}]})
+
+
+def test_files_that_are_no_utf8_and_numbers_that_are_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_bytes("summary = 'Kläranlage'".encode("latin-1"))
+    assert "is not UTF-8 text" in error(capsys, "compare", str(file))
+    plant = '[[plants]]\nid = "steersman/Pendulum-v1"\n[[plants.controllers]]\nuse = "pid"\nsettings = { kp = nan }\n'
+    file.write_text(plant)
+    assert "plants.0.controllers.0.settings.kp: numbers must be finite, got nan" in error(capsys, "compare", str(file))
+    for line in ("episodes = 10000000", "seeds = 5000", "bank = -1", "limit_s = 0.0"):
+        file.write_text(f"{line}\n{plant.replace('nan', '1.0')}")
+        assert f"{line.split()[0]} must be" in error(capsys, "compare", str(file))
 
 
 def test_module_runs_as_a_program() -> None:

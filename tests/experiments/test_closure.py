@@ -40,6 +40,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(tmp_path / "own_pack/deep.py", "from . import sibling\nx = sibling.z\n")
     write(tmp_path / "own_pack/sibling.py", "z = 2\n")
     write(tmp_path / "own_stranger.py", "w = 3\n")
+    module._source.cache_clear()
     for name in [name for name in sys.modules if name.startswith("own_")]:
         monkeypatch.delitem(sys.modules, name)
     return tmp_path

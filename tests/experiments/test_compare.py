@@ -157,7 +157,10 @@ CHECKS = {
         {**PENDULUM, "controllers": [{"use": "zero"}, {"use": "mppi", "model": "truth", "settings": {"horizon": -4}}]},
         "horizon must be at least 1, got -4",
     ),
-    "objective on a plant": ({**PENDULUM, "objective": FOREIGN["objective"]}, "has an objective of its own"),
+    "objective on a plant": (
+        {**PENDULUM, "objective": FOREIGN["objective"]},
+        "says by itself what objective would say",
+    ),
 }
 
 
@@ -216,6 +219,99 @@ def _toml(plant: dict[str, Any]) -> str:
             else:
                 lines.append(f"{name} = {json.dumps(value)}")
     return "\n".join(lines)
+
+
+TANK = """
+import torch
+from pathlib import Path
+from steersman.envs.actions import ActionSet
+from steersman.envs.objective import Objective, Quadratic
+from steersman.envs.plant import Plant
+
+class Tank(Plant):
+    def __init__(self, path):
+        self.dt, self.hold, self.horizon, self.gradient = 1.0, 1, 5, "exact"
+        self.actions = ActionSet((-1.0,), (1.0,))
+        weight = float(Path(path).read_text())
+        self.objective = Objective((Quadratic(name="z", on="z", weights=(weight,)),))
+        self.measured = self.performed = ("x",)
+    def params(self, key): return {}
+    def initial(self, key, p): return SCALE * torch.ones(len(key), 1, dtype=self.dtype)
+    def step(self, k, x, u, w, p): return x + 0.1 * u
+    def measure(self, k, x, p): return x
+"""
+
+
+@pytest.fixture
+def tank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_tank_of_tests", raising=False)
+    (tmp_path / "own_tank_of_tests.py").write_text(TANK.replace("SCALE", "1.0"))
+    (tmp_path / "weight.txt").write_text("1.0")
+    settings = {"path": str(tmp_path / "weight.txt")}
+    return {"id": "own_tank_of_tests:Tank", "settings": settings, "controllers": [{"use": "zero"}]}
+
+
+def test_edited_code_and_edited_files_are_run_again_and_said(tank: dict[str, Any], tmp_path: Path) -> None:
+    def cost() -> tuple[float, tuple[str, ...]]:
+        found = compare(spec(tank), tmp_path / "out")
+        assert not found.failures
+        return float(found.results[0].cost[0]), found.notes
+
+    again = "1 result is from older code and was made again."
+    assert cost() == (5.0, ())
+    (tmp_path / "weight.txt").write_text("100.0")
+    assert cost() == (500.0, (again,))
+    assert cost() == (500.0, ())
+    (tmp_path / "own_tank_of_tests.py").write_text(TANK.replace("SCALE", "(1.0 + 1.0)"))
+    assert cost() == (2000.0, (again,))
+    (tmp_path / "weight.txt").write_text("1.0")
+    (tmp_path / "own_tank_of_tests.py").write_text(TANK.replace("SCALE", "1.0") + "# as at first\n")
+    assert cost() == (5.0, ()), "the first result is valid again"
+
+
+def test_an_edit_while_a_comparison_runs_is_no_result_under_the_old_key(
+    tank: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = runner.work
+
+    def edit(run: Any, files: Any, report: Any) -> None:
+        (tmp_path / "weight.txt").write_text("3.0")
+        real(run, files, report)
+
+    monkeypatch.setattr(runner, "work", edit)
+    found = compare(spec(tank), tmp_path / "out")
+    assert not found.results and "were edited while the comparison ran; run it again" in found.failures[0].error
+    monkeypatch.undo()
+    sys.path.insert(0, str(tmp_path))
+    assert float(compare(spec(tank), tmp_path / "out").results[0].cost[0]) == 15.0
+    sys.path.remove(str(tmp_path))
+
+
+def test_one_environment_with_two_settings_and_a_baseline_with_a_label(tank: dict[str, Any], tmp_path: Path) -> None:
+    from steersman.experiments.stats import scores
+
+    (tmp_path / "ten.txt").write_text("10.0")
+    rival = {"use": "constant", "settings": {"candidates": 3, "scenarios": 1}}
+    plain = {**tank, "controllers": [{"use": "zero"}, rival]}
+    ten = {**tank, "label": "ten", "settings": {"path": str(tmp_path / "ten.txt")}}
+    ten["controllers"] = [{"use": "zero", "label": "nothing"}, rival]
+    found = compare(spec(plain, ten), tmp_path / "out")
+    assert [(r.plant, r.controller, r.cost[0]) for r in found.results][::2] == [
+        ("own_tank_of_tests:Tank", "zero", 5.0), ("ten", "nothing", 50.0),
+    ]  # fmt: skip
+    assert [p.baseline for p in found.plants] == ["zero", "nothing"]
+    assert [s.difference is not None for s in scores(found)] == [False, True, False, True]
+    write_report(found, tmp_path / "report.html")
+    with pytest.raises(SpecError, match=r"names must differ.*set label"):
+        compare(spec(plain, plain), tmp_path / "out2")
+
+
+def test_two_labels_of_one_thing_are_two_rows(tmp_path: Path) -> None:
+    twice = {**PENDULUM, "controllers": [{"use": "zero", "label": "A"}, {"use": "zero", "label": "B"}]}
+    found = compare(spec(twice), tmp_path)
+    assert [(r.controller, len(r.cost)) for r in found.results] == [("A", 3), ("B", 3)]
+    assert len(list((tmp_path / "store").glob("*.npz"))) == 1
 
 
 def test_what_does_not_repeat_is_not_paired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,11 +70,11 @@ def test_workers_that_die_take_only_their_own_jobs_along(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_hangs_and_other_ends_are_failed_jobs(tmp_path: Path) -> None:
-    file = write(tmp_path, "hang", "exit", "interrupt", "", more="limit_s = 3.0")
+    file = write(tmp_path, "hang", "exit", "interrupt", "", more="limit_s = 15.0")
     found = compare(read_spec(str(file)), tmp_path / "out", executor=Processes(2))
     assert [result.plant for result in found.results] == ["sound"]
     said = errors(found)
-    assert "took longer than limit_s = 3 seconds, 2 times" in said["hang"]
+    assert "took longer than limit_s = 15 seconds, 2 times" in said["hang"]
     assert "worker ended by itself with status 3, 2 times" in said["exit"]
     assert "worker ended by itself with status 1, 2 times" in said["interrupt"]
 

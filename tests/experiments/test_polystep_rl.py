@@ -71,7 +71,7 @@ def test_finished_cells_stay_finished(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(polystep_rl, "CLASSIC", (TINY,))
     monkeypatch.setattr(polystep_rl, "HEAVY", ())
     folder = polystep_rl.run(Console(quiet=True), tmp_path / "rows")
-    stored = tmp_path / "rows" / f"{cell.key}.jsonl"
+    (stored,) = (tmp_path / "rows").glob(f"*/{cell.key}.jsonl")
     before, page = stored.stat().st_mtime_ns, (folder / "polystep-rl.md").read_text()
     polystep_rl.run(Console(quiet=True), tmp_path / "rows")
     assert stored.stat().st_mtime_ns == before and (folder / "polystep-rl.md").read_text() == page
