@@ -54,6 +54,7 @@ class JobSpec:
     def identity(self) -> str:
         """Hash of what is asked for, whatever code answers it; labels do not matter."""
         plain = {name: value for name, value in asdict(self).items() if name not in ("made", "fit", "prepared")}
+        plain["environment"].pop("workers")  # rows are the same wherever they run
         for part in ("controller", "model"):
             if plain.get(part):
                 plain[part] = {name: value for name, value in plain[part].items() if name != "label"}
