@@ -95,7 +95,8 @@ def _actions(plant: Plant, key: Int64[Tensor, "n"], k: int) -> Tensor:
 
 
 def _run(plant: Plant, scenarios: Scenarios, steps: int, *, spoilt_at: int | None = None) -> Run:
-    sim = PlantSimulator(plant, len(scenarios))
+    # A price of failures is looked for by running the plant; what rows cost besides is enough here.
+    sim = PlantSimulator(plant, len(scenarios), price=0.0)
     sim.reset(scenarios)
     before, start = tree_map(torch.clone, sim.x), sim.x
     seen = _named("parameter", scenarios.p) | _named("state at the start", sim.x)
