@@ -112,6 +112,9 @@ class Controller(ABC):
     def bind(self: Bound, problem: ControlProblem, model: Dynamics | None = None) -> Bound:
         """Attach the problem and, for model-based controllers, the model.
 
+        Where the plant states no price of a failure, find it first (``simulator.price()``, then ``simulator.problem``):
+        a plan made without it is free to fail.
+
         Raises:
             ValueError: If the controller cannot serve this problem; the message names the remedy.
         """

@@ -60,8 +60,10 @@ def simulate(
     name = model or ("truth" if known.needs_model else "")
     if name and not model_spec(name).needs_plant:
         raise SpecError(f"--model {name} has to be fitted to data; 'steersman compare' does that")
+    # Who plans or learns must know what a failure costs, before there is one.
+    price = sim.price() if known.needs_model or known.learns else None
     law.bind(sim.problem, make_model(name, sim.plant) if name else None)
-    law.train(Training(lambda n: make_simulator(env, n), seed, progress=progress))
+    law.train(Training(lambda n: make_simulator(env, n, price=price), seed, progress=progress))
     law.reset(1)
     sim.reset(sim.scenarios(noise.keys(seed, 1)))
     total, fallbacks = 0.0, 0
