@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,9 +40,10 @@ def duel(ranks: Ranking) -> list[str]:
     if ranks.duel is None:
         return []
     (first, second), d = ranks.order[:2], ranks.duel
-    names = f"Best against second best, {marked(first)} against {marked(second)}"
+    one, other = (f"{s.controller} ({s.policies})" if s.policies else s.controller for s in (first, second))
+    names = f"Best against second best, {one} against {other}"
     if d.interval is None:
-        means = f"mean costs {number(d.base + d.mean)} and {number(d.base)}"
+        means = f"mean costs {number(ranks.mean[first.controller])} and {number(ranks.mean[second.controller])}"
         return [f"{names}: {means}; {d.verdict}."]
     shown = "shown to cost less" if d.verdict == "better" else d.verdict
     shown += ", of these policies but not of their methods" if d.open else ""
@@ -64,7 +66,7 @@ class Choice:
         track: Track.
         controller: Label.
         cost: Mean cost on the scenarios that all ranked controllers of the plant met.
-        gain: Share of the baseline's cost that it saves; NaN where shares mean nothing.
+        gain: Share of the baseline's cost that it saves on the same scenarios; NaN where shares mean nothing.
         decision: Median time of a decision, s.
         train_steps: Plant steps of its training.
         train_seconds: CPU seconds of its training.
@@ -92,10 +94,9 @@ def glance(comparison: Comparison, found: Sequence[Score]) -> list[Choice]:
     for plant in comparison.plants:
         ranks = ranking([s for s in found if s.plant == plant.name])
         for track in TRACKS:
-            mine = [s for s in ranks.order if s.track == track]
-            sound = [s for s in mine if s.difference is None or not s.difference.failures.shown]
-            if mine:
-                rows.append(_choice(ranks, mine, (sound or mine)[0], plant.baseline))
+            best = ranks.sound(track)
+            if best is not None:
+                rows.append(_choice(ranks, [s for s in ranks.order if s.track == track], best, plant.baseline))
     return rows
 
 
@@ -124,11 +125,13 @@ def _against(baseline: str, rivals: Sequence[Score], ranks: Ranking) -> str:
     if not winners:
         return f"No controller of {len(tested)} tested is shown to beat {baseline} by 5 % or more."
     parts = []
+    most = max(s.difference.pairs for s in tested if s.difference is not None)
     for track in TRACKS:
         best = next((s for s in winners if s.track == track), None)
         if best is not None and best.difference is not None and best.difference.interval is not None:
             amount = _amount(best.difference, best.difference.interval)
-            parts.append(f"with {track} the best of them is {marked(best, about=True)}, which {amount}")
+            some = f" on its n = {best.difference.pairs}" if best.difference.pairs < most else ""
+            parts.append(f"with {track} the best of them is {marked(best, about=True)}, which {amount}{some}")
     return f"{len(winners)} of {len(tested)} controllers tested beat {baseline}; {'; '.join(parts)}."
 
 
@@ -181,10 +184,18 @@ def _choice(ranks: Ranking, mine: Sequence[Score], best: Score, baseline: str) -
         if other is not s and other.difference is not None and ranks.mean[other.controller] < ranks.mean[s.controller]:
             remarks.append(f"{other.controller} costs less, but {failures(other.difference, baseline)}")
     return Choice(
-        s.plant, s.track, s.controller, ranks.mean[s.controller], 0.0 if d is None else d.gain,
+        s.plant, s.track, s.controller, ranks.mean[s.controller], _gain(ranks, s, baseline),
         mean(lambda r: r.latency.p50), mean(lambda r: r.train_steps), mean(lambda r: r.train_seconds),
         "; ".join(remark for remark in remarks if remark),
     )  # fmt: skip
+
+
+def _gain(ranks: Ranking, score: Score, baseline: str) -> float:
+    """Share of the baseline's cost saved on the scenarios of the ranking; NaN without baseline or share."""
+    d, base = score.difference, ranks.mean.get(baseline, 0.0)
+    if score.controller == baseline:
+        return 0.0
+    return 1 - ranks.mean[score.controller] / base if d is not None and d.shares and base > 0 else float("nan")
 
 
 # ------------------------------------------------------------------ over all plants
@@ -194,7 +205,7 @@ def _winners(ranks: dict[str, Ranking], baselines: dict[str, str]) -> str:
     parts = []
     for plant, found in ranks.items():
         best = found.best()
-        if best is None:
+        if best is None or not math.isfinite(found.mean[best.controller]):
             continue
         remarks = [best.incomplete]
         if found.duel is not None and found.duel.verdict != "better":
@@ -210,7 +221,7 @@ def _winners(ranks: dict[str, Ranking], baselines: dict[str, str]) -> str:
 def _price_of_data(ranks: dict[str, Ranking]) -> str:
     parts = []
     for plant, found in ranks.items():
-        data, solver = (found.best(track) for track in TRACKS)
+        data, solver = (found.sound(track) for track in TRACKS)
         if data is not None and solver is not None and (ratio := _cost_ratio(found, data, solver)):
             parts.append(f"{ratio} times on {short(plant)}")
     if not parts:
@@ -223,7 +234,7 @@ def _price_of_data(ranks: dict[str, Ranking]) -> str:
 def _price_of_time(ranks: dict[str, Ranking]) -> str:
     parts = []
     for plant, found in ranks.items():
-        best = found.best()
+        best = found.sound()
         rows = [s for s in found.order if s.difference is not None and s.difference.beats]
         if best is None or not rows:
             continue

@@ -140,8 +140,8 @@ def _remarks(found: Sequence[Score]) -> tuple[str, ...]:
 
 
 def _pictures(baseline: str, found: Sequence[Score]) -> tuple[tuple[str, str], ...]:
-    """The plant's own picture of the first scenario under the baseline and under the best controller."""
-    best = ranking(found).best()
+    """The plant's own picture of the first scenario under the baseline and under the best that does not fail more."""
+    best = ranking(found).sound()
     shown = [s for s in found if s.controller == baseline]
     shown += [best] if best is not None and best.controller != baseline else []
     return tuple((s.controller, base64.b64encode(s.runs[0].picture).decode()) for s in shown if s.runs[0].picture)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steersman.experiments.statistics.paired import GAIN, MINIMUM, Difference
+from steersman.experiments.statistics.paired import GAIN, MINIMUM, SAME, Difference
 from steersman.experiments.statistics.scores import Indices, Score, versus
 
 ORACLE = "oracle"
@@ -36,6 +36,12 @@ class Ranking:
     def best(self, track: str | None = None) -> Score | None:
         """The lowest mean cost, of one track or of all."""
         return next((score for score in self.order if track in (None, score.track)), None)
+
+    def sound(self, track: str | None = None) -> Score | None:
+        """The lowest mean cost among those not shown to fail more often than the baseline; of all if these all are."""
+        mine = [score for score in self.order if track in (None, score.track)]
+        rest = (score for score in mine if score.difference is None or not score.difference.failures.shown)
+        return next(rest, mine[0] if mine else None)
 
     def tied(self, best: Score) -> list[Score]:
         """The best and those of its track that cost at most 5 % more and are not shown to cost more."""
@@ -66,13 +72,14 @@ def regret(score: Score, found: Sequence[Score], baseline: str) -> float | None:
     """``(J - J_oracle) / (J_baseline - J_oracle)`` on the scenarios that all three have met.
 
     0 is as good as the controller labelled :data:`ORACLE`, 1 as bad as the baseline. None without an oracle or a
-    baseline, without common scenarios, or where the oracle saves nothing on them.
+    baseline, without common scenarios, or where the oracle saves nothing on them that is more than rounding.
     """
     three, common = _three(score, found, baseline)
     if not len(common):
         return None
     cost, best, base = (float(np.mean(other.costs(common))) for other in three)
-    return (cost - best) / (base - best) if base > best and math.isfinite(base - best) else None
+    saved = base - best
+    return (cost - best) / saved if math.isfinite(saved) and saved > SAME * max(abs(base), abs(best)) else None
 
 
 def regret_scenarios(score: Score, found: Sequence[Score], baseline: str) -> int:

@@ -87,7 +87,8 @@ def test_winners_are_named_with_what_the_verdict_speaks_of() -> None:
     rows = [run("zero", HARD), run("pid", 0.8 * HARD), run("ppo", 0.7 * HARD + noise(1), learnt=9)]
     text, lines, _ = told(comparison(*rows))
     assert text.startswith("2 of 2 controllers tested beat zero; with data only the best of them is ppo (this trained ")
-    assert "Best against second best, ppo against pid: saves 1" in text and "shown to cost less" in text
+    assert "Best against second best, ppo (this trained policy) against pid: saves 1" in text
+    assert "shown to cost less" in text
     assert lines[0] == "Lowest cost: ppo on p."
 
 
@@ -190,6 +191,16 @@ def test_who_fails_more_is_not_called_better() -> None:
     assert not scores(comparison(*rows))[1].difference.beats  # type: ignore[union-attr]
 
 
+def test_who_fails_more_is_not_the_best_that_others_are_measured_by() -> None:
+    rows = [
+        run("zero", HARD), run("killer", 0.01 * HARD, fails=60, speed=1.0), run("pid", 0.5 * HARD, speed=1e-4),
+        run("mpc", 0.25 * HARD, track="solver access", speed=1e-2),
+    ]  # fmt: skip
+    lines = told(comparison(*rows))[1]
+    assert lines[1].endswith("relative to the best with solver access: 2.00 times on p.")
+    assert lines[2] == "Decision time: on p pid decides 100 times as fast as the best and costs 2.00 times as much."
+
+
 def test_failures_are_counted_on_common_scenarios() -> None:
     """The baseline fails in scenarios 0 to 9, the controller in 0 to 4 of the 52 that it ran."""
     rows = [run("zero", HARD, fails=10), run("pid", 0.5 * HARD[:52], fails=5)]
@@ -272,6 +283,7 @@ def test_a_baseline_of_another_plant_and_a_lost_baseline() -> None:
         ("p", "zero"): None, ("p", "pid"): "better", ("q", "base"): None, ("q", "pid"): "worse", ("r", "pid"): None,
     }  # fmt: skip
     assert headline("zero", found[4:]) == "zero has no result here, so no controller is compared with it."
+    assert np.isnan(next(c.gain for c in glance(made, found) if c.plant == "r")), "nothing is saved of no baseline"
     assert len({c.plant for c in glance(made, found)}) == 3
 
 
@@ -295,6 +307,33 @@ def test_rows_of_fifty_and_sixty_are_ranked_on_fifty() -> None:
     rank = ranking(scores(comparison(run("zero", tail), run("pid", 0.5 * tail), run("slow", 0.6 * tail[:50]))))
     assert [s.controller for s in rank.order] == ["pid", "slow", "zero"]
     assert rank.mean == {"zero": 10.0, "pid": 5.0, "slow": 6.0} and len(rank.scenario) == 50
+
+
+def test_gains_on_other_scenarios_are_not_mixed() -> None:
+    """All save half of ten easy scenarios; on the other fifty one saves a tenth, and the other did not run them."""
+    cost = np.r_[np.full(10, 100.0), np.full(50, 10.0)]
+    rows = [run("zero", cost), run("pid", np.r_[np.full(10, 50.0), np.full(50, 9.0)]),
+            run("mpc", 0.5 * cost[:50], track="solver access")]  # fmt: skip
+    text, _, glanced = told(comparison(*rows))
+    assert "is pid, which saves 37 % (" in text and "is mpc, which saves 50 % (" in text
+    assert text.count(" on its n = 50") == 1 and text.index("is mpc") < text.index(" on its n = 50")
+    kept = {c.controller: (c.cost, c.gain) for c in glanced}
+    assert kept["pid"] == (pytest.approx((500 + 360) / 50), pytest.approx(1 - 860 / 1400))
+    assert kept["mpc"] == (pytest.approx(14.0), pytest.approx(0.5))
+
+
+def test_an_oracle_that_saves_rounding_measures_no_regret() -> None:
+    made = comparison(run("zero", HARD), run("oracle", HARD * (1 - 1e-15)), run("pid", 1.1 * HARD))
+    found = scores(made)
+    assert found[1].mean < found[0].mean and [regret(row, found, "zero") for row in found] == [None] * 3
+
+
+def test_a_mean_beside_one_that_is_infinite_is_told() -> None:
+    made = comparison(run("zero", HARD * np.inf), run("pid", np.full(N, 7.0)))
+    text, lines, _ = told(made)
+    assert "pid against zero: mean costs 7.000 and \N{EN DASH}; not tested" in text
+    assert lines[0] == "Lowest cost: pid on p (not tested against zero)."
+    assert told(comparison(run("zero", HARD * np.inf), run("pid", HARD * np.inf)))[1] == []
 
 
 def test_regret_is_over_the_scenarios_of_all_three() -> None:
