@@ -18,6 +18,7 @@ from steersman.dynamics.linearized import linearized
 from steersman.dynamics.plant_model import PlantModel
 from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
+from steersman.envs.settings import at_least
 from steersman.envs.simulator import Measurement
 
 EFFORT = 0.1
@@ -58,13 +59,10 @@ class Adjoint(Controller):
         Raises:
             ValueError: If a number is out of range, or nothing is known by the name ``warm``.
         """
-        for setting, value in (("horizon", horizon), ("iterations", iterations), ("replan", replan)):
-            if value is not None and value < 1:
-                raise ValueError(f"{setting} must be at least 1, got {value}")
+        at_least(1, horizon=horizon, iterations=iterations, replan=replan)
+        at_least(0, penalty=penalty)
         if warm not in (None, "backstepping", "lqr"):
             raise ValueError(f"warm must be 'backstepping', 'lqr' or None, got {warm!r}")
-        if not penalty >= 0:
-            raise ValueError(f"penalty must be non-negative, got {penalty}")
         self.horizon, self.iterations, self.replan, self.warm = horizon, iterations, replan, warm
         self.penalty, self.shared = penalty, shared
 

@@ -18,6 +18,7 @@ from steersman.envs.pde.boundary import (
     recirculation,
 )
 from steersman.envs.plant import ControlProblem
+from steersman.envs.settings import at_least
 from steersman.envs.simulator import Measurement
 
 
@@ -98,8 +99,7 @@ class Backstepping(Controller):
         Raises:
             ValueError: If the damping is negative.
         """
-        if not damping >= 0:
-            raise ValueError(f"damping must be non-negative, got {damping}")
+        at_least(0, damping=damping)
         self.damping = damping
 
     def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> Backstepping:

@@ -18,6 +18,7 @@ from steersman.dynamics.linearize import flatten_state
 from steersman.dynamics.riccati import riccati
 from steersman.envs.objective import Linear, Objective, Quadratic
 from steersman.envs.plant import ControlProblem
+from steersman.envs.settings import at_least, positive
 from steersman.envs.simulator import Measurement
 
 
@@ -188,10 +189,8 @@ class _LinearQuadratic(Controller, ABC):
         Raises:
             ValueError: If the horizon is below 1 or the effort not positive.
         """
-        if horizon is not None and horizon < 1:
-            raise ValueError(f"horizon must be at least 1 or None, got {horizon}")
-        if effort is not None and not effort > 0:
-            raise ValueError(f"effort must be positive, or None for the plant's objective, got {effort}")
+        at_least(1, horizon=horizon)
+        positive(effort=effort)
         self.horizon, self.effort = horizon, effort
         self.preview = horizon or 0
 
@@ -280,12 +279,8 @@ class LQG(_LinearQuadratic):
             ValueError: If a number is out of range.
         """
         super().__init__(horizon, effort)
-        noises = {"process_noise": process_noise, "measurement_noise": measurement_noise, "start_noise": start_noise}
-        for name, value in noises.items():
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
-        if calibrate < 0:
-            raise ValueError(f"calibrate must be non-negative, got {calibrate}")
+        positive(process_noise=process_noise, measurement_noise=measurement_noise, start_noise=start_noise)
+        at_least(0, calibrate=calibrate)
         self.process_noise, self.measurement_noise, self.calibrate = process_noise, measurement_noise, calibrate
         self.start_noise = start_noise
         self._found: dict[str, Tensor] = {}

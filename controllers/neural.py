@@ -15,6 +15,7 @@ from steersman.controllers.informed import ModelRollouts, PlantRollouts, Rollout
 from steersman.controllers.policy import TrainedPolicy, build_policy, to_action
 from steersman.dynamics.base import Dynamics
 from steersman.envs.plant import ControlProblem
+from steersman.envs.settings import at_least, one_of, positive
 from steersman.optimizers.resumable import Descent, Resumable
 from steersman.optimizers.vectorise import assign, flatten
 
@@ -71,15 +72,10 @@ class NeuralPolicy(TrainedPolicy):
             ValueError: If a number is out of range.
         """
         super().__init__(policy, hidden, explore, None)
-        for setting, value in (("steps", steps), ("batch", batch), ("horizon", horizon)):
-            if value < 1:
-                raise ValueError(f"{setting} must be at least 1, got {value}")
-        if not rate > 0 or not doubt >= 0 or not penalty >= 0:
-            raise ValueError(
-                f"need rate > 0, doubt >= 0 and penalty >= 0, got rate={rate}, doubt={doubt}, penalty={penalty}"
-            )
-        if rollouts not in ("model", "plant"):
-            raise ValueError(f"rollouts must be 'model' or 'plant', got {rollouts!r}")
+        at_least(1, steps=steps, batch=batch, horizon=horizon)
+        at_least(0, doubt=doubt, penalty=penalty)
+        positive(rate=rate)
+        one_of("model", "plant", rollouts=rollouts)
         self.steps, self.batch, self.rate, self.horizon = steps, batch, rate, horizon
         self.curriculum, self.doubt, self.penalty, self.rollouts = curriculum, doubt, penalty, rollouts
 

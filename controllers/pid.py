@@ -13,6 +13,7 @@ from steersman.controllers.rollout import run_episodes
 from steersman.dynamics.base import Dynamics
 from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
+from steersman.envs.settings import at_least
 from steersman.envs.simulator import Measurement
 
 _TUNE = 0x71D
@@ -52,11 +53,13 @@ class PID(Controller):
             scenarios: Training scenarios for each set of gains, the same for all.
 
         Raises:
-            ValueError: If a number is out of range.
+            ValueError: If a number is out of range or not finite.
         """
-        for setting, value, least in (("tune", tune, 0), ("decades", decades, 0), ("scenarios", scenarios, 1)):
-            if value < least:
-                raise ValueError(f"{setting} must be at least {least}, got {value}")
+        at_least(0, tune=tune, decades=decades)
+        at_least(1, scenarios=scenarios)
+        for setting, value in (("kp", kp), ("ki", ki), ("kd", kd), ("error", error or 0.0)):
+            if not bool(torch.isfinite(torch.as_tensor(value, dtype=torch.float64)).all()):
+                raise ValueError(f"{setting} must be finite, got {value}")
         self.kp, self.ki, self.kd, self.error = kp, ki, kd, error
         self.tune, self.decades, self.scenarios = tune, decades, scenarios
 

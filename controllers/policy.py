@@ -16,8 +16,9 @@ from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.windows import spread
 from steersman.envs.actions import ActionSet
 from steersman.envs.plant import ControlProblem
+from steersman.envs.settings import at_least
 from steersman.envs.simulator import Measurement
-from steersman.optimizers.policies.base import Policy
+from steersman.optimizers.policies.base import Policy, check_hidden
 from steersman.optimizers.policies.registry import PolicyName as PolicyName
 from steersman.optimizers.policies.registry import make_policy, policy_kind
 
@@ -109,11 +110,11 @@ class TrainedPolicy(Controller, ABC):
         """Store the settings.
 
         Raises:
-            ValueError: If ``explore`` is below 1 or there is no such policy.
+            ValueError: If ``explore`` or a width is below 1, or there is no such policy.
         """
         policy_kind(policy)
-        if explore < 1:
-            raise ValueError(f"explore must be at least 1, got {explore}")
+        at_least(1, explore=explore)
+        check_hidden(hidden, 0)
         self.policy, self.hidden, self.explore, self.module = policy, tuple(hidden), explore, module
 
     def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> TrainedPolicy:

@@ -24,9 +24,11 @@ from steersman.controllers.base import Controller, Decision, Training, TrainingC
 from steersman.dynamics.base import Dynamics
 from steersman.envs.plant import ControlProblem
 from steersman.envs.sb3 import SB3VecEnv
+from steersman.envs.settings import at_least, positive
 from steersman.envs.simulator import Measurement, draw_scenarios
 from steersman.envs.vector import PlantVectorEnv
 from steersman.optimizers.checkpoint import CheckpointError, digest, read_checkpoint, set_aside, write_checkpoint
+from steersman.optimizers.policies.base import check_hidden
 
 CHECKPOINTS = 10
 """Checkpoints written during a training."""
@@ -56,11 +58,11 @@ class Reinforcement(Controller, ABC):
         Raises:
             ValueError: If a number is out of range.
         """
-        for setting, value in (("plant_steps", plant_steps), ("envs", envs)):
-            if value < 1:
-                raise ValueError(f"{setting} must be at least 1, got {value}")
-        if not rate > 0 or not 0 < gamma <= 1:
-            raise ValueError(f"need rate > 0 and 0 < gamma <= 1, got rate={rate}, gamma={gamma}")
+        at_least(1, plant_steps=plant_steps, envs=envs)
+        positive(rate=rate)
+        if not 0 < gamma <= 1:
+            raise ValueError(f"gamma must lie in (0, 1], got {gamma}")
+        check_hidden(hidden, 0)
         self.plant_steps, self.envs, self.hidden = plant_steps, envs, tuple(hidden)
         self.rate, self.gamma, self.normalise = rate, gamma, normalise
 
@@ -252,6 +254,8 @@ class PPO(Reinforcement):
             ValueError: If a number is out of range.
         """
         super().__init__(plant_steps, envs, hidden, rate, gamma, normalise)
+        at_least(1, rollout=rollout, batch=batch, epochs=epochs)
+        at_least(0, entropy=entropy)
         self.rollout, self.batch, self.epochs, self.entropy = rollout, batch, epochs, entropy
 
     def _algorithm(self, env: VecNormalize, seed: int) -> BaseAlgorithm:
@@ -298,6 +302,8 @@ class SAC(Reinforcement):
             ValueError: If a number is out of range.
         """
         super().__init__(plant_steps, envs, hidden, rate, gamma, normalise)
+        at_least(1, batch=batch, updates=updates)
+        at_least(0, warmup=warmup)
         self.batch, self.updates, self.warmup = batch, updates, warmup
 
     def _check(self, space: spaces.Space[Any]) -> None:
@@ -351,6 +357,10 @@ class DQN(Reinforcement):
             ValueError: If a number is out of range.
         """
         super().__init__(plant_steps, envs, hidden, rate, gamma, normalise)
+        at_least(1, batch=batch, updates=updates)
+        at_least(0, warmup=warmup)
+        if not 0 < exploration <= 1:
+            raise ValueError(f"exploration must lie in (0, 1], got {exploration}")
         self.batch, self.updates, self.warmup, self.exploration = batch, updates, warmup, exploration
 
     def _check(self, space: spaces.Space[Any]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from steersman.controllers.base import Controller, Decision, Memory, Outcome
 from steersman.dynamics.base import Dynamics, Hidden
 from steersman.envs.plant import ControlProblem
+from steersman.envs.settings import at_least, positive
 from steersman.envs.simulator import Measurement
 from steersman.envs.tree import tree_index, tree_map
 
@@ -54,13 +55,11 @@ class SamplingMPC(Controller, ABC):
         Raises:
             ValueError: If a number is out of range, or ``knots`` does not divide the horizon.
         """
-        for name, value in (("horizon", horizon), ("samples", samples), ("iterations", iterations)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        at_least(1, horizon=horizon, samples=samples, iterations=iterations)
+        at_least(0, doubt=doubt)
+        positive(spread=spread)
         if knots < 0 or horizon % (knots or 1):
             raise ValueError(f"knots must divide the horizon {horizon}, got {knots}")
-        if not spread > 0 or not doubt >= 0:
-            raise ValueError(f"need spread > 0 and doubt >= 0, got spread={spread}, doubt={doubt}")
         self.horizon, self.samples, self.iterations = horizon, samples, iterations
         self.knots, self.spread, self.doubt = knots or horizon, spread, doubt
         self.preview = horizon
@@ -240,8 +239,9 @@ class MPPI(SamplingMPC):
             ValueError: If a number is out of range.
         """
         super().__init__(horizon, samples, iterations, knots, spread, doubt)
-        if not temperature > 0 or not 0 < decay <= 1:
-            raise ValueError(f"need temperature > 0 and 0 < decay <= 1, got {temperature} and {decay}")
+        positive(temperature=temperature)
+        if not 0 < decay <= 1:
+            raise ValueError(f"decay must lie in (0, 1], got {decay}")
         self.temperature, self.decay = temperature, decay
 
     def _refine(self, knots: Tensor, cost: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
@@ -290,8 +290,10 @@ class CEM(SamplingMPC):
             ValueError: If a number is out of range.
         """
         super().__init__(horizon, samples, iterations, knots, spread, doubt)
-        if not 1 <= elites <= samples or not 0 <= inertia < 1:
-            raise ValueError(f"need 1 <= elites <= samples and 0 <= inertia < 1, got {elites} and {inertia}")
+        if not 1 <= elites <= samples:
+            raise ValueError(f"elites must lie in 1 .. samples ({samples}), got {elites}")
+        if not 0 <= inertia < 1:
+            raise ValueError(f"inertia must lie in [0, 1), got {inertia}")
         self.elites, self.inertia = elites, inertia
 
     def _refine(self, knots: Tensor, cost: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:

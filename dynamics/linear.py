@@ -14,6 +14,7 @@ from steersman.dynamics.learned import Learned
 from steersman.dynamics.linearize import flatten_state, linearize
 from steersman.dynamics.windows import affine_fit, cut, starts
 from steersman.envs.plant import Plant
+from steersman.envs.settings import at_least
 from steersman.envs.tree import Params, State
 
 
@@ -75,10 +76,8 @@ class LinearDynamics(Learned):
             ValueError: If a setting is out of range.
         """
         super().__init__()
-        if context < 1:
-            raise ValueError(f"context must be at least 1, got {context}")
-        if not ridge >= 0:
-            raise ValueError(f"ridge must be a non-negative number, got {ridge}")
+        at_least(1, context=context)
+        at_least(0, ridge=ridge)
         self.context, self.ridge = context, ridge
 
     def fit(self, data: Trajectories) -> LinearDynamics:

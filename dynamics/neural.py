@@ -11,6 +11,7 @@ from torch import Tensor
 from steersman.dynamics.base import Hidden, Trajectories
 from steersman.dynamics.ensemble import Weights, forward, new_ensemble, train
 from steersman.dynamics.windowed import Batches, Windowed, parts
+from steersman.envs.settings import at_least, positive
 
 _EDGE = 0.99
 """Quantile of the training data that is called the edge."""
@@ -45,15 +46,14 @@ class NeuralSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("context", "members", "rollout", "steps", "batch", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        at_least(1, context=self.context, members=self.members, rollout=self.rollout)
+        at_least(1, steps=self.steps, batch=self.batch, patience=self.patience)
+        at_least(0, seed=self.seed)
+        positive(rate=self.rate)
         if any(width < 1 for width in self.hidden):
             raise ValueError(f"hidden widths must be at least 1, got {self.hidden}")
         if not 0 < self.validation < 1:
             raise ValueError(f"validation must lie between 0 and 1, got {self.validation}")
-        if not self.rate > 0:
-            raise ValueError(f"rate must be positive, got {self.rate}")
 
 
 class NeuralDynamics(Windowed):

@@ -13,6 +13,7 @@ from steersman.dynamics.base import Trajectories
 from steersman.dynamics.ensemble import Weights, forward, new_ensemble, train
 from steersman.dynamics.windowed import Batches, Windowed
 from steersman.envs.integrators import rk4
+from steersman.envs.settings import at_least, positive
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,14 @@ class NeuralODESettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("context", "substeps", "rollout", "steps", "batch", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        at_least(1, context=self.context, substeps=self.substeps, rollout=self.rollout)
+        at_least(1, steps=self.steps, batch=self.batch, patience=self.patience)
+        at_least(0, seed=self.seed)
+        positive(rate=self.rate)
         if any(width < 1 for width in self.hidden):
             raise ValueError(f"hidden widths must be at least 1, got {self.hidden}")
-        if not 0 < self.validation < 1 or not self.rate > 0:
-            raise ValueError(f"need 0 < validation < 1 and rate > 0, got {self.validation} and {self.rate}")
+        if not 0 < self.validation < 1:
+            raise ValueError(f"validation must lie between 0 and 1, got {self.validation}")
 
 
 class NeuralODE(Windowed):

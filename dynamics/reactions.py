@@ -14,6 +14,7 @@ from torch import Tensor
 from steersman.dynamics.base import Hidden, Trajectories, Window
 from steersman.dynamics.learned import Learned
 from steersman.dynamics.windows import affine_fit, cut, starts
+from steersman.envs.settings import at_least, positive
 from steersman.optimizers.resumable import Descent
 
 _FLOOR = 1e-6
@@ -61,11 +62,9 @@ class ReactionSettings:
     def __post_init__(self) -> None:
         if not self.processes:
             raise ValueError("processes must name at least one process: its rate and its change")
-        for name in ("substeps", "rollout", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.steps < 0 or not self.rate > 0:
-            raise ValueError(f"need steps >= 0 and rate > 0, got steps={self.steps}, rate={self.rate}")
+        at_least(1, substeps=self.substeps, rollout=self.rollout, batch=self.batch)
+        at_least(0, steps=self.steps, seed=self.seed)
+        positive(rate=self.rate)
 
 
 class ReactionDynamics(Learned):

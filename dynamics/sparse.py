@@ -14,6 +14,7 @@ from steersman.dynamics.base import Trajectories
 from steersman.dynamics.ensemble import train
 from steersman.dynamics.relu import Kind, ReluLayer, ReluSystem
 from steersman.dynamics.windowed import Batches, Windowed
+from steersman.envs.settings import at_least, positive
 from steersman.optimizers.resumable import Descent, Resumable
 
 Net = dict[str, Tensor]
@@ -59,20 +60,17 @@ class SparseSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("context", "rollout", "dense_steps", "rounds", "round_steps", "tune_steps", "batch", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        at_least(1, context=self.context, rollout=self.rollout, batch=self.batch, patience=self.patience)
+        at_least(1, dense_steps=self.dense_steps, rounds=self.rounds)
+        at_least(1, round_steps=self.round_steps, tune_steps=self.tune_steps)
+        at_least(0, sparsity=self.sparsity, seed=self.seed)
+        positive(temperature=self.temperature, rate=self.rate)
         if not self.hidden or any(width < 1 for width in self.hidden):
             raise ValueError(f"hidden must name at least one width of at least 1, got {self.hidden}")
         if not 0 <= self.relus <= sum(self.hidden):
             raise ValueError(f"relus must lie in 0..{sum(self.hidden)}, the sum of hidden, got {self.relus}")
         if not 0 < self.validation < 1:
             raise ValueError(f"validation must lie between 0 and 1, got {self.validation}")
-        for name in ("temperature", "rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not self.sparsity >= 0:
-            raise ValueError(f"sparsity must not be negative, got {self.sparsity}")
 
 
 class SparseNeuralDynamics(Windowed):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steersman.optimizers.base import Search
+from steersman.optimizers.polystep.schedules import check_positive
 
 
 @dataclass
@@ -48,8 +49,7 @@ class ARS(Search[ARSMemory]):
         if not 1 <= self.top <= self.directions:
             raise ValueError(f"top must lie between 1 and directions={self.directions}, got {self.top}")
         for name in ("noise", "rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            check_positive(name, getattr(self, name))
 
     def _begin(self, x0: Tensor) -> ARSMemory:
         return ARSMemory(x0)

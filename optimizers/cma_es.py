@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from steersman.optimizers.base import Search, State
+from steersman.optimizers.polystep.schedules import check_positive
 
 _LARGEST = 4000
 """Dimension above which a full covariance (its square in memory, its cube in time) is refused."""
@@ -50,8 +51,7 @@ class CMAES(Search[CMAMemory]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.sigma > 0:
-            raise ValueError(f"sigma must be positive, got {self.sigma}")
+        check_positive("sigma", self.sigma)
         if self.size != 0 and self.size < 3:
             raise ValueError(f"size must be at least 3, or 0 for the default, got {self.size}")
         if self.covariance not in ("full", "diagonal"):

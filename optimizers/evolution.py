@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from steersman.optimizers.base import Search
+from steersman.optimizers.polystep.schedules import check_positive
 from steersman.optimizers.ranks import centred_ranks
 
 
@@ -55,8 +56,7 @@ class OpenAIES(Search[EvolutionMemory]):
         if self.size < 2 or self.size % 2:
             raise ValueError(f"size must be even and at least 2, got {self.size}: noise comes in mirrored pairs")
         for name in ("sigma", "rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            check_positive(name, getattr(self, name))
         for name in ("decay", "beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")

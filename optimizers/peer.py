@@ -64,6 +64,13 @@ class PeerPolyStep(Search[PeerMemory]):
             raise ValueError(f"block must be at least 2, got {self.block}: the package has no smaller particles")
         for name in ("temperature", "step_radius", "probe_radius"):
             check_positive(name, getattr(self, name))
+        if self.solver not in ("softmax", "sinkhorn", "min_cost_greedy"):
+            raise ValueError(f"solver must be 'softmax', 'sinkhorn' or 'min_cost_greedy', got {self.solver!r}")
+        if isinstance(self.divisor, str):
+            if self.divisor not in ("mean", "max_cost"):
+                raise ValueError(f"divisor must be 'mean', 'max_cost' or a positive number, got {self.divisor!r}")
+        else:
+            check_positive("divisor", self.divisor)
         if isinstance(self.temperature, Schedule) and self.temperature.shape != "cosine":
             raise ValueError(f"the schedule of temperature must be 'cosine', got {self.temperature.shape!r}")
 

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, final
 from torch import Tensor
 
 from steersman.optimizers.base import Search
+from steersman.optimizers.polystep.schedules import check_positive
 
 
 @dataclass
@@ -39,8 +40,7 @@ class RandomSearch(Search[RandomMemory]):
         super().__post_init__()
         if self.size < 1:
             raise ValueError(f"size must be at least 1, got {self.size}")
-        if not self.spread > 0:
-            raise ValueError(f"spread must be positive, got {self.spread}")
+        check_positive("spread", self.spread)
         if self.law not in ("gaussian", "uniform"):
             raise ValueError(f"law must be 'gaussian' or 'uniform', got {self.law!r}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from steersman.optimizers.base import Search
+from steersman.optimizers.polystep.schedules import check_positive
 
 
 @dataclass
@@ -49,10 +51,9 @@ class SPSA(Search[SPSAMemory]):
         if self.pairs < 1:
             raise ValueError(f"pairs must be at least 1, got {self.pairs}")
         for name in ("radius", "step"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.stability < 0:
-            raise ValueError(f"stability must not be negative, got {self.stability}")
+            check_positive(name, getattr(self, name))
+        if not 0 <= self.stability < math.inf:
+            raise ValueError(f"stability must be finite and not negative, got {self.stability}")
 
     def _begin(self, x0: Tensor) -> SPSAMemory:
         return SPSAMemory(x0)

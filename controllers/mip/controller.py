@@ -22,6 +22,7 @@ from steersman.controllers.sampling import CEM
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.linear import LinearDynamics
 from steersman.envs.plant import ControlProblem
+from steersman.envs.settings import at_least, one_of, positive
 from steersman.envs.simulator import Measurement
 
 LARGEST = 1e9
@@ -64,12 +65,13 @@ class MixedIntegerMPC(Controller):
                 failure at them: see :meth:`~steersman.envs.objective.Objective.softened`.
 
         Raises:
-            ValueError: If a number is out of range.
+            ValueError: If a number is out of range or a word unknown.
         """
-        if horizon < 1 or samples < 0:
-            raise ValueError(f"need horizon >= 1 and samples >= 0, got horizon={horizon}, samples={samples}")
-        if not time_limit > 0 or not gap > 0:
-            raise ValueError(f"need time_limit > 0 and gap > 0, got time_limit={time_limit}, gap={gap}")
+        at_least(1, horizon=horizon)
+        at_least(0, samples=samples)
+        positive(time_limit=time_limit, gap=gap)
+        one_of("linear", "interval", bounds=bounds)
+        one_of("lqr", "pid", "none", backup=backup)
         if not 0 < margin < 1:
             raise ValueError(f"margin must lie strictly between 0 and 1, got {margin}")
         self.horizon, self.bounds, self.time_limit, self.gap = horizon, bounds, time_limit, gap

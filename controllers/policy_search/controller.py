@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from steersman.controllers.policy_search.evaluation import (
 from steersman.controllers.policy_search.population import Population
 from steersman.controllers.policy_search.workers import Workers
 from steersman.envs import noise
+from steersman.envs.settings import at_least
 from steersman.envs.simulator import Measurement
 from steersman.optimizers.base import Search
 from steersman.optimizers.registry import make_search
@@ -89,17 +91,14 @@ class PolicySearch(TrainedPolicy):
             ValueError: If a number is out of range or the search has no such option.
         """
         super().__init__(policy, hidden, explore, module)
-        for setting, value in (("plant_steps", plant_steps), ("scenarios", scenarios)):
-            if value < 1:
-                raise ValueError(f"{setting} must be at least 1, got {value}")
+        at_least(1, plant_steps=plant_steps, scenarios=scenarios)
         if not 0 <= race <= scenarios:
             raise ValueError(f"race must lie between 0 and scenarios ({scenarios}), got {race}")
         if not 0 < keep <= 1:
             raise ValueError(f"keep must lie in (0, 1], got {keep}")
-        if floor is not None and floor > 0:
-            raise ValueError(f"floor must not be positive, got {floor}: an episode may end and cost nothing more")
-        if workers < 0:
-            raise ValueError(f"workers must not be negative, got {workers}; 0 runs episodes in this process")
+        if floor is not None and not -math.inf < floor <= 0:
+            raise ValueError(f"floor must be finite and not positive, got {floor}: an episode may end and cost no more")
+        at_least(0, workers=workers)
         make_search(search, **(options or {}))
         self._risk = risk_measure(risk, tail)
         self.search, self.plant_steps, self.scenarios = search, plant_steps, scenarios

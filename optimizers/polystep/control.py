@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+from steersman.optimizers.polystep.schedules import check_positive
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -156,8 +158,7 @@ class PathLength(RadiusControl):
         if not 0 < self.fastest <= 1:
             raise ValueError(f"fastest must lie in (0, 1], got {self.fastest}")
         for name in ("rates", "damping"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            check_positive(name, getattr(self, name))
         _check_growth(escape=self.escape)
         _check_share(self.plateau)
         _check_range(self.smallest, self.largest)
@@ -180,8 +181,8 @@ def _within(value: float, smallest: float, largest: float) -> float:
 
 def _check_growth(**factors: float) -> None:
     for name, value in factors.items():
-        if not value >= 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+        if not 1 <= value < math.inf:
+            raise ValueError(f"{name} must be at least 1 and finite, got {value}")
 
 
 def _check_share(plateau: float) -> None:
@@ -190,5 +191,5 @@ def _check_share(plateau: float) -> None:
 
 
 def _check_range(smallest: float, largest: float) -> None:
-    if not 0 < smallest <= 1 <= largest:
-        raise ValueError(f"1 must lie between smallest and largest, got {smallest} and {largest}")
+    if not 0 < smallest <= 1 <= largest < math.inf:
+        raise ValueError(f"1 must lie between smallest and a finite largest, got {smallest} and {largest}")

@@ -1,0 +1,40 @@
+"""Checks of settings, made before any work: what is out of range is named with its value."""
+
+from __future__ import annotations
+
+import math
+
+
+def at_least(least: int, **settings: float | int | None) -> None:
+    """Refuse numbers below ``least`` and those that are not finite; None stands for a default and passes.
+
+    Raises:
+        ValueError: Naming the setting and its value.
+    """
+    for name, value in settings.items():
+        if value is not None and not least <= value < math.inf:
+            finite = "" if value < least else "a finite number of "
+            raise ValueError(f"{name} must be {finite}at least {least}, got {value}")
+
+
+def positive(**settings: float | int | None) -> None:
+    """Refuse numbers that are not positive and finite; None stands for a default and passes.
+
+    Raises:
+        ValueError: Naming the setting and its value.
+    """
+    for name, value in settings.items():
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
+def one_of(*choices: str, **settings: str) -> None:
+    """Refuse what is not among the choices.
+
+    Raises:
+        ValueError: Naming the setting, the choices and its value.
+    """
+    for name, value in settings.items():
+        if value not in choices:
+            known = ", ".join(map(repr, choices[:-1]))
+            raise ValueError(f"{name} must be {known} or {choices[-1]!r}, got {value!r}")
