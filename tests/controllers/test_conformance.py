@@ -1,18 +1,22 @@
 """Every enrolled controller, on a small plant."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from steersman.controllers.base import Controller, Decision, Training
 from steersman.controllers.checks import ControllerCheckError, check_controller, check_fuzzed, check_time_limit
 from steersman.controllers.registry import CONTROLLERS, ControllerSpec, controller_spec, make_controller
+from steersman.controllers.sampling import SamplingMPC
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.registry import make_model
-from steersman.envs import make_plant, make_simulator
+from steersman.envs import make_plant, make_simulator, noise
 from steersman.envs.simulator import Measurement
 
 PLANT = "steersman/Pendulum-v1"
@@ -79,6 +83,47 @@ def test_a_thousand_spoiled_observations(spec: ControllerSpec, models: list[Dyna
     check_fuzzed(controller, make_simulator(plant_of(spec), 50), 20)
 
 
+JOINT = {"adjoint"}
+"""Rows share one search: each comes near its own optimum (``test_planners_exact``), not to equal numbers."""
+
+
+def same_draws(planner: SamplingMPC, mean: Tensor, std: Tensor) -> Tensor:
+    unit = torch.randn(1, planner.samples, *mean.shape[1:], generator=torch.Generator().manual_seed(2)).to(mean)
+    drawn = mean[:, None] + std[:, None] * unit
+    return planner.problem.actions.project(drawn.flatten(0, 2)).reshape(drawn.shape)
+
+
+@pytest.mark.parametrize("spec", [s for s in CONTROLLERS if s.name not in JOINT], ids=lambda s: s.name)
+def test_a_row_acts_in_any_batch_as_it_would_alone(spec: ControllerSpec, models: list[Dynamics]) -> None:
+    """Neighbours may be spoiled. Samplers, which draw for all rows from one generator, are given equal draws."""
+    controller = bound(spec, models_of(spec, models)[0] if spec.needs_model else None)
+    controller.train(Training(partial(make_simulator, plant_of(spec)), seed=0))
+    if isinstance(controller, SamplingMPC):
+        controller._draw = partial(same_draws, controller)  # type: ignore[method-assign]
+    alone = make_simulator(plant_of(spec), 1)
+
+    def run(key: Tensor, spoiled: bool) -> Tensor:
+        simulator = alone if len(key) == 1 else make_simulator(plant_of(spec), len(key))
+        simulator.reset(simulator.scenarios(key))
+        controller.reset(len(key), gen=torch.Generator().manual_seed(1))
+        taken = []
+        for k in range(3):
+            m = simulator.measure(controller.preview)
+            if spoiled and k == 1:
+                m = replace(m, y=torch.where(torch.arange(len(key))[:, None] == 0, m.y, torch.nan))
+            taken.append(controller.act(m).u)
+            simulator.step(taken[-1])
+        return torch.stack(taken, dim=1)[0]
+
+    @given(n=st.integers(2, 6), row=st.integers(0, 50), spoiled=st.booleans())
+    @settings(max_examples=3, deadline=None, derandomize=True)
+    def check(n: int, row: int, spoiled: bool) -> None:
+        key = noise.keys(5, 60)[row : row + n]
+        torch.testing.assert_close(run(key, spoiled), run(key[:1], False), rtol=1e-6, atol=1e-6)
+
+    check()
+
+
 @pytest.mark.parametrize("spec", CONTROLLERS, ids=lambda s: s.name)
 def test_time_limit(spec: ControllerSpec, models: list[Dynamics]) -> None:
     heavy = {"samples": 4096, "horizon": 10, "iterations": 50} if spec.name in ("mppi", "cem") else {}
@@ -139,7 +184,5 @@ def test_act_makes_any_law_admissible() -> None:
 
 
 def test_training_scenarios_differ_from_evaluation_scenarios() -> None:
-    from steersman.envs import noise
-
     ours: Tensor = Training(partial(make_simulator, PLANT), seed=0).keys(8)
     assert not set(ours.tolist()) & set(noise.keys(0, 8).tolist())

@@ -123,9 +123,9 @@ def test_risk() -> None:
         PolicySearch(risk="cvar", tail=0.0)
     with pytest.raises(ValueError, match="race must lie between 0 and scenarios"):
         PolicySearch(race=9)
-    with pytest.raises(ValueError, match="floor must not be positive"):
+    with pytest.raises(ValueError, match="floor must be finite and not positive"):
         PolicySearch(floor=1.0)
-    with pytest.raises(ValueError, match="workers must not be negative"):
+    with pytest.raises(ValueError, match="workers must be at least 0"):
         PolicySearch(workers=-1)
 
 
