@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import tyro
-from areas import Areas, test_files, trace
+from areas import Areas, trace
 from arena import Arena, Copy, Verdict
 from draw import Mutant, draw, equivalents
 from page import Score, table, write
@@ -43,7 +43,7 @@ def main(
         count: Mutants to judge, besides equivalents.
         processes: Runs at once; 0 takes the number of cores.
         only: Names of mutants; judges these alone and writes no page.
-        show: Only show what would be broken, and by which tests it is judged.
+        show: Only show what would be broken.
         trace_tests: Bring the map from functions to tests up to date instead.
         out: Where the page is written.
 
@@ -61,9 +61,7 @@ def main(
         areas = Areas.load()
         if show:
             for mutant in mutants:
-                tests, seconds = areas.of(mutant, ROOT)
-                console.print(f"{_where(mutant)}  {len(tests)} tests, {seconds:.0f} s", markup=False)
-                console.print(mutant.diff, markup=False)
+                console.print(f"{_where(mutant)}\n{mutant.diff}", markup=False, soft_wrap=True)
             return 0
         arena = Arena(ROOT, Path(scratch), ROOT / "results" / "mutants" / "verdicts.jsonl", processes or _cores())
         verdicts = _judged(arena, mutants, areas, console)
@@ -74,7 +72,9 @@ def main(
     console.print(table(score))
     for mutant, verdict in zip(mutants, verdicts, strict=True):
         if not verdict.killed:
-            console.print(f"\nsurvived {verdict.tests} tests: {_where(mutant)}\n{mutant.diff}", markup=False)
+            console.print(
+                f"\nsurvived {verdict.tests} tests: {_where(mutant)}\n{mutant.diff}", markup=False, soft_wrap=True
+            )
     if not only:
         write(score, out)
     console.print(f"{score.killed} of {len(verdicts)} killed in {minutes:.1f} minutes")
@@ -83,22 +83,17 @@ def main(
 
 def _judged(arena: Arena, mutants: list[Mutant], areas: Areas, console: Console) -> list[Verdict]:
     there = arena.clean.collected()
-    files = set(test_files(ROOT))
-
-    def area(mutant: Mutant) -> tuple[list[str], float]:
-        tests, seconds = areas.of(mutant, ROOT)
-        return [test for test in tests if test in there or test in files], seconds
-
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("mutants", total=len(mutants))
 
         def done(mutant: Mutant, verdict: Verdict) -> None:
             word = f"killed by {verdict.by}" if verdict.killed else "SURVIVED"
-            progress.console.print(f"{verdict.seconds:6.1f} s  {_where(mutant)}  {word}", markup=False, highlight=False)
+            line = f"{verdict.seconds:6.1f} s  {_where(mutant)}  {word}"
+            progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
             progress.advance(task)
 
-        return arena.run(mutants, area, done)
+        return arena.run(mutants, lambda mutant: areas.of(mutant, ROOT, there), done)
 
 
 def _where(mutant: Mutant) -> str:

@@ -1,8 +1,8 @@
-"""Which tests judge a mutant: those that call its function, as once traced, and new ones that import its module.
+"""Which tests judge a mutant: those that call its function, as once traced, and new ones whose file imports its module.
 
 ``areas.json`` holds, for each function, tests that called it: first those of its own folder, of these first the ones
-that call little else, up to :data:`ENOUGH` seconds of processor time. Files of tests that have changed since count as
-new; ``python tests/mutants --trace`` brings the map up to date, running what has changed only.
+that call little else, up to :data:`ENOUGH` seconds of processor time. ``python tests/mutants --trace-tests`` brings the
+map up to date, running only the files of tests that have changed since.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from draw import Mutant
 
 ENOUGH = 45.0
 """Seconds of processor time, traced, after which no further test of a function is kept."""
-FEW, MOST = 3, 40
+FEW, MOST = 3, 24
 """So many tests of a function are kept whatever they take, and no more than so many."""
+UNKNOWN_S = 3.0
+"""Seconds that a test is taken to need that has not been traced."""
 MAP = Path(__file__).with_name("areas.json")
 NEVER = ("time_limit", "killed_and_continued")
 """Tests with these words in their names look at the clock, which several processes at once disturb."""
@@ -53,25 +55,23 @@ class Areas:
         """Files of tests that are not as they were traced."""
         return [path for path in test_files(root) if self.files.get(path) != digest(root / path)]
 
-    def of(self, mutant: Mutant, root: Path) -> tuple[list[str], float]:
-        """Tests (names, or whole files) for a mutant, and about how many seconds they take."""
-        fresh = self.fresh(root)
+    def of(self, mutant: Mutant, root: Path, there: list[str]) -> tuple[list[str], float]:
+        """Tests for a mutant among those that there are, and about how many seconds they take."""
         own = self.functions.get(mutant.path, {})
         name = mutant.statement.function
         places = own.get(name) or [i for f, found in own.items() if f.startswith(f"{name}.") for i in found]
         places = places or [i for found in own.values() for i in found]
+        existing, known = set(there), {test: took for test, took, _ in self.tests}
         kept, seconds = [], 0.0
-        for i in dict.fromkeys(places):
-            test, took, _ = self.tests[i]
-            if test.partition("::")[0] in fresh or any(word in test for word in NEVER):
-                continue
-            if seconds + took <= ENOUGH or len(kept) < FEW:
+        for test in dict.fromkeys(self.tests[i][0] for i in places):
+            if test in existing and (seconds + known[test] <= ENOUGH or len(kept) < FEW):
                 kept.append(test)
-                seconds += took
-        whole = [path for path in fresh if imports(root / path, module_of(mutant.path))]
-        if not kept and not whole:
-            whole = [path for path in test_files(root) if path.startswith(f"tests/{mutant.path.partition('/')[0]}/")]
-        return whole + kept, seconds + 20.0 * len(whole)
+                seconds += known[test]
+        module, folder = module_of(mutant.path), f"tests/{mutant.path.partition('/')[0]}/"
+        kept += [test for test in there if test not in known and imports(root / test.partition("::")[0], module)]
+        kept = kept or [test for test in there if test.startswith(folder)]
+        kept = [test for test in kept if not any(word in test for word in NEVER)]
+        return kept, sum(known.get(test, UNKNOWN_S) for test in kept)
 
 
 def digest(path: Path) -> str:
@@ -150,9 +150,8 @@ def merged(areas: Areas, lines: list[str], root: Path) -> None:
         path: {name: _best(path, tests, known) for name, tests in sorted(functions.items())}
         for path, functions in sorted(callers.items())
     }
-    used = sorted({test for functions in kept.values() for tests in functions.values() for test in tests})
-    place = {test: i for i, test in enumerate(used)}
-    areas.tests = [(test, *known[test]) for test in used]
+    place = {test: i for i, test in enumerate(sorted(known))}
+    areas.tests = [(test, *known[test]) for test in place]
     areas.files = {path: sha for path, sha in sorted(areas.files.items()) if (root / path).exists()}
     areas.functions = {
         path: {name: [place[test] for test in tests] for name, tests in functions.items()}
