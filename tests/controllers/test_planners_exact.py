@@ -238,3 +238,9 @@ def test_the_reference_solver_agrees_with_itself() -> None:
     for _ in range(50):
         near = np.clip(U + 0.05 * rng.normal(size=U.shape), -0.4, 0.4)
         assert plan_cost(c, X[0], u_prev, r, near) >= cost - 1e-9
+
+
+def test_controllers_ask_for_the_references_that_they_plan_with() -> None:
+    plant = LinearPlant(case(2), horizon=40, bound=2.0)
+    made = (LQR(), LQR(5), MPPI(4), CEM(7), MixedIntegerMPC(2), Adjoint(6), Adjoint())
+    assert [c.bind(plant.problem, plant.model()).preview for c in made] == [0, 5, 4, 7, 2, 6, 40]

@@ -324,6 +324,10 @@ def test_bad_units() -> None:
         GridSystem(case, [Unit(0, Classical(h=1.0, x1d=0.3), good.exciter)])
     with pytest.raises(ValueError, match="no turbine"):
         GridSystem(case, [Unit(0, GridForming(x=0.1, mp=0.01, mq=0.01, tp=0.1), None, good.governor)])
+    with pytest.raises(ValueError, match="unit at bus 1: a stabiliser acts through an exciter"):
+        GridSystem(
+            case, [Unit(0, machine, None, good.governor, Stabiliser(k=20, tw=10, t1=0.05, t2=0.02, t3=3.0, t4=5.4))]
+        )
     with pytest.raises(ValueError, match="add up to 1"):
         LoadModel(power=(0.8, 0.0), current=(0.3, 0.0))
 

@@ -197,6 +197,19 @@ def test_sinkhorn_by_logarithms_equals_sinkhorn_by_factors(monkeypatch: pytest.M
     torch.testing.assert_close(cold.sum(1), torch.ones(40, dtype=F64))
 
 
+@pytest.mark.parametrize("smallest", [-200.0, 0.0], ids=["factors", "logarithms"])
+def test_sinkhorn_counts_its_iterations(smallest: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One and two rounds of scaling columns to their masses and then rows, by hand."""
+    monkeypatch.setattr(sinkhorn, "_SMALLEST", smallest)
+    cost = torch.rand(5, 3, generator=torch.Generator().manual_seed(0), dtype=F64)
+    want = torch.softmax(-cost / 0.1, dim=1)
+    for iterations in (1, 2):
+        want = want * (5 / 3) / want.sum(0)
+        want = want / want.sum(1, keepdim=True)
+        found = Sinkhorn(0.1, divisor=1.0, tolerance=1e-12, iterations=iterations)(cost, 0)
+        torch.testing.assert_close(found, want)
+
+
 def test_path_length_is_one_by_chance_and_knows_straight_from_crooked() -> None:
     def multiplier(cost_of: Callable[[Tensor, Tensor], Tensor]) -> float:
         search, gen = FrameStep(confirmations=0).start(torch.zeros(30, dtype=F64)), torch.Generator().manual_seed(5)
