@@ -1,0 +1,104 @@
+"""The runner that keeps score of the tests: what it breaks, what it leaves alone, and that a draw can be repeated."""
+
+import ast
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "tests" / "mutants"
+
+SOURCE = b'''"""A module."""
+from typing import TYPE_CHECKING
+
+LIMIT: int = 3
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Thing:
+    """A thing of size 1 + 1."""
+
+    def size(self, x: float) -> float:
+        """Size."""
+        assert x > 0
+        if x >= LIMIT and x != 5:
+            raise ValueError(f"x must be {1 + 1}")
+        self.last = max(x, 1e-9)
+        progress(1, 2)
+        return 2.0 if x < 1 else where(x, 1, -x)
+'''
+
+
+@pytest.fixture(scope="module")
+def modules() -> Iterator[tuple[ModuleType, ModuleType]]:
+    sys.path.insert(0, str(FOLDER))
+    try:
+        import draw
+        import mutations
+
+        yield mutations, draw
+    finally:
+        sys.path.remove(str(FOLDER))
+
+
+def test_breaks_of_a_small_module(modules: tuple[ModuleType, ModuleType]) -> None:
+    mutations, _ = modules
+    found = mutations.statements("a/b.py", SOURCE)
+    broken = {
+        (s.function, SOURCE[e.start : e.end].decode(), e.text)
+        for s in found
+        for e in s.edits
+        if e.operator != "constant"
+    }
+    inside = "Thing.size"
+    assert broken == {
+        (inside, ">=", ">"), (inside, ">=", "<"), (inside, "and", "or"), (inside, "!=", "=="),
+        (inside, "x >= LIMIT and x != 5", "not (x >= LIMIT and x != 5)"),
+        (inside, 'raise ValueError(f"x must be {1 + 1}")', "pass"),
+        (inside, "self.last = max(x, 1e-9)", "pass"), (inside, "max", "min"),
+        (inside, "<", "<="), (inside, "<", ">="), (inside, "-x", "(x)"), (inside, "1, -x", "-x, 1"),
+        (inside, "2.0 if x < 1 else where(x, 1, -x)", "(where(x, 1, -x)) if (x < 1) else (2.0)"),
+        (inside, "2.0 if x < 1 else where(x, 1, -x)", "float(0)"),
+    }  # fmt: skip
+    constants = {(s.text, e.text) for s in found for e in s.edits if e.operator == "constant"}
+    assert ("LIMIT: int = 3", "4") in constants and ("LIMIT: int = 3", "2") in constants
+    assert not any("1e-9" in text or "progress" in text or "must" in text for text, _ in constants)
+    for statement in found:
+        for edit in statement.edits:
+            assert ast.dump(ast.parse(mutations.apply(SOURCE, edit))) != ast.dump(ast.parse(SOURCE))
+
+
+def test_a_draw_is_spread_repeated_and_does_not_move_with_edits_elsewhere(
+    modules: tuple[ModuleType, ModuleType], tmp_path: Path
+) -> None:
+    _, draw = modules
+    for folder in draw.PACKAGES:
+        (tmp_path / folder / "benchmarks").mkdir(parents=True)
+        (tmp_path / folder / "things.py").write_bytes(SOURCE)
+    (tmp_path / "experiments" / "benchmarks" / "slow.py").write_bytes(SOURCE)
+    judged, passed = draw.draw(tmp_path, 1, 15, {})
+    assert [m.path for m in judged] == [f"{folder}/things.py" for folder in draw.PACKAGES for _ in range(3)]
+    assert not passed and len({m.name for m in judged}) == 15
+    again, _ = draw.draw(tmp_path, 1, 15, {})
+    other, _ = draw.draw(tmp_path, 2, 15, {})
+    assert [m.name for m in again] == [m.name for m in judged] != [m.name for m in other]
+    (tmp_path / "envs" / "things.py").write_bytes(b"import os\n\nOTHER = os.sep\n\n\n" + SOURCE)
+    assert [m.name for m in draw.draw(tmp_path, 1, 15, {})[0]] == [m.name for m in judged]
+    known = {judged[0].name: "does the same"}
+    without, passed = draw.draw(tmp_path, 1, 15, known)
+    assert [m.name for m in passed] == [judged[0].name] and len(without) == 15 and judged[0] not in without
+    assert all(m.diff.count("\n") >= 1 and m.mutated != m.source for m in judged)
+
+
+def test_the_map_and_the_equivalents_are_about_what_there_is() -> None:
+    areas = json.loads((FOLDER / "areas.json").read_text())
+    assert {"envs/plant.py", "controllers/lqr.py", "optimizers/base.py"} <= set(areas["functions"])
+    assert all(0 <= i < len(areas["tests"]) for found in areas["functions"].values() for p in found.values() for i in p)
+    for entry in json.loads((FOLDER / "equivalents.json").read_text()).values():
+        assert (ROOT / entry["path"]).exists() and len(entry["reason"]) > 20
