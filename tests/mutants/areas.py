@@ -61,17 +61,22 @@ class Areas:
         name = mutant.statement.function
         places = own.get(name) or [i for f, found in own.items() if f.startswith(f"{name}.") for i in found]
         places = places or [i for found in own.values() for i in found]
-        existing, known = set(there), {test: took for test, took, _ in self.tests}
-        kept, seconds = [], 0.0
-        for test in dict.fromkeys(self.tests[i][0] for i in places):
-            if test in existing and (seconds + known[test] <= ENOUGH or len(kept) < FEW):
-                kept.append(test)
-                seconds += known[test]
+        known = {test: took for test, took, _ in self.tests}
+        traced = [self.tests[i][0] for i in dict.fromkeys(places)]
         module, folder = module_of(mutant.path), f"tests/{mutant.path.partition('/')[0]}/"
-        kept += [test for test in there if test not in known and imports(root / test.partition("::")[0], module)]
-        kept = kept or [test for test in there if test.startswith(folder)]
-        kept = [test for test in kept if not any(word in test for word in NEVER)]
-        return kept, sum(known.get(test, UNKNOWN_S) for test in kept)
+        near = [test for test in there if imports(root / test.partition("::")[0], module)]
+        # A module that is new, or has moved since the trace, is judged by whatever imports it.
+        asked = traced or near or [test for test in there if test.startswith(folder)]
+        existing, kept, seconds = set(there), [], 0.0
+        for test in asked:
+            took = known.get(test, UNKNOWN_S)
+            usable = test in existing and not any(word in test for word in NEVER)
+            if usable and (seconds + took <= ENOUGH or len(kept) < FEW):
+                kept.append(test)
+                seconds += took
+        new = [test for test in near if test not in known and test not in kept]
+        new = [test for test in new if not any(word in test for word in NEVER)]
+        return kept + new, seconds + UNKNOWN_S * len(new)
 
 
 def digest(path: Path) -> str:
