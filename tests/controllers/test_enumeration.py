@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from linear_test_plants import LinearPlant, measurement, scalar
 
+from steersman.controllers import enumeration
+from steersman.controllers.base import Outcome
 from steersman.controllers.enumeration import Enumeration
 from steersman.controllers.rollout import run_episodes
+from steersman.dynamics.plant_model import PlantModel
 from steersman.dynamics.registry import make_model
 from steersman.envs import make_plant, make_simulator, noise
+from steersman.envs.actions import ActionSet
 from steersman.envs.grid.two_area_full import TwoAreaBrakeFull
+from steersman.envs.objective import Limit, Quadratic
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import Measurement, PlantSimulator
 
@@ -48,6 +56,56 @@ def test_brake_saves_a_grid_that_is_lost_without_it() -> None:
     alone = run_episodes(simulator, scenarios, lambda m: torch.zeros(1, 1, dtype=torch.float64)).cost
     assert 4.0 < float(braked) < 5.0
     assert float(alone) > 500
+
+
+def whole_numbers(failure: float = 0.0) -> LinearPlant:
+    """``x+ = x + u`` over four steps with u in -1, 0, 1 and a terminal cost, lost beyond 2."""
+    plant = LinearPlant(scalar(effort=0.3), horizon=4, bound=1.0)
+    plant.actions = ActionSet((-1.0,), (1.0,), (True,))
+    plant.objective = replace(
+        plant.objective, terminal=(Quadratic(name="end", on="z", weights=(2.0,)),), failure=failure,
+        limits=(Limit(name="edge", index=0, low=-2.0, high=2.0),),
+    )  # fmt: skip
+    return plant
+
+
+@pytest.mark.parametrize("failure", [0.0, 9.0])
+def test_each_row_gets_the_cheapest_of_all_sequences(failure: float) -> None:
+    plant = whole_numbers(failure)
+    starts = [1.4, -2.3, 0.4, 2.9]
+
+    def cost(x: float, plan: tuple[float, ...]) -> float:
+        total, lost = 0.0, False
+        for u in plan:
+            stage, x = x**2 + 0.3 * u**2, x + u
+            now = abs(x) > 2
+            total, lost = total + (0.0 if lost else stage) + failure * now, now
+        return total + (0.0 if lost else 2 * x**2)
+
+    want = [min(itertools.product((-1.0, 0.0, 1.0), repeat=4), key=lambda plan, x=x: cost(x, plan)) for x in starts]
+    controller = Enumeration(4).bind(plant.problem, plant.model())
+    controller.reset(len(starts))
+    x, played = np.array(starts)[:, None], []
+    for k in range(4):
+        decision = controller.act(measurement(x, np.zeros(1), np.zeros((1, 1)), k=k))
+        assert (decision.outcome == Outcome.OPTIMAL).all()
+        played.append(decision.u.numpy())
+        x = x + played[-1]
+    for row, (start, plan) in enumerate(zip(starts, want, strict=True)):
+        found = tuple(float(u[row, 0]) for u in played)
+        assert cost(start, found) == pytest.approx(cost(start, plan))
+
+
+def test_a_budget_ends_the_search_with_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant = whole_numbers()
+    monkeypatch.setattr(enumeration, "BATCH", 1)
+    controller = Enumeration(3).bind(plant.problem, PlantModel(plant))
+    controller.reset(1)
+    m = measurement(np.array([1.4]), np.zeros(1), np.zeros((1, 1)))
+    decision = controller.act(m, 0.0)
+    assert decision.outcome.tolist() == [Outcome.INCUMBENT] and decision.u.tolist() == [[-1.0]], "the first sequence"
+    controller.reset(1)
+    assert controller.act(m).outcome.tolist() == [Outcome.OPTIMAL]
 
 
 def test_bad_input() -> None:

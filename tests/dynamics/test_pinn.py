@@ -10,7 +10,7 @@ from steersman.dynamics.pinn.fast import FastSwing
 from steersman.dynamics.pinn.network import Plain, Separable, SwingNetwork
 from steersman.dynamics.pinn.operator import SwingOperator, SwingSettings
 from steersman.dynamics.pinn.projection import Projection
-from steersman.envs.grid.structure_preserving import FINE, Stage, rate, start, swing_trajectories
+from steersman.envs.grid.structure_preserving import FINE, LARGEST, SWING, Stage, rate, start, swing_trajectories
 
 SMALL = {"rank": 16, "width": 24, "adam": 60, "lbfgs": 60}
 
@@ -138,6 +138,25 @@ def test_export_agrees_with_torch(operator: SwingOperator) -> None:
 def test_dense_grid_resolves_the_first_milliseconds() -> None:
     data = dense(5, every=80)
     assert (data.t < 0.03).sum() >= 10 and data.dP.min() == 0.0 and data.dP.max() == 6.0
+
+
+def test_collocation_spans_disturbances_and_times() -> None:
+    t, dP, x0 = collocation(5, 11)
+    assert dP.tolist() == pytest.approx([0, LARGEST / 4, LARGEST / 2, 3 * LARGEST / 4, LARGEST])
+    assert torch.equal(x0, start(dP)) and bool((t.diff() > 0).all())
+    even = torch.linspace(0, SWING, 11, dtype=torch.float64)
+    assert bool(torch.isin(even, t).all()) and len(t) > 20
+    early = t[~torch.isin(t, even)]
+    assert float(early.min()) == pytest.approx(FINE) and float(early.max()) < 40 * FINE
+
+
+def test_the_residual_is_the_root_mean_square_of_the_equations(operator: SwingOperator) -> None:
+    t = torch.tensor([0.2, 0.9], dtype=torch.float64)
+    dP = torch.tensor([1.0, 2.5], dtype=torch.float64)
+    points = (t, dP, start(dP))
+    x, slope = losses.with_rate(operator.network, *points)
+    gap = slope - rate(x, dP[:, None].expand(x.shape[:2]), Stage.TRIPPED)
+    assert operator.residual(points) == pytest.approx(float(gap.detach().square().mean().sqrt()))
 
 
 def test_bad_input_is_named(data: SwingGrid) -> None:

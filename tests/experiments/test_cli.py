@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from steersman.envs.scenarios import Scenarios
+from steersman.experiments import cli
 from steersman.experiments.benchmarks import gpu
 from steersman.experiments.benchmarks.base import BENCHMARKS, Row, bench_table, run_benchmark, throughput, write_rows
 from steersman.experiments.cli import main
@@ -152,6 +153,15 @@ def test_files_that_are_no_utf8_and_numbers_that_are_none(capsys: pytest.Capture
     for line in ("episodes = 10000000", "seeds = 5000", "bank = -1", "limit_s = 0.0"):
         file.write_text(f"{line}\n{plant.replace('nan', '1.0')}")
         assert f"{line.split()[0]} must be" in error(capsys, "compare", str(file))
+
+
+def test_an_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: cli.List, console: Console) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.List, "run", interrupted)
+    assert main(["list"]) == 130
+    assert capsys.readouterr().err == "stopped; the same command continues from here\n"
 
 
 def test_module_runs_as_a_program() -> None:
