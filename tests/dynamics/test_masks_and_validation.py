@@ -77,6 +77,16 @@ def test_windows_begin_only_where_all_of_their_transitions_happened() -> None:
         starts(valid, 4, 3)
 
 
+def test_one_window_is_too_few_to_train_on(short: Trajectories) -> None:
+    one = replace(short, valid=torch.zeros_like(short.valid))
+    one.valid[3, 7] = True
+    for name in ("neural", "neural-ode", "sparse"):
+        model = FITTED[name]()
+        model.context = 1
+        with pytest.raises(ValueError, match="at least two windows; collect more steps"):
+            model.bind(Oscillator().problem).fit(one)
+
+
 def test_errors_of_rollouts_count_only_steps_that_happened(short: Trajectories) -> None:
     """Against a loop over windows and steps, with a change of zero as the prediction."""
     model = NeuralDynamics(NeuralSettings(context=2)).bind(Oscillator().problem)

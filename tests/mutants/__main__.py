@@ -82,7 +82,7 @@ def main(
 
 
 def _judged(arena: Arena, mutants: list[Mutant], areas: Areas, console: Console) -> list[Verdict]:
-    there = arena.clean.collected()
+    there = arena.collected()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("mutants", total=len(mutants))

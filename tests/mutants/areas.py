@@ -64,6 +64,9 @@ class Areas:
         known = {test: took for test, took, _ in self.tests}
         traced = [self.tests[i][0] for i in dict.fromkeys(places)]
         module, folder = module_of(mutant.path), f"tests/{mutant.path.partition('/')[0]}/"
+        if sum(test.startswith(folder) for test in traced) >= FEW:
+            # Whole comparisons call everything and judge little of it.
+            traced = [test for test in traced if test.startswith(folder) or not test.startswith("tests/experiments/")]
         near = [test for test in there if imports(root / test.partition("::")[0], module)]
         # A module that is new, or has moved since the trace, is judged by whatever imports it.
         asked = traced or near or [test for test in there if test.startswith(folder)]

@@ -11,7 +11,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -24,8 +23,8 @@ from draw import Mutant
 
 PATIENCE = 5
 """A mutant may take so many times the processor time of its tests, and five times that on the clock."""
-START_S = 40.0
-"""Processor seconds that a run may take beyond its tests: imports, collection, compilation."""
+START_S = 120.0
+"""Processor seconds that a run may take beyond its tests: imports, collection, compilation of kernels."""
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 _clock = itertools.count(1)
 
@@ -133,12 +132,18 @@ class Arena:
     def __init__(self, root: Path, scratch: Path, state: Path, processes: int) -> None:
         """Make ``processes`` copies in ``scratch`` and read verdicts of this very tree from ``state``."""
         self.copies: Queue[Copy] = Queue()
-        self.clean = Copy(root, scratch / "clean" / "tree")
         for i in range(processes):
             self.copies.put(Copy(root, scratch / str(i) / "tree"))
         self.processes, self.state, self.digest = processes, state, tree_digest(root)
         self.trusted: dict[str, bool] = {}
-        self._lock = threading.Lock()
+
+    def collected(self) -> list[str]:
+        """Names of all tests."""
+        copy = self.copies.get()
+        try:
+            return copy.collected()
+        finally:
+            self.copies.put(copy)
 
     def known(self) -> dict[str, Verdict]:
         """Verdicts that hold for the present tree."""
@@ -179,40 +184,36 @@ class Arena:
     def _judge(self, mutant: Mutant, tests: list[str], seconds: float) -> Verdict:
         copy, began = self.copies.get(), time.monotonic()
         try:
-            copy.write(mutant.path, mutant.mutated)
-            by = self._killer(copy, tests, seconds)
+            by = self._killer(copy, mutant, tests, seconds)
         finally:
             copy.write(mutant.path, mutant.source)
             self.copies.put(copy)
         return Verdict(mutant.name, bool(by), by, len(tests), round(time.monotonic() - began, 1))
 
-    def _killer(self, copy: Copy, tests: list[str], seconds: float) -> str:
+    def _killer(self, copy: Copy, mutant: Mutant, tests: list[str], seconds: float) -> str:
         """The test that notices; empty if none does. A test that fails without the mutant too is not asked again."""
-        wrong: list[str] = []
+        wrong = [test for test in tests if self.trusted.get(test) is False]
         while True:
+            copy.write(mutant.path, mutant.mutated)
             status, out = copy.pytest([*tests, *(f"--deselect={test}" for test in wrong)], seconds)
             if status in (0, 5):
                 return ""
+            failed = _FAILED.search(out)
+            if status != -1 and (failed is None or "::" not in failed[1]):
+                return "import"
+            copy.write(mutant.path, mutant.source)
             if status == -1:
                 # Slow tests are no judgement: they must have time to pass without the mutant.
-                if self._clean(tests, seconds) != -1:
+                if copy.pytest(tests, seconds)[0] != -1:
                     return "timeout"
                 seconds *= 4
-                continue
-            failed = _FAILED.search(out)
-            if failed is None or "::" not in failed[1]:
-                return "import"
-            if self._trusts(failed[1]):
+            elif self._trusts(copy, failed[1]):
                 return failed[1]
-            wrong.append(failed[1])
+            else:
+                wrong.append(failed[1])
 
-    def _trusts(self, test: str) -> bool:
+    def _trusts(self, copy: Copy, test: str) -> bool:
         """Whether a test passes in the tree as it is; asked once for each."""
         if test not in self.trusted:
-            self.trusted[test] = self._clean([test], 60.0) == 0
+            self.trusted[test] = copy.pytest([test], 60.0)[0] == 0
         return self.trusted[test]
-
-    def _clean(self, tests: list[str], seconds: float) -> int:
-        """Exit status of tests in the tree as it is."""
-        with self._lock:
-            return self.clean.pytest(tests, seconds)[0]
