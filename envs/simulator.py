@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -233,7 +233,7 @@ class PlantSimulator(Simulator):
         self.device = torch.device(device)
         self.dtype = plant.dtype
         self._now: PlantSnapshot | None = None
-        self._charge(_PRICES.get(plant) if price is None else price)
+        self._charge(_PRICES.get(id(plant)) if price is None else price)
 
     @property
     def plant(self) -> Plant:
@@ -282,7 +282,9 @@ class PlantSimulator(Simulator):
         return transition
 
     def _priced(self) -> Objective:
-        _PRICES[self._plant] = self.price()
+        if id(self._plant) not in _PRICES:
+            _PRICES[id(self._plant)] = self.price()
+            weakref.finalize(self._plant, _PRICES.pop, id(self._plant))
         return self.problem.objective
 
     def unpriced(self, n: int) -> PlantSimulator:
@@ -357,8 +359,8 @@ class PlantSimulator(Simulator):
         return self._now
 
 
-_PRICES: WeakKeyDictionary[Plant, float] = WeakKeyDictionary()
-"""Prices that were found, so that simulators of one plant look for them once."""
+_PRICES: dict[int, float] = {}
+"""Prices that were found, by ``id(plant)``, so that simulators of one plant look for them once. Plants need no hash."""
 
 
 def advance(
@@ -405,7 +407,8 @@ def settle(
 ) -> Transition:
     """What a control step cost, with the terminal cost and the price of failures.
 
-    A row whose cost is not a finite number has diverged, whatever its state: it is charged the price, never nothing.
+    A row whose cost or constraint violation is not a finite number has diverged, whatever its state: it is charged the
+    price, never nothing.
 
     Args:
         objective: Cost as data, with the price of failures.
@@ -421,7 +424,7 @@ def settle(
         over = alive & ~failed(status) & (~going(status) | (k >= horizon))
         terms = {**terms, "terminal": torch.where(over, objective.terminal_cost(*end()), 0.0)}
     stage = _sum(terms)
-    sound = torch.isfinite(stage)
+    sound = torch.isfinite(stage) if gap is None else torch.isfinite(stage) & torch.isfinite(gap)
     status = torch.where(alive & ~sound, int(Status.DIVERGED), status).to(torch.uint8)
     fell = alive & failed(status)
     terms = {name: torch.where(alive & sound, t, 0.0) for name, t in terms.items()}
@@ -430,7 +433,7 @@ def settle(
         terms["failure"] = torch.where(fell, objective.failure * (horizon - k + 1).to(stage.dtype), 0.0)
     cost = _sum(terms)
     ended = alive & (~going(status) | (k >= horizon))
-    violation = torch.zeros_like(cost) if gap is None else torch.where(alive, gap, 0.0).nan_to_num(0.0, 0.0, 0.0)
+    violation = torch.zeros_like(cost) if gap is None else torch.where(alive & sound, gap, 0.0)
     return Transition(cost, terms, violation, status, ended, ended & going(status))
 
 

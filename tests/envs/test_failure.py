@@ -1,6 +1,7 @@
 """The price of a failure: breaking is never cheaper than working, in any way of running a plant."""
 
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -119,6 +120,37 @@ def test_costs_that_overflow_diverge_and_are_charged() -> None:
     t = sim.step(torch.tensor([[-10.0], [0.0]], dtype=torch.float64))
     assert t.status.tolist() == [Status.DIVERGED, Status.OK] and t.cost[0] == 2.0 * 10
     assert sim.step(torch.zeros(2, 1, dtype=torch.float64)).cost[0] == 0.0, "an ended row costs nothing more"
+
+
+@pytest.mark.parametrize("violation", [math.nan, math.inf])
+def test_a_constraint_that_is_no_number_ends_its_row_at_a_price(violation: float) -> None:
+    class Walled(Tank):
+        constrained = True
+
+        def constraints(self, k: Tensor, x: Any, u: Tensor, p: dict[str, Tensor]) -> Tensor:
+            return torch.where(u > 0.0, violation, 0.0)
+
+    plant = Walled(failure=3.0)
+    sim = PlantSimulator(plant, 2)
+    sim.reset(sim.scenarios(noise.keys(7, 2)))
+    t = sim.step(torch.tensor([[-0.1], [0.1]], dtype=torch.float64))
+    assert t.status.tolist() == [Status.OK, Status.DIVERGED] and t.violation.tolist() == [0.0, 0.0]
+    assert float(t.terms["failure"][1]) == 30.0
+
+
+def test_plants_need_no_hash_and_equal_ones_share_no_price() -> None:
+    @dataclass
+    class Table(Tank):
+        weight: float = field(compare=False)
+
+        def __post_init__(self) -> None:
+            Tank.__init__(self, Quadratic(name="level", on="z", weights=(self.weight,)))
+
+    plants = Table(1.0), Table(10.0)
+    assert plants[0] == plants[1]
+    prices = [PlantSimulator(plant, 1).price() for plant in plants]
+    costs = [float(episode(plant, 1.0)[0][0]) for plant in plants]
+    assert prices[1] == pytest.approx(10 * prices[0]) and costs[1] == pytest.approx(10 * costs[0])
 
 
 def test_a_terminal_cost_that_is_no_number_is_charged() -> None:
