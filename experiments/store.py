@@ -82,9 +82,8 @@ class Store:
             probe = folder / f".probe-{os.getpid()}"
             probe.write_bytes(b"?")
             probe.unlink()
-        new = not self._path.exists()
         try:
-            self._open()
+            new = self._open()
         except sqlite3.DatabaseError as error:
             if _full(error):
                 raise StoreError(_FULL.format(folder)) from error
@@ -93,20 +92,22 @@ class Store:
                     f"{self._path} cannot be opened ({error}); run again, or choose another --out"
                 ) from error
             self._set_aside()
-            self._open()
-            new = True
+            new = self._open()
         if new:
             self._rebuild()
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """Enrol jobs; those that exist keep their state, failed ones wait again."""
+        """Enrol jobs; those that exist keep their state, failed ones wait again, as specified now."""
         with self._connect() as db:
             for job in jobs:
                 db.execute(
                     "INSERT OR IGNORE INTO jobs (key, kind, spec, identity) VALUES (?, ?, ?, ?)",
                     (job.key, job.kind, job.spec, job.identity),
                 )
-                db.execute("UPDATE jobs SET state='waiting', error='' WHERE key=? AND state='failed'", (job.key,))
+                db.execute(
+                    "UPDATE jobs SET state='waiting', error='', spec=? WHERE key=? AND state='failed'",
+                    (job.spec, job.key),
+                )
 
     def get(self, key: str) -> Job:
         """A job by its key.
@@ -185,7 +186,7 @@ class Store:
             return False
         try:
             sums = json.loads(self.file(key, _DONE).read_text(encoding="utf-8"))["sha256"]
-            good = all(_sum(self.folder / name) == wanted for name, wanted in sums.items())
+            good = bool(sums) and all(_sum(self.folder / name) == wanted for name, wanted in sums.items())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             good = False
         if not good:
@@ -220,7 +221,8 @@ class Store:
     def _path(self) -> Path:
         return self.folder / "store.sqlite"
 
-    def _open(self) -> None:
+    def _open(self) -> bool:
+        """Whether the table had to be made; a database may have been lost, or emptied by a crash."""
         with self._connect() as db:
             db.execute("PRAGMA journal_mode=WAL")
             (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -232,6 +234,7 @@ class Store:
             (state,) = db.execute("PRAGMA quick_check(1)").fetchone()
             if state != "ok":
                 raise sqlite3.DatabaseError(state)
+            new = not db.execute("PRAGMA table_info(jobs)").fetchall()
             db.execute(_SCHEMA)
             have = {row[1] for row in db.execute("PRAGMA table_info(jobs)")}
             for name, kind in _COLUMNS.items():
@@ -239,6 +242,7 @@ class Store:
                     db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
             db.execute(f"PRAGMA user_version={VERSION}")
             db.execute(f"SELECT {_FIELDS} FROM jobs LIMIT 1")  # noqa: S608
+        return new
 
     def _set_aside(self) -> None:
         """A damaged database is kept under another name."""

@@ -57,12 +57,16 @@ def test_states_survive_and_failures_wait_again(store: Store) -> None:
     again.add([Job("a", "run", "{}")])
     assert again.get("a").state == "waiting"
     again.claim("a")
+    again.finish("a", "ValidationError: the specification cannot be read")
+    again.add([Job("a", "run", '{"mended": 1}')])
+    assert again.get("a").spec == '{"mended": 1}'
+    again.claim("a")
     again.finish("a")
     again.add([Job("a", "run", "{}")])
     assert again.get("a").state == "done"
 
 
-@pytest.mark.parametrize("how", ["lost", "no database", "torn page"])
+@pytest.mark.parametrize("how", ["lost", "emptied", "no table", "no database", "torn page"])
 def test_a_lost_or_damaged_database_is_made_again_from_the_files(tmp_path: Path, how: str) -> None:
     store = Store(tmp_path)
     store.add([Job(f"{i:04}", "run", "{}" * 99, f"question {i}") for i in range(200)])
@@ -75,13 +79,17 @@ def test_a_lost_or_damaged_database_is_made_again_from_the_files(tmp_path: Path,
     content = path.read_bytes()
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+    if how == "emptied":
+        path.write_bytes(b"")
+    if how == "no table":
+        sqlite3.connect(path).close()
     if how == "no database":
         path.write_bytes(b"this is not a database, but long enough to look at" * 100)
     if how == "torn page":
         path.write_bytes(content[:4096] + b"\xff" * 4096 + content[8192:])
     again = Store(tmp_path)
     assert [(job.key, job.state, job.identity) for job in again.jobs()] == [("0007", "done", "question 7")]
-    assert again.sound("0007") and bool(list(tmp_path.glob("*.damaged-*"))) == (how != "lost")
+    assert again.sound("0007") and bool(list(tmp_path.glob("*.damaged-*"))) == (how in ("no database", "torn page"))
 
 
 def test_a_store_of_the_first_layout_is_taken_over_and_one_of_a_later_refused(tmp_path: Path) -> None:
@@ -105,6 +113,10 @@ def test_a_result_that_was_tampered_with_is_not_believed(store: Store) -> None:
     assert store.sound("a")
     store.file("a", ".npz").write_bytes(b"Result")
     assert not store.sound("a") and store.get("a").state == "waiting"
+    store.claim("a")
+    store.finish("a")
+    store.file("a", ".done.json").write_text('{"sha256": {}}')
+    assert not store.sound("a"), "a job without any file has no result"
 
 
 def test_what_older_code_answered_is_known_as_such(store: Store) -> None:
