@@ -146,6 +146,7 @@ class _Worker:
     pipe: Connection
     key: str | None = None
     since: float = 0.0
+    started: bool = False
 
     @classmethod
     def begun(cls) -> _Worker:
@@ -158,7 +159,8 @@ class _Worker:
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.since
+        """Seconds that the job has taken; starting Python and importing Steersman is not its fault."""
+        return time.monotonic() - self.since if self.started else 0.0
 
     def take(self, folder: Path, key: str) -> None:
         self.key, self.since = key, time.monotonic()
@@ -172,8 +174,8 @@ class _Worker:
             if not self.pipe.poll():
                 return False
             answer = self.pipe.recv()
-            if answer is None:  # it has started: the time of its first job begins
-                self.since = time.monotonic()
+            if answer is None:  # the time of its first job begins
+                self.since, self.started = time.monotonic(), True
             return bool(answer == self.key)
         except (EOFError, OSError):
             self.process.join()

@@ -5,13 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import Pipe
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from steersman.experiments.compare import compare
-from steersman.experiments.executor import InProcess, Processes
+from steersman.experiments.executor import InProcess, Processes, _Worker
 from steersman.experiments.report import write_report
 from steersman.experiments.results import Comparison
 from steersman.experiments.spec import read_spec
@@ -77,6 +79,20 @@ def test_hangs_and_other_ends_are_failed_jobs(tmp_path: Path) -> None:
     assert "took longer than limit_s = 15 seconds, 2 times" in said["hang"]
     assert "worker ended by itself with status 3, 2 times" in said["exit"]
     assert "worker ended by itself with status 1, 2 times" in said["interrupt"]
+
+
+def test_the_time_limit_of_a_job_leaves_out_the_start_of_its_worker(tmp_path: Path) -> None:
+    here, there = Pipe()
+    worker = _Worker(BaseProcess(), here)
+    worker.take(tmp_path, "job")
+    time.sleep(0.01)
+    assert worker.seconds == 0.0
+    there.send(None)  # Python has started and Steersman is imported
+    assert not worker.has_answered()
+    time.sleep(0.01)
+    assert worker.seconds > 0.0
+    there.send("job")
+    assert worker.has_answered()
 
 
 def test_an_interrupt_by_the_user_frees_the_job_that_runs_here(tmp_path: Path) -> None:
