@@ -30,7 +30,7 @@ from steersman.experiments.runs import job_table, jobs_named, open_store, whole
 from steersman.experiments.settings import SpecError
 from steersman.experiments.simulate import simulate
 from steersman.experiments.spec import ComparisonSpec, parse_spec, presets, read_spec
-from steersman.experiments.store import StoreError
+from steersman.experiments.store import StoreError, disk_full
 from steersman.experiments.studies.registry import STUDIES, run_study
 
 
@@ -251,8 +251,9 @@ def main(args: list[str] | None = None) -> int:
     )
     try:
         return int(command.run(Console()))
-    except (SpecError, StoreError, ValueError, RuntimeError) as error:
-        Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
+    except (SpecError, StoreError, ValueError, RuntimeError, OSError) as error:
+        advice = "; free some space and run again, or choose another folder" if disk_full(error) else ""
+        Console(stderr=True).print(f"[red]error:[/red] {escape(str(error) + advice)}", soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command continues from here")

@@ -14,11 +14,11 @@ from steersman.experiments.executor import Executor, InProcess
 from steersman.experiments.files import load_result
 from steersman.experiments.jobs import job_of
 from steersman.experiments.machine import describe_machine
-from steersman.experiments.plan import RUNNER, JobSpec, Planned, baseline_of, plan, sources
+from steersman.experiments.plan import JobSpec, Planned, baseline_of, modules_of, plan
 from steersman.experiments.results import Comparison, Failure, PlantSummary, RunResult
 from steersman.experiments.runner import prepared
 from steersman.experiments.settings import SpecError, validated
-from steersman.experiments.spec import ComparisonSpec, PlantEntry
+from steersman.experiments.spec import ComparisonSpec, PlantEntry, look_beside
 from steersman.experiments.store import Job, Store
 
 POLL_S = 0.2
@@ -53,7 +53,8 @@ def compare(
         SpecError: If the specification cannot run; nothing has been started then.
         StoreError: If the store cannot be used.
     """
-    refresh([RUNNER, *(module for plant in spec.plants for module in sources(plant.environment))])
+    look_beside(spec.folder)
+    refresh(modules_of(spec))
     planned = plan(spec)
     summaries = check_problems(spec)
     store = Store(out / "store")
@@ -84,8 +85,10 @@ def check_problems(spec: ComparisonSpec) -> tuple[PlantSummary, ...]:
 def _checked(spec: ComparisonSpec, plant: PlantEntry, where: str) -> PlantSummary:
     try:
         simulator = plant.environment.simulator(1, spec.device)
-    except (ValueError, TypeError, RuntimeError, ImportError) as error:
+    except (ValueError, RuntimeError) as error:
         raise SpecError(f"{where}: {error}") from error
+    except (Exception, SystemExit) as error:  # code of the user's
+        raise SpecError(f"{where}: {plant.id} cannot be made ({type(error).__name__}: {error})") from error
     problem = simulator.problem
     simulator.close()
     for name in plant.shown:

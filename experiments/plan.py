@@ -12,7 +12,7 @@ import gymnasium
 import pydantic
 from pydantic.dataclasses import dataclass
 
-from steersman.controllers.registry import controller_spec
+from steersman.controllers.registry import CONTROLLERS, controller_spec
 from steersman.dynamics.registry import MODELS, model_spec
 from steersman.envs.registry import PLANTS
 from steersman.experiments.closure import code_digest, files_in, modules_in
@@ -160,6 +160,17 @@ def baseline_of(spec: ComparisonSpec, plant: PlantEntry, where: str = "") -> str
         if entry.use == spec.baseline:
             return entry.name
     raise SpecError(f"{where}.controllers: the baseline {spec.baseline!r} is not among them; add it")
+
+
+def modules_of(spec: ComparisonSpec) -> list[str]:
+    """Modules that the runs of a comparison name, as far as they are known."""
+    found = [RUNNER]
+    for plant in spec.plants:
+        entries = (*plant.controllers, *plant.models)
+        used = {entry.use for entry in entries} | {entry.model for entry in plant.controllers}
+        found += sources(plant.environment) + modules_in([entry.settings for entry in entries])
+        found += [known.target.partition(":")[0] for known in (*CONTROLLERS, *MODELS) if known.name in used]
+    return found
 
 
 def sources(environment: Environment) -> list[str]:

@@ -55,6 +55,8 @@ def explain(error: pydantic.ValidationError, where: str, known: list[str] | None
         return f"{path}: unknown key" + (f"; known: {', '.join(known)}" if known else "; check the spelling")
     if first["type"] in ("missing", "missing_argument"):
         return f"{path}: this key is required"
+    if first["type"] == "value_error":  # our own words, which name the value
+        return f"{path}: {first['ctx']['error']}".removeprefix(": ")
     return f"{path}: {first['msg'].lower()}, got {first['input']!r}"
 
 

@@ -7,6 +7,8 @@ import re
 import sys
 import tomllib
 from collections.abc import Mapping
+from datetime import date
+from datetime import time as daytime
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -132,6 +134,7 @@ class ComparisonSpec:
         device: Where plants and models run.
         recorded: Scenarios that are recorded in full, for pictures.
         limit_s: A fit or run that takes longer is ended and reported as failed; no limit by default.
+        folder: Where the file lies; modules beside it can be named in it.
     """
 
     name: str
@@ -144,6 +147,7 @@ class ComparisonSpec:
     device: str = "cpu"
     recorded: int = 2
     limit_s: float | None = None
+    folder: str = ""
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or not self.name.strip(" ."):
@@ -181,20 +185,30 @@ def read_spec(source: str) -> ComparisonSpec:
     if path.suffix == ".toml":
         if not path.is_file():
             raise SpecError(f"no such file: {source}; presets are {', '.join(presets())}")
-        folder = str(path.resolve().parent)
-        if folder not in sys.path:
-            sys.path.insert(0, folder)
-        content = path.read_bytes()
+        content, beside = path.read_bytes(), {"folder": str(path.resolve().parent)}
+        look_beside(beside["folder"])
     elif source in presets():
-        content = resources.files("steersman.experiments.presets").joinpath(f"{source}.toml").read_bytes()
+        content, beside = resources.files("steersman.experiments.presets").joinpath(f"{source}.toml").read_bytes(), {}
     else:
         raise SpecError(f"unknown preset {source!r}; known: {', '.join(presets())}, or give a path that ends in .toml")
     try:
-        return parse_spec({"name": path.stem, **tomllib.loads(content.decode("utf-8"))})
+        return parse_spec({"name": path.stem, **beside, **tomllib.loads(content.decode("utf-8-sig"))})
     except UnicodeDecodeError as error:
         raise SpecError(f"{source} is not UTF-8 text ({error}); save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{source} is not valid TOML: {error}") from error
+
+
+def look_beside(folder: str) -> None:
+    """Look for modules in a comparison file's folder first, and then in the current one.
+
+    Files of several folders may be read in one process, and two folders may hold modules of one name.
+    """
+    for place in (str(Path.cwd()), folder):
+        if place == folder != "" and place in sys.path:
+            sys.path.remove(place)
+        if place and place not in sys.path:
+            sys.path.insert(0, place)
 
 
 def parse_spec(data: dict[str, Any]) -> ComparisonSpec:
@@ -203,20 +217,22 @@ def parse_spec(data: dict[str, Any]) -> ComparisonSpec:
     Raises:
         SpecError: With the path of the wrong key.
     """
-    _require_finite(data, "")
+    _require_plain(data, "")
     try:
         return pydantic.TypeAdapter(ComparisonSpec).validate_python(data)
     except pydantic.ValidationError as error:
         raise SpecError(explain(error, "")) from error
 
 
-def _require_finite(data: Any, where: str) -> None:
-    """TOML knows ``nan`` and ``inf``; no setting does."""
+def _require_plain(data: Any, where: str) -> None:
+    """TOML knows ``nan``, ``inf``, dates and times; no setting does."""
+    if isinstance(data, date | daytime):
+        raise SpecError(f"{where}: dates and times are no settings, got {data}; write a text in quotes")
     if isinstance(data, float) and not math.isfinite(data):
         raise SpecError(f"{where}: numbers must be finite, got {data}")
     if isinstance(data, Mapping):
         for name, value in data.items():
-            _require_finite(value, f"{where}.{name}".strip("."))
+            _require_plain(value, f"{where}.{name}".strip("."))
     elif isinstance(data, list | tuple):
         for i, value in enumerate(data):
-            _require_finite(value, f"{where}.{i}".strip("."))
+            _require_plain(value, f"{where}.{i}".strip("."))

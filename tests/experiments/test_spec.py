@@ -1,5 +1,6 @@
 """Comparison files: what is accepted, and one clear error for everything else."""
 
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ BAD = {
     "unknown model setting": (changed("plants.0.models.0.settings", {"hiden": [8]}), r"models\.0\.settings\.hiden"),
     "wrong type": (changed("plants.0.controllers.1.settings", {"horizon": "far"}), "horizon: .*integer.*'far'"),
     "no episodes": (changed("episodes", 0), "episodes must be at least 1 and at most .*, got 0"),
+    "a name of our own words": (changed("name", "Ä/B"), r"^name becomes a folder .*, got 'Ä/B'$"),
+    "a date": (
+        changed("plants.0.settings", {"from": date(2026, 1, 1)}),
+        r"plants\.0\.settings\.from: dates .*2026-01-01",
+    ),
+    "a time": (changed("plants.0.settings", {"at": [time(8, 0)]}), r"settings\.at\.0: dates and times are no settings"),
     "negative subset": (changed("plants.0.controllers.0.episodes", -3), r"episodes: must be at least 1, got -3"),
     "no baseline": (changed("plants.0.controllers.0.use", "constant"), "baseline 'zero' is not among them"),
     "equal labels": (changed("plants.0.controllers.1", {"use": "zero"}), "labels must differ"),
