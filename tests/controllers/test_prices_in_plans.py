@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,6 +168,12 @@ class Scripted(Rollouts):
 
     def renew(self) -> None:
         self.renewed_after = len(self.seen)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        raise AssertionError("nothing was saved")
 
 
 @pytest.mark.parametrize(

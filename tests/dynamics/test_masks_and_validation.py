@@ -20,6 +20,7 @@ from steersman.dynamics.sparse import SparseNeuralDynamics, SparseSettings
 from steersman.dynamics.windowed import Batches
 from steersman.dynamics.windows import cut, ridge, starts
 from steersman.envs.simulator import PlantSimulator
+from steersman.optimizers.resumable import Resumable
 
 KINETICS = (Process(("q",), {"v": -1.0}), Process(("v",), {"q": 1.0}), Process(("u0",), {"v": 1.0}))
 FITTED: dict[str, Callable[[], Dynamics]] = {
@@ -128,7 +129,8 @@ def trained(
         return next(script)
 
     train(
-        [weights], loss, validate, steps=steps, rate=0.1, patience=patience, every=every, progress=lambda f, text: None
+        [weights], loss, validate, steps=steps, rate=0.1, patience=patience, every=every, stage="test",
+        progress=lambda f, text: None, gen=torch.Generator(), resumable=Resumable(None),
     )  # fmt: skip
     return weights["w"], seen, calls[0]
 
