@@ -166,10 +166,11 @@ def modules_of(spec: ComparisonSpec) -> list[str]:
     """Modules that the runs of a comparison name, as far as they are known."""
     found = [RUNNER]
     for plant in spec.plants:
-        entries = (*plant.controllers, *plant.models)
+        entries: list[ControllerEntry | ModelEntry] = [*plant.controllers, *plant.models]
         used = {entry.use for entry in entries} | {entry.model for entry in plant.controllers}
         found += sources(plant.environment) + modules_in([entry.settings for entry in entries])
-        found += [known.target.partition(":")[0] for known in (*CONTROLLERS, *MODELS) if known.name in used]
+        found += [known.target.partition(":")[0] for known in CONTROLLERS if known.name in used]
+        found += [known.target.partition(":")[0] for known in MODELS if known.name in used]
     return found
 
 
