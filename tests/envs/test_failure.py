@@ -125,7 +125,7 @@ def test_costs_that_overflow_diverge_and_are_charged() -> None:
 @pytest.mark.parametrize("violation", [math.nan, math.inf])
 def test_a_constraint_that_is_no_number_ends_its_row_at_a_price(violation: float) -> None:
     class Walled(Tank):
-        constrained = True
+        constrained = ("wall",)
 
         def constraints(self, k: Tensor, x: Any, u: Tensor, p: dict[str, Tensor]) -> Tensor:
             return torch.where(u > 0.0, violation, 0.0)
