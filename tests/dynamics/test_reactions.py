@@ -73,6 +73,26 @@ def test_known_rates_are_recovered(exponents: bool) -> None:
         assert float((score(model, test, 20).z / score(model, test, 20).z_persistence).max()) < 0.06
 
 
+@pytest.mark.parametrize("rollout", [1, 3])
+def test_each_step_of_a_rollout_teaches(rollout: int) -> None:
+    """From wrong constants, gradients through rollouts of one step and of several find their way back."""
+    simulator = PlantSimulator(Predation(), 8)
+    data = collect(simulator, HeldLevels(), episodes=8, seed=0, steps=30)
+    settings = ReactionSettings(processes=PREDATION, rollout=rollout, steps=150, rate=0.03)
+    model = ReactionDynamics(settings).bind(simulator.problem)
+    honest = model._estimate
+
+    def wrong(kept: Tensor, data: Trajectories) -> None:
+        honest(kept, data)
+        with torch.no_grad():
+            model.log_rate_ += 0.3
+
+    model._estimate = wrong  # type: ignore[method-assign]
+    model.fit(data)
+    constant = torch.exp(model.log_rate_) / model.scale_.pow(model.orders_).prod(dim=1)
+    np.testing.assert_allclose(constant.detach().numpy(), [GROW, EAT, DIE, HARVEST], rtol=0.06)
+
+
 def birth_and_death(n: int, steps: int, gen: np.random.Generator) -> Trajectories:
     """Exact simulation (Gillespie 1977) of arrivals at 20 per time and deaths at 0.5 per head."""
     y = np.zeros((n, steps + 1, 1))

@@ -70,6 +70,33 @@ def test_generators_are_lent_and_come_back() -> None:
     assert first == expected[0] and second[:2] == expected[1][:2] and second[3] == expected[1][3]
 
 
+def test_a_mask_starts_its_rows_again_and_leaves_the_others_ended() -> None:
+    simulator = started(odd_lab.Goal, n=3, steps=6)
+    u = torch.tensor([[1.0], [1.0], [-1.0]], dtype=torch.float64)
+    t = simulator.step(u)
+    assert t.ended.tolist() == [True, True, False]
+    mask = torch.tensor([True, False, False])
+    simulator.reset(simulator.scenarios(noise.keys(9, 3), mask), mask)
+    assert simulator.measure().k.tolist() == [0, 1, 1]
+    t = push(simulator, -1.0)
+    assert t.cost.tolist() == [1.0, 0.0, 1.0], "the second row has ended and costs nothing more"
+    assert t.status.tolist()[0::2] == [Status.OK] * 2 and t.status[1] != Status.OK
+    simulator.reset(simulator.scenarios(noise.keys(9, 3)), torch.zeros(3, dtype=torch.bool))
+    assert simulator.measure().k.tolist() == [1, 1, 2], "an empty mask starts nothing"
+
+
+def test_environments_are_closed_when_their_rows_are_freed() -> None:
+    closed = []
+
+    class Closing(odd_lab.Base):
+        def close(self) -> None:
+            closed.append(self)
+
+    simulator = started(Closing, n=2)
+    simulator.close()
+    assert len(closed) == 2
+
+
 @pytest.mark.parametrize(
     ("kind", "how"), [(odd_lab.Sieve, "when it was run again"), (odd_lab.Shared, "when it was run again")]
 )
