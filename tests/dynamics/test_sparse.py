@@ -71,7 +71,12 @@ def test_sixteen_relus_beat_a_linear_model() -> None:
 
 @pytest.mark.parametrize(
     ("bad", "message"),
-    [({"relus": 65}, "0..64"), ({"hidden": ()}, "at least one"), ({"rate": 0.0}, "rate"), ({"sparsity": -1.0}, "at least 0")],
+    [
+        ({"relus": 65}, "0..64"),
+        ({"hidden": ()}, "at least one"),
+        ({"rate": 0.0}, "rate"),
+        ({"sparsity": -1.0}, "at least 0"),
+    ],
 )
 def test_bad_settings(bad: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
