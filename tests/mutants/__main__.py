@@ -42,7 +42,7 @@ def main(
         seed: Seed of the draw.
         count: Mutants to judge, besides equivalents.
         processes: Runs at once; 0 takes the number of cores.
-        only: Names of mutants; judges these alone and writes no page.
+        only: Names of mutants; judges these alone and writes no page. With ``trace_tests``, files of tests.
         show: Only show what would be broken.
         trace_tests: Bring the map from functions to tests up to date instead.
         out: Where the page is written.
@@ -53,7 +53,7 @@ def main(
     console, began = Console(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutants-") as scratch:
         if trace_tests:
-            trace(ROOT, Copy(ROOT, Path(scratch) / "tree").tree)
+            trace(ROOT, Copy(ROOT, Path(scratch) / "tree").tree, only)
             return 0
         known = equivalents()
         mutants, passed = draw(ROOT, seed, count, known)

@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -117,23 +118,23 @@ def _imported(path: Path, mtime: int) -> frozenset[str]:
 # ------------------------------------------------------------------ making the map
 
 
-def trace(root: Path, tree: Path, python: str = sys.executable) -> Areas:
+def trace(root: Path, tree: Path, only: Sequence[str] = ()) -> None:
     """Run the files of tests that have changed, note what they call, and write the map.
 
     Args:
         root: Root of the repository.
         tree: A copy of it in which the tests are run.
-        python: Interpreter.
+        only: Files to run; by default all that have changed.
     """
     areas = Areas.load()
     lines = tree / "calls.jsonl"
     path = os.pathsep.join((str(tree / ".typing"), str(Path(__file__).parent)))
     env = {**os.environ, "PYTHONPATH": path, OUT: str(lines), "OMP_NUM_THREADS": "1"}
-    for file in areas.fresh(root):
-        subprocess.run([python, "-m", "pytest", "-p", "calls", "-p", "no:cacheprovider", file], cwd=tree, env=env)
+    for file in only or areas.fresh(root):
+        command = [sys.executable, "-m", "pytest", "-p", "calls", "-p", "no:cacheprovider", file]
+        subprocess.run(command, cwd=tree, env=env)
         areas.files[file] = digest(root / file)
     merged(areas, lines.read_text().splitlines() if lines.exists() else [], root)
-    return areas
 
 
 def merged(areas: Areas, lines: list[str], root: Path) -> None:
