@@ -119,7 +119,7 @@ def test_snapshots_go_on_as_the_model_would() -> None:
 def test_no_model_survives_its_reset() -> None:
     simulator = MesaSimulator(replace(mesa_examples.wolf_sheep, model=small_herd), 1)
     seen: list[weakref.ref[mesa.Model]] = []
-    for i in range(100):
+    for i in range(25):
         simulator.reset(simulator.scenarios(noise.keys(i, 1)))
         seen.append(weakref.ref(simulator.models[0]))
     simulator.close()
