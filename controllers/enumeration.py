@@ -6,14 +6,16 @@ import time
 from typing import cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from steersman.controllers.base import Controller, Decision, Memory, Outcome
-from steersman.dynamics.base import Dynamics, Hidden
+from steersman.controllers.plan import BUDGET, PlanCost, Plans
+from steersman.dynamics.base import Dynamics, Hidden, Window
 from steersman.envs.plant import ControlProblem
+from steersman.envs.settings import at_least
 from steersman.envs.simulator import Measurement
-from steersman.envs.tree import tree_index, tree_map
+from steersman.envs.tree import tree_index
 
 BATCH = 4096
 """Rollouts that are stepped at once."""
@@ -39,9 +41,7 @@ class Enumeration(Controller):
         Raises:
             ValueError: If a number is below 1.
         """
-        for setting, value in (("length", length), ("sequences", sequences)):
-            if value < 1:
-                raise ValueError(f"{setting} must be at least 1, got {value}")
+        at_least(1, length=length, sequences=sequences)
         self.length, self.sequences = length, sequences
 
     def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> Enumeration:
@@ -55,6 +55,7 @@ class Enumeration(Controller):
         if not problem.actions.discrete:
             raise ValueError("enumeration needs integer actions; use adjoint or a sampling controller")
         super().bind(problem, model)
+        self.preview, self._cost = problem.horizon, PlanCost(problem)
         levels = problem.actions.levels
         grid = torch.cartesian_prod(*(torch.arange(count) for count in levels)).reshape(-1, len(levels))
         self._choices = problem.actions.decode(grid)
@@ -64,69 +65,62 @@ class Enumeration(Controller):
         return self
 
     def reset(self, n: int, mask: Bool[Tensor, "n"] | None = None, *, gen: torch.Generator | None = None) -> None:
-        """Drop the plan."""
+        """Drop the plans, or those of the masked rows."""
         super().reset(n, mask, gen=gen)
-        self._memory = Memory(cast(Dynamics, self.model).context)
-        self._plan: Tensor | None = None
-        self._outcome: Tensor | None = None
-        self._age = 0
+        if mask is None:
+            self._memory = Memory(self._planner.context)
+            self._plans: Plans | None = None
+            return
+        self._memory.clear(mask)
+        if self._plans is not None:
+            self._plans.drop(mask)
 
     @torch.no_grad()
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
         """See :class:`~steersman.controllers.base.Controller`."""
+        until = None if budget_s is None else time.perf_counter() + BUDGET * budget_s
         window = self._memory.push(m)
-        if self._plan is None or len(self._plan) != m.n:
-            left = max(1, self.problem.horizon - int(m.k.max()))
-            self._plan, self._outcome = self._best(cast(Dynamics, self.model).init(window), m, left, budget_s)
-            self._age = 0
-        u = self.problem.actions.neutral(m.n, m.y)
-        if self._age < self._plan.shape[1]:
-            u = self._plan[:, self._age].to(m.y)
-        self._age += 1
-        assert self._outcome is not None  # noqa: S101 - made with the plan
-        return Decision(u, self._outcome)
+        if self._plans is None or len(self._plans.u) != m.n:
+            self._plans = Plans.none(self.problem.actions.neutral(m.n, m.y), self.problem.horizon)
+        due = self._plans.left <= 0
+        ahead = (self.problem.horizon - m.k).clamp(min=1)
+        for left in sorted(set(ahead[due].tolist())):
+            rows = due & (ahead == left)
+            plan, outcome = self._best(window.rows(rows.nonzero().flatten()), left, until)
+            self._plans.put(rows, plan, torch.full((len(plan),), left, device=m.y.device), outcome)
+        return Decision(*self._plans.next())
+
+    @property
+    def _planner(self) -> Dynamics:
+        return cast(Dynamics, self.model)
 
     def _best(
-        self, h: Hidden, m: Measurement, left: int, budget_s: float | None
-    ) -> tuple[Float[Tensor, "n h m"], Tensor]:
-        """The best sequence of each row, and whether all were tried."""
-        start, length, choices = time.perf_counter(), min(self.length, left), len(self._choices)
-        count, late = choices**length, False
-        best = self.problem.actions.neutral(m.n, m.y)[:, None].expand(-1, length, -1).clone()
+        self, window: Window, left: int, until: float | None
+    ) -> tuple[Float[Tensor, "n h m"], UInt8[Tensor, "n"]]:
+        """The best sequence of each row, with the neutral action to the end, and whether all were tried."""
+        m, length, choices = window.now, min(self.length, left), len(self._choices)
+        h, count, code = self._planner.init(window), choices**length, Outcome.OPTIMAL
+        rest = self.problem.actions.neutral(m.n, m.y)[:, None].expand(-1, left, -1)
+        best, share = rest.clone(), max(1, BATCH // m.n)
         lowest = torch.full((m.n,), torch.inf, dtype=m.y.dtype, device=m.y.device)
-        share = max(1, BATCH // m.n)
         for first in range(0, count, share):
-            if first and budget_s is not None and time.perf_counter() - start > 0.4 * budget_s:
-                late = True
-                break
             number = torch.arange(first, min(first + share, count), device=m.y.device)
             digits = number[:, None] // choices ** torch.arange(length - 1, -1, -1, device=m.y.device) % choices
-            U = self._choices.to(m.y)[digits]
-            cost = self._cost(h, m, U, left)
+            U = torch.cat([self._choices.to(m.y)[digits], rest[:1, length:].expand(len(digits), -1, -1)], dim=1)
+            try:
+                cost = self._costs(h, m, U, until)
+            except TimeoutError:
+                code = Outcome.INCUMBENT
+                break
             value, which = cost.min(dim=1)
             better = value < lowest
             best = torch.where(better[:, None, None], U[which], best)
             lowest = torch.where(better, value, lowest)
-        outcome = Outcome.INCUMBENT if late else Outcome.OPTIMAL
-        return best, torch.full((m.n,), int(outcome), dtype=torch.uint8, device=m.y.device)
+        outcome = torch.where(torch.isfinite(lowest), int(code), int(Outcome.NEUTRAL))
+        return best, outcome.to(torch.uint8)
 
-    def _cost(self, h: Hidden, m: Measurement, U: Float[Tensor, "s h m"], left: int) -> Float[Tensor, "n s"]:
+    def _costs(self, h: Hidden, m: Measurement, U: Float[Tensor, "s h m"], until: float | None) -> Float[Tensor, "n s"]:
         """Cost of each sequence in each row, to the end of the episode."""
-        model, objective, s = cast(Dynamics, self.model), self.problem.objective, len(U)
-        rows = torch.arange(m.n, device=m.y.device).repeat_interleave(s)
-        state = tree_index(h, rows) if isinstance(h, Tensor) else tree_map(lambda leaf: leaf[rows], h)
-        plan = torch.cat([U, self.problem.actions.neutral(s, U)[:, None].expand(-1, left - U.shape[1], -1)], dim=1)
-        plan = plan.repeat(m.n, 1, 1)
-        last, references = int(m.k.max()) + left >= self.problem.horizon, m.references(left)[rows]
-        total, u_prev, r = torch.zeros(len(rows), dtype=m.y.dtype, device=m.y.device), m.u_prev[rows], m.r[rows, 0]
-        lost = torch.zeros_like(total, dtype=torch.bool)
-        # As the simulator counts, not as receding horizons do: the cost of a step is that of the state before it.
-        for j in range(left):
-            stage = objective.stage_cost(model.output(state)[1], plan[:, j], plan[:, j] - u_prev, r)
-            state = model.step(state, plan[:, j])
-            failing = model.failing(state)
-            now = lost if failing is None else failing
-            total = total + torch.where(lost, 0.0, stage) + now * objective.failure
-            lost, u_prev, r = now, plan[:, j], references[:, j]
-        end = objective.terminal_cost(model.output(state)[1], r) if last else 0.0
-        return (total + torch.where(lost, 0.0, end)).nan_to_num(torch.inf).reshape(m.n, s)
+        rows = torch.arange(m.n, device=m.y.device).repeat_interleave(len(U))
+        cost = self._cost.through(self._planner, tree_index(h, rows), U.repeat(m.n, 1, 1), m.blind().rows(rows), until)
+        return cost.nan_to_num(torch.inf).reshape(m.n, len(U))

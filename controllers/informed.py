@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steersman.controllers.base import Controller, Memory, Training
+from steersman.controllers.plan import PlanCost, plan_cost, with_slopes
 from steersman.controllers.rollout import run_episodes
-from steersman.dynamics.base import Dynamics, Hidden, Window
+from steersman.dynamics.base import Dynamics, Hidden, Prediction, Recorder, Window
 from steersman.dynamics.collect import HeldLevels
 from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
@@ -95,7 +96,8 @@ class ModelRollouts(Rollouts):
     ) -> None:
         """See :class:`~steersman.controllers.neural.NeuralPolicy` for ``explore``, ``doubt`` and ``penalty``."""
         super().__init__(controller, law, memory, training, batch)
-        self.explore, self.doubt, self.penalty = explore, doubt, penalty
+        self.explore = explore
+        self.cost = PlanCost(with_slopes(self.problem), doubt, penalty)
         self.gen = torch.Generator().manual_seed(training.seed)
         self.pool = self._starts(0)
         self._renewed_by: dict[str, Tensor] = {}
@@ -122,34 +124,26 @@ class ModelRollouts(Rollouts):
     def loss(self, length: int) -> Float[Tensor, ""]:
         """See :class:`Rollouts`."""
         rows = torch.randint(len(self.pool.y), (self.batch,), generator=self.gen)
-        return self._cost(_rows(self.pool, rows), length)
+        return self._cost(self.pool.rows(rows), length)
 
     @torch.no_grad()
     def validate(self, length: int) -> float:
         """Cost of rollouts from fixed starts."""
         rows = torch.linspace(0, len(self.pool.y) - 1, min(self.batch, len(self.pool.y))).long()
-        return float(self._cost(_rows(self.pool, rows), length))
+        return float(self._cost(self.pool.rows(rows), length))
 
     def _cost(self, window: Window, length: int) -> Float[Tensor, ""]:
-        m, objective, model = window.now, self.problem.objective, self.model
+        m, model = window.now, self.model
         if model.needs_state:
             self.used += length * m.n
-        h, state, y = model.init(window), self.memory(m.n), m.y
-        Z, U, extra = [], [], torch.zeros(m.n, dtype=m.y.dtype)
+        h, state, y, U = model.init(window), self.memory(m.n), m.y, []
+        recorder = Recorder(model, **self.cost.asks)
         for _ in range(length):
             u, state = self.law(y, state)
-            if self.doubt and (far := model.doubt(h, u)) is not None:
-                extra = extra + self.doubt * torch.relu(far - 1)
-            if self.penalty and (gap := model.violation(h, u)) is not None:
-                extra = extra + self.penalty * gap
-            h = model.step(h, u)
-            y, z = model.output(h)
-            Z.append(z)
+            h = recorder.step(h, u)
+            y = recorder.y
             U.append(u)
-            if objective.failure and (lost := model.failing(h)) is not None:
-                extra = extra + objective.failure * lost
-        cost = objective.plan_cost(torch.stack(Z, 1), torch.stack(U, 1), m.u_prev, m.references(length)) + extra
-        return self._mean(cost, length)
+        return self._mean(self.cost(recorder.prediction(), torch.stack(U, dim=1), m), length)
 
     def _starts(self, stage: int) -> Window:
         simulator, training = self.training.simulate(self.explore), self.training
@@ -164,7 +158,7 @@ class ModelRollouts(Rollouts):
         windows: list[Window] = []
         for _ in range(simulator.problem.horizon):
             m = simulator.measure(simulator.problem.horizon)
-            windows.append(_rows(memory.push(m), alive.nonzero().flatten()))
+            windows.append(memory.push(m).rows(alive.nonzero().flatten()))
             u = torch.where(own[:, None], self.controller.act(m).u, exciter(m))
             t = simulator.step(u)
             self.used += int(alive.sum())
@@ -231,7 +225,7 @@ class PlantRollouts(Rollouts):
         simulator, model = self.simulator, self.model
         m = first = simulator.measure(length)
         y, past, state = self.y, self.u, self.state
-        Z, U = [], []
+        Y, Z, U = [], [], []
         for _ in range(length):
             u, state = self.law(y[:, -1], state)
             h: Hidden = model.step(model.init(Window(y, past, m)), u)
@@ -243,13 +237,13 @@ class PlantRollouts(Rollouts):
             real = m.y.nan_to_num(0.0, 0.0, 0.0)
             y = torch.cat([y[:, 1:], (real + guess_y - guess_y.detach())[:, None]], dim=1)
             past = torch.cat([past, u[:, None]], dim=1)[:, 1:]
+            Y.append(y[:, -1])
             Z.append(simulator.perform() + guess_z - guess_z.detach())
             U.append(u)
         self.y, self.u, self.state = y.detach(), past.detach(), state.detach()
         self.left -= length
-        cost = self.problem.objective.plan_cost(
-            torch.stack(Z, 1), torch.stack(U, 1), first.u_prev, first.references(length)
-        )
+        along = Prediction(torch.stack(Y, dim=1)[:, None], torch.stack(Z, dim=1)[:, None])
+        cost = plan_cost(with_slopes(self.problem), along, torch.stack(U, dim=1), first)
         return self._mean(torch.where(self.alive, cost, torch.nan), length)
 
     def validate(self, length: int) -> float:
@@ -258,10 +252,6 @@ class PlantRollouts(Rollouts):
         found = run_episodes(self.judge, self.exam, lambda m: self.controller.act(m).u)
         self.used += found.plant_steps
         return float(found.cost.mean()) / self.problem.horizon
-
-
-def _rows(window: Window, rows: Tensor) -> Window:
-    return Window(window.y[rows], window.u[rows], window.now.rows(rows))
 
 
 def _joined(windows: list[Window]) -> Window:

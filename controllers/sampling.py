@@ -4,23 +4,83 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from steersman.controllers.base import Controller, Decision, Memory, Outcome
+from steersman.controllers.plan import BUDGET, PlanCost, check_terms
 from steersman.dynamics.base import Dynamics, Hidden
+from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
 from steersman.envs.settings import at_least, positive
 from steersman.envs.simulator import Measurement
-from steersman.envs.tree import tree_index, tree_map
+from steersman.envs.tree import tree_index
 
 BLOCK = 2048
 """Rollouts that are predicted together on a CPU."""
+FIRST = 10
+"""A new plan gets so many times the rounds of one that is only moved on."""
+NARROWEST = 1e-2
+"""Smallest spread of draws, relative to the largest: what is left to find out that the best plan has moved."""
 
 Planner = TypeVar("Planner", bound="SamplingMPC")
+
+
+@dataclass
+class Sampled:
+    """The plans of all rows: what draws are made around, and the best one seen. A row's draws depend on its key alone.
+
+    Attributes:
+        mean: Free actions of the plan.
+        std: Spread of the draws.
+        key: Key of each row's draws in this episode.
+    """
+
+    mean: Float[Tensor, "n j m"]
+    std: Float[Tensor, "n j m"]
+    key: Int64[Tensor, "n"]
+
+    def __post_init__(self) -> None:
+        self._neutral, self._widest = self.mean, self.std
+        self._drawn = torch.zeros_like(self.key)
+        self.fresh = torch.ones_like(self.key, dtype=torch.bool)
+        self.begin()
+
+    def restart(self, mask: Bool[Tensor, "n"]) -> None:
+        """Forget the plans of some rows."""
+        rows = mask[:, None, None]
+        self.mean = torch.where(rows, self._neutral, self.mean)
+        self.std = torch.where(rows, self._widest, self.std)
+        self.key = torch.where(mask, noise.fold(self.key, 0), self.key)
+        self._drawn, self.fresh = torch.where(mask, 0, self._drawn), self.fresh | mask
+
+    def begin(self) -> None:
+        """A new decision: what was best before is not any more."""
+        self.best = self.mean
+        self.cost = self.mean.new_full((len(self.mean),), torch.inf)
+
+    def keys(self, at: Int64[Tensor, "k"]) -> Int64[Tensor, "k"]:
+        """Keys of the next draws of some rows."""
+        self._drawn = self._drawn.index_add(0, at, torch.ones_like(at))
+        return noise.fold(self.key, self._drawn)[at]
+
+    def offer(self, at: Int64[Tensor, "k"], plan: Float[Tensor, "k j m"], cost: Float[Tensor, "k"]) -> None:
+        """Keep plans that are better than the best ones so far."""
+        better = cost < self.cost[at]
+        self.best = self.best.index_copy(0, at, torch.where(better[:, None, None], plan, self.best[at]))
+        self.cost = self.cost.index_copy(0, at, torch.minimum(cost, self.cost[at]))
+
+    def end(self, plan: Float[Tensor, "n j m"], hold: int) -> None:
+        """Move the chosen plan and the spread on by one control step; held actions move on by a part of theirs."""
+        self.fresh = torch.zeros_like(self.fresh)
+        self.mean = plan + (torch.cat([plan[:, 1:], plan[:, -1:]], dim=1) - plan) / hold
+        std = self.std
+        unsure = torch.minimum(2 * std[:, -1:], self._widest[:, -1:])
+        self.std = std + (torch.cat([std[:, 1:], unsure], dim=1) - std) / hold
 
 
 class SamplingMPC(Controller, ABC):
@@ -28,9 +88,11 @@ class SamplingMPC(Controller, ABC):
 
     A plan has ``knots`` free actions, each held for ``horizon / knots`` steps. All samples of all rows are rolled
     out as one batch. Each sample is projected on the action set *before* it is rolled out, so integer and one-hot
-    actions are planned as they will be applied. Between control steps the plan moves on by one step.
+    actions are planned as they will be applied. Draws are correlated along the plan (``colour``). Between control
+    steps the plan and the spread of its draws move on by one step; the spread is that of the good samples about the
+    plan they were drawn around, so it narrows where the plan is right and widens where the best plan has moved away.
 
-    Subclasses say how the mean and the spread of the draws follow from the costs.
+    Subclasses say which samples are good.
     """
 
     def __init__(
@@ -41,6 +103,9 @@ class SamplingMPC(Controller, ABC):
         knots: int = 0,
         spread: float = 0.5,
         doubt: float = 0.0,
+        penalty: float = 0.0,
+        particles: int = 1,
+        colour: float = 0.5,
     ) -> None:
         """Store the settings.
 
@@ -49,81 +114,86 @@ class SamplingMPC(Controller, ABC):
             samples: Sequences drawn for each row and iteration.
             iterations: Rounds of drawing per control step.
             knots: Free actions of a plan; 0 means one per step. Must divide the horizon.
-            spread: Initial standard deviation, relative to half the range of each action (1 where unbounded).
+            spread: Largest standard deviation, relative to half the range of each action (1 where unbounded).
             doubt: Cost of leaving the model's data: times the model's doubt above 1, each step.
+            penalty: Price of a unit of soft-constraint violation in a plan, at each step.
+            particles: Draws of a noisy model's disturbances that each sample's cost is averaged over, the same for
+                all samples of a row; with 1, each sample meets disturbances of its own.
+            colour: Exponent of the draws' spectrum ``f^-colour`` along the plan (Pinneri et al. 2020): 0 is white.
 
         Raises:
             ValueError: If a number is out of range, or ``knots`` does not divide the horizon.
         """
-        at_least(1, horizon=horizon, samples=samples, iterations=iterations)
-        at_least(0, doubt=doubt)
+        at_least(1, horizon=horizon, samples=samples, iterations=iterations, particles=particles)
+        at_least(0, doubt=doubt, penalty=penalty, colour=colour)
         positive(spread=spread)
         if knots < 0 or horizon % (knots or 1):
             raise ValueError(f"knots must divide the horizon {horizon}, got {knots}")
         self.horizon, self.samples, self.iterations = horizon, samples, iterations
         self.knots, self.spread, self.doubt = knots or horizon, spread, doubt
+        self.penalty, self.particles, self.colour = penalty, particles, colour
         self.preview = horizon
 
     def bind(self: Planner, problem: ControlProblem, model: Dynamics | None = None) -> Planner:
         """Attach problem and model.
 
         Raises:
-            ValueError: Without a model, or with an objective that has no terms to predict.
+            ValueError: Without a model, with an objective that has no terms to predict, or with one that only has
+                terms at the end of the episode, which plans of this horizon do not reach.
         """
         if model is None:
             raise ValueError(f"{self.name} plans with a model; give it one, for example 'neural' or 'truth'")
-        if not problem.objective.stage:
-            raise ValueError(
-                f"{self.name} needs an objective written in the outputs, but this environment only returns rewards; "
-                "state an objective in the comparison file"
-            )
+        check_terms(self.name, problem, self.horizon)
         super().bind(problem, model)
+        self._cost = PlanCost(problem, self.doubt, self.penalty, self.particles)
         lower, upper = (torch.tensor(b, dtype=torch.float64) for b in (problem.actions.lower, problem.actions.upper))
         half = (upper - lower) / 2
-        self._half = torch.where(torch.isfinite(half), half, 1.0)
+        self._widest = self.spread * torch.where(torch.isfinite(half), half, 1.0)
+        self._shape = coloured(self.knots, self.colour)
         return self
 
     def reset(self, n: int, mask: Bool[Tensor, "n"] | None = None, *, gen: torch.Generator | None = None) -> None:
-        """Forget plans and windows."""
+        """Forget plans and windows, of the masked rows if a mask is given."""
         super().reset(n, mask, gen=gen)
         if mask is None:
             self._memory = Memory(self._planner.context)
-            self._plan: Tensor | None = None
-        else:
-            self._memory.clear(mask)
-            if self._plan is not None:
-                neutral = self.problem.actions.neutral(n, self._plan)
-                self._plan = torch.where(mask[:, None, None], neutral[:, None], self._plan)
+            self._state: Sampled | None = None
+            return
+        self._memory.clear(mask)
+        if self._state is not None:
+            self._state.restart(mask)
 
     @torch.no_grad()
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
-        """Refine the plan for ``iterations`` rounds, or until the time is over (then it is an incumbent).
+        """Refine the plans for ``iterations`` rounds, new ones for more, or until the time is over (then: incumbent).
 
         A row in which every prediction fails keeps its shifted plan.
         """
-        start = time.perf_counter()
+        until = None if budget_s is None else time.perf_counter() + BUDGET * budget_s
         h = self._planner.init(self._memory.push(m))
-        mean = self._shifted(m)
-        std = (self.spread * self._half.to(mean)).expand(m.n, self.knots, -1)
-        best, best_cost = mean, torch.full((m.n,), torch.inf, dtype=mean.dtype, device=mean.device)
+        if self._state is None or len(self._state.mean) != m.n:
+            self._state = self._start(m)
+        state = self._state
+        rounds = torch.where(state.fresh, FIRST, 1) * self.iterations
+        state.begin()
+        untried = torch.where(state.fresh, int(Outcome.NEUTRAL), int(Outcome.SHIFTED))
         outcome, slowest = Outcome.OPTIMAL, 0.0
-        for i in range(self.iterations):
+        for i in range(int(rounds.max())):
             began = time.perf_counter()
-            if budget_s is not None and i and began - start + slowest > budget_s:
+            if until is not None and i and began + slowest > until:
                 outcome = Outcome.INCUMBENT
                 break
-            knots = self._draw(mean, std)
-            cost = self._costs(h, knots, m)
-            mean, std = self._refine(knots, cost, mean, std)
-            lowest, index = cost.min(dim=1)
-            chosen = knots[torch.arange(m.n, device=index.device), index]
-            better = lowest < best_cost
-            best, best_cost = torch.where(better[:, None, None], chosen, best), torch.minimum(lowest, best_cost)
+            try:
+                self._round(state, (rounds > i).nonzero().flatten(), h, m, until)
+            except TimeoutError:
+                outcome = Outcome.INCUMBENT
+                break
             slowest = max(slowest, time.perf_counter() - began)
-        self._plan = self._choose(mean, best)
-        found = torch.isfinite(best_cost)
-        code = torch.where(found, int(outcome), int(Outcome.SHIFTED)).to(torch.uint8)
-        return Decision(self._plan[:, 0], code)
+        plan = self._choose(state.mean, state.best)
+        code = torch.where(torch.isfinite(state.cost), int(outcome), untried).to(torch.uint8)
+        self._plan = plan
+        state.end(plan, self._hold)
+        return Decision(plan[:, 0], code)
 
     @property
     def plan(self) -> Float[Tensor, "n horizon m"]:
@@ -132,21 +202,18 @@ class SamplingMPC(Controller, ABC):
         Raises:
             RuntimeError: Before the first decision of an episode.
         """
-        if self._plan is None:
+        if self._state is None:
             raise RuntimeError("there is no plan yet; call act first")
         return self._plan.repeat_interleave(self._hold, dim=1)
 
     # ------------------------------------------------------------------ what subclasses decide
 
     @abstractmethod
-    def _refine(
-        self,
-        knots: Float[Tensor, "n k j m"],
-        cost: Float[Tensor, "n k"],
-        mean: Float[Tensor, "n j m"],
-        std: Float[Tensor, "n j m"],
-    ) -> tuple[Float[Tensor, "n j m"], Float[Tensor, "n j m"]]:
-        """New mean and standard deviation from the samples and their costs (``inf`` for failed predictions)."""
+    def _weights(self, cost: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        """Shares of the samples in the next plan, by their costs (``inf`` for failed predictions).
+
+        They add up to 1 in each row, or to 0 where no prediction is finite.
+        """
 
     @abstractmethod
     def _choose(self, mean: Float[Tensor, "n j m"], best: Float[Tensor, "n j m"]) -> Float[Tensor, "n j m"]:
@@ -163,51 +230,73 @@ class SamplingMPC(Controller, ABC):
     def _hold(self) -> int:
         return self.horizon // self.knots
 
-    def _shifted(self, m: Measurement) -> Tensor:
-        """The last plan one control step later: knots interpolate, so that held actions move on smoothly."""
-        if self._plan is None or self._plan.shape[0] != m.n:
-            return self.problem.actions.neutral(m.n, m.y)[:, None].expand(-1, self.knots, -1)
-        ahead = torch.cat([self._plan[:, 1:], self._plan[:, -1:]], dim=1)
-        return self._plan + (ahead - self._plan) / self._hold
+    def _start(self, m: Measurement) -> Sampled:
+        """The neutral plan in each row, with the widest spread."""
+        mean = self.problem.actions.neutral(m.n, m.y)[:, None].expand(-1, self.knots, -1)
+        seed = int(torch.randint(2**62, (1,), generator=self._gen))
+        return Sampled(mean, self._widest.to(mean).expand_as(mean), noise.keys(seed, m.n, device=mean.device))
 
-    def _draw(self, mean: Tensor, std: Tensor) -> Float[Tensor, "n k j m"]:
+    def _round(self, state: Sampled, at: Int64[Tensor, "k"], h: Hidden, m: Measurement, until: float | None) -> None:
+        """Draw, predict and re-weight once in the rows ``at``."""
+        mean, std = state.mean[at], state.std[at]
+        knots = self._draw(mean, std, state.keys(at))
+        cost = self._costs(tree_index(h, at), knots, m.rows(at), until)
+        weight = self._weights(cost)
+        # The spread is that about the old mean (as in CMA-ES): it grows where good samples lie to one side of it.
+        square = torch.einsum("nk,nkjm->njm", weight, (knots - mean[:, None]).square())
+        widest = self._widest.to(std)
+        narrowed = torch.minimum(square.sqrt(), widest).clamp(min=NARROWEST * widest)
+        found = (weight.sum(dim=1) > 0)[:, None, None]
+        state.mean = state.mean.index_copy(0, at, torch.where(found, torch.einsum("nk,nkjm->njm", weight, knots), mean))
+        state.std = state.std.index_copy(0, at, torch.where(found, narrowed, std))
+        lowest, index = cost.min(dim=1)
+        state.offer(at, knots[torch.arange(len(at), device=at.device), index], lowest)
+
+    def _draw(self, mean: Tensor, std: Tensor, key: Int64[Tensor, "n"]) -> Float[Tensor, "n k j m"]:
         """Samples, projected; the first of them is the mean itself."""
-        n, j, width = mean.shape
-        unit = torch.randn(n, self.samples, j, width, generator=self._gen, dtype=torch.float64).to(mean)
+        _, j, width = mean.shape
+        unit = noise.normal(key, self.samples, j, width, dtype=mean.dtype)
         unit[:, 0] = 0.0
-        drawn = mean[:, None] + std[:, None] * unit
+        drawn = mean[:, None] + std[:, None] * torch.einsum("ij,nkjm->nkim", self._shape.to(mean), unit)
         return self.problem.actions.project(drawn.reshape(-1, width)).reshape(drawn.shape)
 
-    def _costs(self, h: Hidden, knots: Tensor, m: Measurement) -> Float[Tensor, "n k"]:
+    def _costs(self, h: Hidden, knots: Tensor, m: Measurement, until: float | None = None) -> Float[Tensor, "n k"]:
         """Costs of all samples; on a CPU in blocks of rows, whose rollouts stay in the cache."""
-        rows = m.n if knots.device.type != "cpu" else max(1, BLOCK // self.samples)
+        rows = m.n if knots.device.type != "cpu" else max(1, BLOCK // (self.samples * self.particles))
         if rows >= m.n:
-            return self._cost(h, knots, m)
+            return self._predicted(h, knots, m, until)
         blocks = torch.arange(m.n).split(rows)  # type: ignore[no-untyped-call]
-        return torch.cat([self._cost(tree_index(h, at), knots[at], m.rows(at)) for at in blocks])
+        return torch.cat([self._predicted(tree_index(h, at), knots[at], m.rows(at), until) for at in blocks])
 
-    def _cost(self, h: Hidden, knots: Tensor, m: Measurement) -> Float[Tensor, "n k"]:
+    def _predicted(self, h: Hidden, knots: Tensor, m: Measurement, until: float | None) -> Float[Tensor, "n k"]:
         n, k, _, width = knots.shape
         U = knots.repeat_interleave(self._hold, dim=2).reshape(n * k, self.horizon, width)
-        h = tree_map(lambda leaf: leaf.repeat_interleave(k, dim=0), h)
-        Z, extra = [], torch.zeros(n * k, dtype=U.dtype, device=U.device)
-        objective, model = self.problem.objective, self._planner
-        for j in range(self.horizon):
-            if self.doubt and (far := model.doubt(h, U[:, j])) is not None:
-                extra = extra + self.doubt * torch.relu(far - 1)
-            h = model.step(h, U[:, j])
-            Z.append(model.output(h)[1])
-            if objective.failure and (lost := model.failing(h)) is not None:
-                extra = extra + objective.failure * lost
-        r = m.references(self.horizon).repeat_interleave(k, dim=0)
-        cost = objective.plan_cost(torch.stack(Z, dim=1), U, m.u_prev.repeat_interleave(k, dim=0), r) + extra
+        rows = torch.arange(n, device=U.device).repeat_interleave(k)
+        # One draw of the noise for a sample, or the same few for all samples of a row: chance must not choose plans.
+        h = self._planner.branch(h, k) if self.particles == 1 else tree_index(h, rows)
+        cost = self._cost.through(self._planner, h, U, m.blind().rows(rows), until)
         return torch.where(torch.isfinite(cost), cost, torch.inf).reshape(n, k)
+
+
+def coloured(count: int, exponent: float) -> Float[Tensor, "count count"]:
+    """The factor L of the covariance ``L L'`` of noise with spectrum ``f^-exponent`` and entries of variance 1.
+
+    Frequencies reach down to one period in twice the length; what is slower has the power of that.
+    """
+    f = torch.arange(2 * count, dtype=torch.float64)
+    power = f.clamp(min=1.0) ** -exponent
+    lag = torch.arange(count, dtype=torch.float64)
+    correlation = torch.cos(torch.pi * lag[:, None] * f / (2 * count)) @ power / power.sum()
+    covariance = correlation[(lag[:, None] - lag).abs().long()]
+    factor: Tensor = torch.linalg.cholesky(covariance + 1e-9 * torch.eye(count, dtype=torch.float64))
+    return factor
 
 
 class MPPI(SamplingMPC):
     """Model-predictive path integral control (Williams et al. 2017): a softmax-weighted mean of the samples.
 
-    The temperature is relative to the standard deviation of each row's costs, so it needs no retuning per plant.
+    The temperature is relative to what the best sample of a row is ahead of the best eighth, so it needs no retuning
+    per plant, and failures with a high price among the others do not blunt it.
     """
 
     name = "mppi"
@@ -220,8 +309,10 @@ class MPPI(SamplingMPC):
         knots: int = 0,
         spread: float = 0.5,
         doubt: float = 0.0,
-        temperature: float = 0.2,
-        decay: float = 0.5,
+        penalty: float = 0.0,
+        particles: int = 1,
+        colour: float = 0.5,
+        temperature: float = 0.1,
     ) -> None:
         """Store the settings; see :class:`SamplingMPC`.
 
@@ -230,29 +321,28 @@ class MPPI(SamplingMPC):
             samples: Sequences per row and iteration.
             iterations: Rounds of drawing per control step.
             knots: Free actions of a plan; 0 means one per step.
-            spread: Initial standard deviation relative to half the range.
+            spread: Largest standard deviation relative to half the range.
             doubt: Cost of leaving the model's data.
-            temperature: Of the softmax, in standard deviations of the cost.
-            decay: Factor on the standard deviation after each iteration, in (0, 1].
+            penalty: Price of a unit of soft-constraint violation.
+            particles: Draws of a noisy model's disturbances.
+            colour: Exponent of the draws' spectrum.
+            temperature: Of the softmax, relative to the lead of the best sample over the best eighth.
 
         Raises:
             ValueError: If a number is out of range.
         """
-        super().__init__(horizon, samples, iterations, knots, spread, doubt)
+        super().__init__(horizon, samples, iterations, knots, spread, doubt, penalty, particles, colour)
         positive(temperature=temperature)
-        if not 0 < decay <= 1:
-            raise ValueError(f"decay must lie in (0, 1], got {decay}")
-        self.temperature, self.decay = temperature, decay
+        self.temperature = temperature
 
-    def _refine(self, knots: Tensor, cost: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    def _weights(self, cost: Tensor) -> Tensor:
         finite = torch.isfinite(cost)
         low = cost.amin(dim=1, keepdim=True)
         excess = torch.where(finite, cost - low, 0.0)
-        scale = excess.square().sum(1, keepdim=True).div(finite.sum(1, keepdim=True).clamp(min=1)).sqrt()
+        ahead = torch.where(finite, cost - low, torch.inf).kthvalue(1 + (self.samples - 1) // 8, dim=1, keepdim=True)
+        scale = torch.where(torch.isfinite(ahead.values), ahead.values, excess.amax(dim=1, keepdim=True))
         weight = torch.where(finite, torch.exp(-excess / (self.temperature * scale + 1e-12)), 0.0)
-        total = weight.sum(dim=1)
-        weighted = torch.einsum("nk,nkjm->njm", weight, knots) / total.clamp(min=1e-12)[:, None, None]
-        return torch.where((total > 0)[:, None, None], weighted, mean), std * self.decay
+        return weight / weight.sum(dim=1, keepdim=True).clamp(min=1e-12)
 
     def _choose(self, mean: Tensor, best: Tensor) -> Tensor:
         return mean
@@ -271,8 +361,10 @@ class CEM(SamplingMPC):
         knots: int = 0,
         spread: float = 0.5,
         doubt: float = 0.0,
-        elites: int = 8,
-        inertia: float = 0.1,
+        penalty: float = 0.0,
+        particles: int = 1,
+        colour: float = 0.5,
+        elites: int | None = None,
     ) -> None:
         """Store the settings; see :class:`SamplingMPC`.
 
@@ -281,29 +373,26 @@ class CEM(SamplingMPC):
             samples: Sequences per row and iteration.
             iterations: Rounds of drawing per control step.
             knots: Free actions of a plan; 0 means one per step.
-            spread: Initial standard deviation relative to half the range.
+            spread: Largest standard deviation relative to half the range.
             doubt: Cost of leaving the model's data.
-            elites: Samples that the mean and the spread are refitted to.
-            inertia: Share of the old mean and spread in the new ones, in [0, 1).
+            penalty: Price of a unit of soft-constraint violation.
+            particles: Draws of a noisy model's disturbances.
+            colour: Exponent of the draws' spectrum.
+            elites: Samples that the mean and the spread are refitted to; an eighth of them by default.
 
         Raises:
             ValueError: If a number is out of range.
         """
-        super().__init__(horizon, samples, iterations, knots, spread, doubt)
-        if not 1 <= elites <= samples:
+        super().__init__(horizon, samples, iterations, knots, spread, doubt, penalty, particles, colour)
+        if elites is not None and not 1 <= elites <= samples:
             raise ValueError(f"elites must lie in 1 .. samples ({samples}), got {elites}")
-        if not 0 <= inertia < 1:
-            raise ValueError(f"inertia must lie in [0, 1), got {inertia}")
-        self.elites, self.inertia = elites, inertia
+        self.elites = elites
 
-    def _refine(self, knots: Tensor, cost: Tensor, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        rows = torch.arange(len(cost), device=cost.device)[:, None]
-        chosen = knots[rows, cost.topk(self.elites, dim=1, largest=False).indices]
-        keep = self.inertia
-        return (
-            keep * mean + (1 - keep) * chosen.mean(dim=1),
-            keep * std + (1 - keep) * chosen.std(dim=1, correction=0),
-        )
+    def _weights(self, cost: Tensor) -> Tensor:
+        chosen = cost.topk(self.elites or max(1, self.samples // 8), dim=1, largest=False)
+        share = torch.isfinite(chosen.values).to(cost)
+        share = share / share.sum(dim=1, keepdim=True).clamp(min=1.0)
+        return torch.zeros_like(cost).scatter(1, chosen.indices, share)
 
     def _choose(self, mean: Tensor, best: Tensor) -> Tensor:
         return best

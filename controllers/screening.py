@@ -99,9 +99,9 @@ class PinnScreening(Controller):
         error = FORECAST_ERROR * torch.special.ndtri((torch.arange(self.errors).double() + 0.5) / self.errors)
         left = left_over((m.y[:, :1].double() + error)[:, None], blocks[:, None])
         # The plant cuts the swing off where synchronism is lost, and its cost ends there.
-        z = self.peaks(left.flatten()).reshape(left.shape).clamp(max=torch.pi)[..., None, None]
+        z = self.peaks(left.flatten()).reshape(left.shape).clamp(max=torch.pi)[..., None]
         u = blocks[:, None].expand(left.shape)[..., None]
-        cost = self.problem.objective.plan_cost(z, u[..., None, :], torch.zeros_like(u), torch.zeros_like(z))
+        cost = self.problem.objective.stage_cost(z, u, u, torch.zeros_like(z))
         self._per_row = (time.perf_counter() - began) / m.n
         return self._optimal(blocks[cost.mean(dim=2).argmin(dim=1)][:, None].to(m.y))
 

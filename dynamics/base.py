@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ from jaxtyping import Bool, Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from steersman.dynamics.prediction import Prediction as Prediction
+from steersman.dynamics.prediction import Recorder as Recorder
 from steersman.envs.plant import ControlProblem
+from steersman.envs.settings import at_least
 from steersman.envs.simulator import Measurement
-from steersman.envs.tree import State
+from steersman.envs.tree import State, tree_map
 
 Model = TypeVar("Model", bound="Dynamics")
 """The class of a model, for methods that return self (beartype cannot check typing.Self in plain methods)."""
@@ -111,6 +115,10 @@ class Window:
     u: Float[Tensor, "n L1 m"]
     now: Measurement
 
+    def rows(self, index: Int[Tensor, "k"]) -> Window:
+        """The windows of some rows."""
+        return Window(self.y[index], self.u[index], self.now.rows(index))
+
 
 class Dynamics(nn.Module, ABC):
     """A state-space model ``h+ = f(h, u)``, ``(y, z) = g(h)``, batched over rows.
@@ -162,20 +170,56 @@ class Dynamics(nn.Module, ABC):
         return None
 
     def failing(self, h: Hidden) -> Bool[Tensor, "n"] | None:
-        """Rows that have failed, or None if the model knows no failure: here, outputs beyond the objective's limits."""
-        objective = self.problem.objective
-        return objective.lost(self.output(h)[1]) if objective.limits else None
+        """Rows that have failed, or None if the model knows no failure of its own (the objective may state limits)."""
+        return None
+
+    def reached(self, h: Hidden) -> Bool[Tensor, "n"] | None:
+        """Rows whose episode has ended without a failure, or None if the model knows no such end."""
+        return None
 
     def doubt(self, h: Hidden, u: Float[Tensor, "n m"]) -> Float[Tensor, "n"] | None:
         """How far outside its data the model is asked (0: inside, 1: at the edge), or None if unknown."""
         return None
 
+    def branch(self, h: Hidden, count: int) -> Hidden:
+        """``count`` copies of each row, next to each other; in models with noise each has noise of its own."""
+        return tree_map(lambda leaf: leaf.repeat_interleave(count, dim=0), h)
+
+    def predict(
+        self,
+        h: Hidden,
+        U: Float[Tensor, "n h m"],
+        particles: int = 1,
+        *,
+        violation: bool = True,
+        doubt: bool = True,
+        until: float | None = None,
+    ) -> Prediction:
+        """What follows from the actions ``U``. Models of whole trajectories override it.
+
+        Args:
+            h: Hidden state to start from.
+            U: Actions, one per control step.
+            particles: Draws of the noise for each row (:meth:`branch`); models without noise need one.
+            violation: Whether to ask for :meth:`violation`.
+            doubt: Whether to ask for :meth:`doubt`.
+            until: Time of ``time.perf_counter`` at which the answer is of no use any more.
+
+        Raises:
+            ValueError: If ``particles`` or the number of actions is below 1.
+            TimeoutError: If it is later than ``until`` before the last step is predicted.
+        """
+        at_least(1, particles=particles, actions=U.shape[1])
+        if particles > 1:
+            h, U = self.branch(h, particles), U.repeat_interleave(particles, dim=0)
+        recorder = Recorder(self, violation=violation, doubt=doubt)
+        for j in range(U.shape[1]):
+            if until is not None and time.perf_counter() > until:
+                raise TimeoutError(f"{j} of {U.shape[1]} steps were predicted in time")
+            h = recorder.step(h, U[:, j])
+        return recorder.prediction(particles)
+
     def rollout(self, h: Hidden, U: Float[Tensor, "n h m"]) -> tuple[Float[Tensor, "n h ny"], Float[Tensor, "n h nz"]]:
         """Outputs *after* each action of ``U``: ``y_{k+1} .. y_{k+h}`` and ``z`` likewise."""
-        ys, zs = [], []
-        for j in range(U.shape[1]):
-            h = self.step(h, U[:, j])
-            y, z = self.output(h)
-            ys.append(y)
-            zs.append(z)
-        return torch.stack(ys, dim=1), torch.stack(zs, dim=1)
+        found = self.predict(h, U, violation=False, doubt=False)
+        return found.y[:, 0], found.z[:, 0]

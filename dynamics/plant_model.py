@@ -19,9 +19,9 @@ class PlantModel(Dynamics):
     """A plant stepped from its true state and parameters, with disturbances of its own.
 
     The model never sees the disturbance that the real plant will get: it draws its own from keys that depend on
-    ``seed`` and on the measured output, so a row predicts the same in every batch, and copies of a hidden row
-    share their noise. Rows that fail or reach the horizon stay where they are, as in the simulator. Actions are
-    taken as they come (admissible, as planners make them): a projection would cut their gradient.
+    ``seed`` and on the measured output, so a row predicts the same in every batch; :meth:`branch` gives copies of a
+    row disturbances of their own. Rows that fail or reach the horizon stay where they are, as in the simulator.
+    Actions are taken as they come (admissible, as planners make them): a projection would cut their gradient.
 
     Hidden: the state as ``x`` or ``x.<leaf>``, parameters as ``p.<name>``, ``k``, ``status`` and ``key``.
     """
@@ -79,6 +79,20 @@ class PlantModel(Dynamics):
     def failing(self, h: Hidden) -> Bool[Tensor, "n"]:
         """Rows that have ended by failure."""
         return failed(_parts(h)[3])
+
+    def reached(self, h: Hidden) -> Bool[Tensor, "n"]:
+        """Rows that have ended at their goal, or by an end that is neither good nor bad."""
+        return _parts(h)[3] >= int(Status.REACHED)
+
+    def branch(self, h: Hidden, count: int) -> Hidden:
+        """Copies of each row with disturbances of their own; one copy keeps those that the row has."""
+        copies = super().branch(h, count)
+        assert isinstance(copies, dict)  # noqa: S101 - narrows the type
+        if count == 1:
+            return copies
+        key = copies["key"]
+        index = torch.arange(count, device=key.device).repeat(len(key) // count)
+        return {**copies, "key": noise.fold(key, index)}
 
     def _keys(self, y: Float[Tensor, "n ny"]) -> Int64[Tensor, "n"]:
         key = noise.fold(noise.keys(self.seed, 1, device=y.device), _STREAM).expand(y.shape[0])

@@ -145,6 +145,26 @@ class PiecewiseLinear(Term):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Barrier(Term):
+    """``height relu(1 - d / width)^2`` of the distance d of entry ``index`` from each bound, negative beyond it.
+
+    Convex, 0 further inside than ``width``, ``height`` at the bounds, and as smooth as descent methods need.
+    """
+
+    index: int
+    low: float
+    high: float
+    width: float
+    height: float
+
+    def __call__(self, s: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
+        """See :class:`Term`."""
+        x = s[..., self.index]
+        below, above = (torch.relu(1 - d / self.width) for d in (x - self.low, self.high - x))
+        return self.height * (below.square() + above.square())
+
+
+@dataclass(frozen=True, kw_only=True)
 class Opaque(Term):
     """Any torch function of a signal; differentiable controllers can use it, mixed-integer ones refuse it."""
 
@@ -176,6 +196,13 @@ class Limit:
         cut = margin * (self.high - self.low) / 2
         inside = ((self.low, failure), (self.low + cut, 0.0), (self.high - cut, 0.0), (self.high, failure))
         return PiecewiseLinear(name=self.name, on="z", index=self.index, points=inside)
+
+    def barrier(self, margin: float, failure: float) -> Barrier:
+        """As :meth:`softened`, but smooth and rising by the square."""
+        width = margin * (self.high - self.low) / 2
+        return Barrier(
+            name=self.name, on="z", index=self.index, low=self.low, high=self.high, width=width, height=failure
+        )
 
 
 @dataclass(frozen=True)
@@ -211,10 +238,15 @@ class Objective:
         beyond = [(z[..., t.index] < t.low) | (z[..., t.index] > t.high) for t in self.limits]
         return torch.stack(beyond).any(dim=0) if beyond else None
 
-    def softened(self, margin: float) -> Objective:
-        """The same with limits as terms of the stage cost (:meth:`Limit.softened`), ``margin`` in (0, 1)."""
-        terms = tuple(limit.softened(margin, self.failure) for limit in self.limits)
-        return replace(self, stage=self.stage + terms, limits=())
+    def softened(self, margin: float, *, smooth: bool = False) -> Objective:
+        """The same with limits as terms of the stage cost, ``margin`` in (0, 1), for planners that need slopes.
+
+        The terms (:meth:`Limit.softened`, or :meth:`Limit.barrier` if they must be smooth) take the place of the price
+        of failures, which is left out.
+        """
+        soft = [limit.barrier if smooth else limit.softened for limit in self.limits]
+        terms = tuple(term(margin, self.failure) for term in soft)
+        return replace(self, stage=self.stage + terms, limits=(), failure=0.0)
 
     def stage_terms(
         self,
@@ -224,8 +256,7 @@ class Objective:
         r: Float[Tensor, "*b nz"],
     ) -> dict[str, Tensor]:
         """Each stage term by name, shape ``[...]``."""
-        signals = {"z": z, "e": z - r, "u": u, "du": du}
-        return {term.name: term(signals[term.on]) for term in self.stage}
+        return _valued(self.stage, {"z": z, "e": z - r, "u": u, "du": du})
 
     def stage_cost(
         self,
@@ -237,35 +268,22 @@ class Objective:
         """Sum of the stage terms, shape ``[...]``."""
         return _total(self.stage_terms(z, u, du, r), z)
 
+    def output_cost(self, z: Float[Tensor, "*b nz"], r: Float[Tensor, "*b nz"]) -> Float[Tensor, "*b"]:
+        """The part of the stage cost that outputs cause, shape ``[...]``."""
+        return _total(_valued(self.stage, {"z": z, "e": z - r}), z)
+
+    def action_cost(self, u: Float[Tensor, "*b m"], du: Float[Tensor, "*b m"]) -> Float[Tensor, "*b"]:
+        """The part of the stage cost that actions and their changes cause, shape ``[...]``."""
+        return _total(_valued(self.stage, {"u": u, "du": du}), u)
+
     def terminal_cost(self, z: Float[Tensor, "*b nz"], r: Float[Tensor, "*b nz"]) -> Float[Tensor, "*b"]:
         """Sum of the terminal terms, shape ``[...]``."""
-        signals = {"z": z, "e": z - r}
-        return _total({term.name: term(signals[term.on]) for term in self.terminal}, z)
+        return _total(_valued(self.terminal, {"z": z, "e": z - r}), z)
 
-    def plan_cost(
-        self,
-        Z: Float[Tensor, "*b h nz"],
-        U: Float[Tensor, "*b h m"],
-        u_prev: Float[Tensor, "*b m"],
-        R: Float[Tensor, "*b h nz"],
-        last: bool = False,
-    ) -> Float[Tensor, "*b"]:
-        """Cost of a planned sequence, as receding-horizon controllers minimise it.
 
-        Args:
-            Z: Predicted outputs *after* each action, ``z_{k+1} .. z_{k+h}``; the cost of ``z_k`` cannot be
-                changed any more and is left out, that of ``z_{k+h}`` acts as the terminal cost.
-            U: Planned actions ``u_k .. u_{k+h-1}``.
-            u_prev: Action applied before the plan, ``u_{k-1}``.
-            R: References ``r_{k+1} .. r_{k+h}``.
-            last: Whether the plan reaches the end of the episode, where the terminal terms apply.
-
-        Returns:
-            Total cost, shape ``[...]``.
-        """
-        dU = U - torch.cat([u_prev.unsqueeze(-2), U[..., :-1, :]], dim=-2)
-        cost = self.stage_cost(Z, U, dU, R).sum(dim=-1)
-        return cost + self.terminal_cost(Z[..., -1, :], R[..., -1, :]) if last else cost
+def _valued(terms: tuple[Term, ...], signals: dict[Signal, Tensor]) -> dict[str, Tensor]:
+    """The terms written in the given signals, by name."""
+    return {term.name: term(signals[term.on]) for term in terms if term.on in signals}
 
 
 def _total(terms: dict[str, Tensor], like: Tensor) -> Tensor:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from linear_test_plants import LinearPlant, measurement, scalar
+from torch import Tensor
 
 from steersman.controllers import enumeration
 from steersman.controllers.base import Outcome
@@ -75,12 +77,12 @@ def test_each_row_gets_the_cheapest_of_all_sequences(failure: float) -> None:
     starts = [1.4, -2.3, 0.4, 2.9]
 
     def cost(x: float, plan: tuple[float, ...]) -> float:
-        total, lost = 0.0, False
-        for u in plan:
-            stage, x = x**2 + 0.3 * u**2, x + u
-            now = abs(x) > 2
-            total, lost = total + (0.0 if lost else stage) + failure * now, now
-        return total + (0.0 if lost else 2 * x**2)
+        total = 0.0
+        for left, u in zip((4, 3, 2, 1), plan, strict=True):
+            total, x = total + x**2 + 0.3 * u**2, x + u
+            if failure and abs(x) > 2:
+                return total + failure * left
+        return total + 2 * x**2
 
     want = [min(itertools.product((-1.0, 0.0, 1.0), repeat=4), key=lambda plan, x=x: cost(x, plan)) for x in starts]
     controller = Enumeration(4).bind(plant.problem, plant.model())
@@ -103,7 +105,19 @@ def test_a_budget_ends_the_search_with_the_best_so_far(monkeypatch: pytest.Monke
     controller.reset(1)
     m = measurement(np.array([1.4]), np.zeros(1), np.zeros((1, 1)))
     decision = controller.act(m, 0.0)
+    assert decision.outcome.tolist() == [Outcome.NEUTRAL] and decision.u.tolist() == [[0.0]], "none was tried"
+    costs, tried = controller._costs, iter([None, TimeoutError])
+
+    def one(*arguments: Any) -> Tensor:
+        if next(tried) is not None:
+            raise TimeoutError
+        return costs(*arguments)
+
+    controller.reset(1)
+    monkeypatch.setattr(controller, "_costs", one)
+    decision = controller.act(m)
     assert decision.outcome.tolist() == [Outcome.INCUMBENT] and decision.u.tolist() == [[-1.0]], "the first sequence"
+    monkeypatch.undo()
     controller.reset(1)
     assert controller.act(m).outcome.tolist() == [Outcome.OPTIMAL]
 

@@ -1,0 +1,201 @@
+"""The one costing of a plan: what planners minimise, what policies are trained on, what mixed-integer programs encode.
+
+With perfect predictions over a whole episode it is what the simulator charges, less the cost of the outputs before the
+first action, which no plan changes (:func:`~steersman.envs.transition.settle` has the rule of an episode).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+from steersman.dynamics.base import Dynamics, Hidden, Prediction
+from steersman.envs.plant import ControlProblem
+from steersman.envs.settings import at_least
+from steersman.envs.simulator import Measurement
+
+BUDGET = 0.9
+"""Share of a time limit that planning may use; the rest is for what surrounds it."""
+MARGIN = 0.05
+"""Share of the half width of a limit, inside it, from which on planners that need slopes pay."""
+
+
+def plan_cost(
+    problem: ControlProblem,
+    prediction: Prediction,
+    U: Float[Tensor, "n h m"],
+    now: Measurement,
+    *,
+    doubt: float = 0.0,
+    penalty: float = 0.0,
+) -> Float[Tensor, "n"]:
+    """Cost of each row's plan, the mean over its particles.
+
+    Each row stands at a control step of its own. Outputs within the episode cost their stage cost; the last one of a
+    plan that ends before the episode stands for all that comes after. Where the episode ends, by its horizon or at
+    its goal, the terminal terms apply instead. From a failure on (the model's own, or outputs beyond the objective's
+    limits), each step that is left costs the price of a failure and nothing else, where that has a price. Actions
+    beyond the end cost nothing.
+
+    Args:
+        problem: Objective, and control steps of an episode.
+        prediction: What the model says of the plan.
+        U: Planned actions ``u_k .. u_{k+h-1}``.
+        now: The measurement that the plan starts from: control steps, references ``r_k ..``, the action before.
+        doubt: Price of the model's doubt above 1, at each step.
+        penalty: Price of a unit of soft-constraint violation, at each step.
+    """
+    objective, h = problem.objective, U.shape[1]
+    k = now.k[:, None, None] + torch.arange(h, device=U.device)
+    lost, over = _ends(problem, prediction)
+    before = torch.cat([torch.zeros_like(over[..., :1]), over[..., :-1]], dim=-1)
+    acts = (k < problem.horizon) & ~before
+    stays = acts & ~over & (k + 1 < problem.horizon)
+    dU = U - torch.cat([now.u_prev[:, None].to(U), U[:, :-1]], dim=1)
+    # Outputs that cost nothing may be anything: they must not reach the sums, nor their gradients.
+    z = torch.where((acts & ~lost)[..., None], prediction.z, 0.0)
+    r = now.references(h)[:, None].to(z).expand_as(z)
+    cost = torch.where(stays, objective.output_cost(z, r), 0.0)
+    cost = cost + torch.where(acts, objective.action_cost(U, dU)[:, None], 0.0)
+    if objective.terminal:
+        cost = cost + torch.where(acts & ~stays & ~lost, objective.terminal_cost(z, r), 0.0)
+    if objective.failure:
+        cost = cost + torch.where(acts & lost, objective.failure * (problem.horizon - k).to(cost), 0.0)
+    if doubt and prediction.doubt is not None:
+        cost = cost + torch.where(acts, doubt * torch.relu(prediction.doubt - 1), 0.0)
+    if penalty and prediction.violation is not None:
+        cost = cost + torch.where(acts, penalty * prediction.violation, 0.0)
+    return cost.sum(dim=-1).mean(dim=-1)
+
+
+def _ends(problem: ControlProblem, prediction: Prediction) -> tuple[Bool[Tensor, "n p h"], Bool[Tensor, "n p h"]]:
+    """Where plans have failed, and where their episode has ended; once ended they stay so."""
+    nowhere = torch.zeros(prediction.z.shape[:-1], dtype=torch.bool, device=prediction.z.device)
+    # What has no price is no end either: a plan that failed would be rid of all that comes after.
+    priced = problem.objective.failure > 0
+    beyond = problem.objective.lost(prediction.z) if priced else None
+    lost = nowhere if beyond is None else beyond
+    if priced and prediction.lost is not None:
+        lost = lost | prediction.lost
+    over = lost if prediction.reached is None else lost | prediction.reached
+    return lost, over.cumsum(dim=-1) > 0
+
+
+@dataclass(frozen=True)
+class PlanCost:
+    """How a controller costs plans: :func:`plan_cost` with its settings.
+
+    Attributes:
+        problem: Objective, and control steps of an episode.
+        doubt: Price of the model's doubt above 1, at each step.
+        penalty: Price of a unit of soft-constraint violation, at each step.
+        particles: Draws of a model's noise that a plan's cost is averaged over.
+    """
+
+    problem: ControlProblem
+    doubt: float = 0.0
+    penalty: float = 0.0
+    particles: int = 1
+
+    def __post_init__(self) -> None:
+        at_least(0, doubt=self.doubt, penalty=self.penalty)
+        at_least(1, particles=self.particles)
+
+    @property
+    def asks(self) -> dict[str, bool]:
+        """What a model has to be asked for."""
+        return {"violation": self.penalty > 0, "doubt": self.doubt > 0}
+
+    def __call__(self, prediction: Prediction, U: Float[Tensor, "n h m"], now: Measurement) -> Float[Tensor, "n"]:
+        """See :func:`plan_cost`."""
+        return plan_cost(self.problem, prediction, U, now, doubt=self.doubt, penalty=self.penalty)
+
+    def through(
+        self, model: Dynamics, h: Hidden, U: Float[Tensor, "n h m"], now: Measurement, until: float | None = None
+    ) -> Float[Tensor, "n"]:
+        """Cost of actions by the model's prediction from hidden state ``h``.
+
+        Raises:
+            TimeoutError: If the prediction is not ready at ``until`` (of ``time.perf_counter``).
+        """
+        return self(model.predict(h, U, self.particles, until=until, **self.asks), U, now)
+
+
+def with_slopes(problem: ControlProblem, margin: float = MARGIN) -> ControlProblem:
+    """The problem as planners see it that follow slopes: limits as convex costs instead of failures.
+
+    A failure is a step of the cost and shows no gradient. Where the objective states limits they say the same with
+    one (smooth :meth:`~steersman.envs.objective.Objective.softened`); where it states none, failures keep their price.
+    """
+    objective = problem.objective
+    return replace(problem, objective=objective.softened(margin, smooth=True)) if objective.limits else problem
+
+
+def check_terms(name: str, problem: ControlProblem, horizon: int) -> None:
+    """Refuse to plan for an objective that plans of so many steps never see.
+
+    Raises:
+        ValueError: If it has no terms, or terminal ones only and plans end before the episode.
+    """
+    objective = problem.objective
+    if not objective.stage and not objective.terminal:
+        raise ValueError(
+            f"{name} needs an objective written in the outputs, but this environment only returns rewards; "
+            "state an objective in the comparison file"
+        )
+    if not objective.stage and horizon < problem.horizon:
+        raise ValueError(
+            f"this objective has a terminal cost only, which plans of {horizon} of {problem.horizon} control steps "
+            f"never see; give {name} horizon={problem.horizon}"
+        )
+
+
+@dataclass
+class Plans:
+    """The plans of all rows and how far each has been played.
+
+    Attributes:
+        u: Actions still to come, each row's next one first.
+        left: How many of them are planned.
+        age: Steps since they were planned.
+        old: Rows that have had a plan in this episode.
+        outcome: How each came about.
+    """
+
+    u: Float[Tensor, "n h m"]
+    left: Int64[Tensor, "n"]
+    age: Int64[Tensor, "n"]
+    old: Bool[Tensor, "n"]
+    outcome: UInt8[Tensor, "n"]
+
+    @classmethod
+    def none(cls, neutral: Float[Tensor, "n m"], horizon: int) -> Plans:
+        """No plan in any row."""
+        zero = torch.zeros(len(neutral), dtype=torch.int64, device=neutral.device)
+        u = neutral[:, None].expand(-1, horizon, -1).clone()
+        return cls(u, zero, zero.clone(), zero.bool(), zero.to(torch.uint8))
+
+    def drop(self, rows: Bool[Tensor, "n"]) -> None:
+        """Forget the plans of some rows."""
+        self.left[rows], self.old[rows] = 0, False
+
+    def put(
+        self,
+        rows: Bool[Tensor, "n"],
+        plan: Float[Tensor, "k h m"],
+        left: Int64[Tensor, "k"],
+        outcome: UInt8[Tensor, "k"],
+    ) -> None:
+        """New plans of some rows."""
+        self.u[rows, : plan.shape[1]] = plan
+        self.left[rows], self.age[rows], self.old[rows], self.outcome[rows] = left, 0, True, outcome
+
+    def next(self) -> tuple[Float[Tensor, "n m"], UInt8[Tensor, "n"]]:
+        """The next action of each row and how it came about."""
+        u = self.u[:, 0].clone()
+        self.u = torch.cat([self.u[:, 1:], self.u[:, -1:]], dim=1)
+        self.left, self.age = self.left - 1, self.age + 1
+        return u, self.outcome
