@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from steersman.envs.tree import tree_index
 
 BLOCK = 2048
 """Rollouts that are predicted together on a CPU."""
-FIRST = 10
+FIRST = 15
 """A new plan gets so many times the rounds of one that is only moved on."""
 NARROWEST = 1e-2
 """Smallest spread of draws, relative to the largest: what is left to find out that the best plan has moved."""
@@ -349,7 +350,10 @@ class MPPI(SamplingMPC):
 
 
 class CEM(SamplingMPC):
-    """Cross-entropy method (Rubinstein 1999; as a planner, Pinneri et al. 2020): refit to the elites, keep the best."""
+    """Cross-entropy method (Rubinstein 1999; as a planner, Pinneri et al. 2020): refit to the elites, keep the best.
+
+    Elites weigh by their rank, ``ln(elites + 1/2) - ln(rank)``, as in CMA-ES (Hansen, Ostermeier 2001).
+    """
 
     name = "cem"
 
@@ -389,9 +393,11 @@ class CEM(SamplingMPC):
         self.elites = elites
 
     def _weights(self, cost: Tensor) -> Tensor:
-        chosen = cost.topk(self.elites or max(1, self.samples // 8), dim=1, largest=False)
-        share = torch.isfinite(chosen.values).to(cost)
-        share = share / share.sum(dim=1, keepdim=True).clamp(min=1.0)
+        count = self.elites or max(1, self.samples // 8)
+        chosen = cost.topk(count, dim=1, largest=False)
+        rank = torch.arange(1, count + 1, device=cost.device).to(cost)
+        share = torch.where(torch.isfinite(chosen.values), math.log(count + 0.5) - rank.log(), 0.0)
+        share = share / share.sum(dim=1, keepdim=True).clamp(min=1e-12)
         return torch.zeros_like(cost).scatter(1, chosen.indices, share)
 
     def _choose(self, mean: Tensor, best: Tensor) -> Tensor:

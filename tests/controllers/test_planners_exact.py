@@ -118,7 +118,10 @@ def test_cem_refits_to_the_elites_and_plays_the_best() -> None:
     planner = CEM(horizon=1, samples=4, elites=2)
     inf = torch.inf
     cost = torch.tensor([[4.0, 1.0, 2.0, inf], [inf, inf, 3.0, inf], [inf] * 4], dtype=torch.float64)
-    assert planner._weights(cost).tolist() == [[0.0, 0.5, 0.5, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0] * 4]
+    first, second = np.log(2.5), np.log(2.5 / 2)
+    share = second / (first + second)
+    want = [[0.0, 1 - share, share, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0] * 4]
+    np.testing.assert_allclose(planner._weights(cost).numpy(), want, atol=1e-12)
     mean, best = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
     assert torch.equal(planner._choose(mean, best), best)
 
@@ -139,8 +142,10 @@ def test_a_round_moves_to_the_good_samples_and_spreads_as_far_as_they_lie(monkey
     monkeypatch.setattr(planner, "_draw", lambda mean, std, key: drawn[:, :, None, None])
     monkeypatch.setattr(planner, "_costs", lambda h, knots, m, until: price)
     planner._round(state, torch.arange(3), m.y, m, None)
-    assert state.mean.flatten().tolist() == [2.0, 0.0, 0.0] and state.best.flatten().tolist() == [1.0, 0.0, 0.0]
-    assert state.std.flatten().tolist() == pytest.approx([5**0.5, NARROWEST * 9.0, 2.0])
+    weigh = planner._weights(price)[0, 2].item()
+    assert state.mean.flatten().tolist() == pytest.approx([1 + 2 * weigh, 0.0, 0.0])
+    assert state.best.flatten().tolist() == [1.0, 0.0, 0.0]
+    assert state.std.flatten().tolist() == pytest.approx([(1 + 8 * weigh) ** 0.5, NARROWEST * 9.0, 2.0])
     assert state.cost.tolist() == [1.0, 1.0, torch.inf]
 
 
