@@ -349,4 +349,5 @@ class LQG(_LinearQuadratic):
         self._filter.clear(mask)
 
     def _state(self, m: Measurement) -> Tensor:
-        return self._filter.update(m.y[:, self._kept], m.u_prev)
+        seen = None if m.seen is None else m.seen[:, self._kept]
+        return self._filter.update(m.y[:, self._kept], m.u_prev, seen)

@@ -33,6 +33,7 @@ class Measurement:
         u_prev: Action applied in the step before (the neutral action at the start).
         x: True state, only in the "solver access" track.
         p: True parameters, likewise.
+        seen: Which outputs were really measured; None where all were. The others repeat the last ones that were.
     """
 
     k: Int64[Tensor, "n"]
@@ -41,6 +42,7 @@ class Measurement:
     u_prev: Float[Tensor, "n m"]
     x: State | None = None
     p: Params | None = None
+    seen: Bool[Tensor, "n ny"] | None = None
 
     @property
     def n(self) -> int:
@@ -51,7 +53,8 @@ class Measurement:
         """The measurements of some rows."""
         x = None if self.x is None else tree_index(self.x, index)
         p = None if self.p is None else tree_index(self.p, index)
-        return Measurement(self.k[index], self.y[index], self.r[index], self.u_prev[index], x, p)
+        seen = None if self.seen is None else self.seen[index]
+        return Measurement(self.k[index], self.y[index], self.r[index], self.u_prev[index], x, p, seen)
 
     def blind(self) -> Measurement:
         """The same measurement without state and parameters: what the "data only" track sees."""

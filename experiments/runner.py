@@ -171,7 +171,7 @@ def _result(
         latency=latency(controller, simulate(1), noise.keys(spec.bank, 1), preview=spec.controller.preview),
         train_steps=cost.plant_steps, train_seconds=cost.cpu_seconds, eval_seconds=found.seconds,
         episodes=found.episodes, bank=found.bank, picture=_picture(simulate(1), found.trail), price=price,
-        notes=("resumed",) if controller.resumed else (), versions=_versions(), **arrays,
+        notes=(*(("resumed",) if controller.resumed else ()), *controller.notes), versions=_versions(), **arrays,
     )  # fmt: skip
 
 
