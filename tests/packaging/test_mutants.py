@@ -102,3 +102,29 @@ def test_the_map_and_the_equivalents_are_about_what_there_is() -> None:
     assert all(0 <= i < len(areas["tests"]) for found in areas["functions"].values() for p in found.values() for i in p)
     for entry in json.loads((FOLDER / "equivalents.json").read_text()).values():
         assert (ROOT / entry["path"]).exists() and len(entry["reason"]) > 20
+
+
+def test_many_parameters_of_one_test_leave_places_for_others(modules: tuple[ModuleType, ModuleType]) -> None:
+    import areas
+
+    refused = [f"tests/envs/test_a.py::test_refused[{i}]" for i in range(areas.MOST)]
+    broad, abroad = "tests/envs/test_b.py::test_whole_episodes", "tests/experiments/test_c.py::test_all"
+    known = dict.fromkeys(refused, (0.01, 5)) | {broad: (0.5, 200), abroad: (0.1, 2)}
+    kept = areas._best("envs/a.py", [*refused, abroad, broad], known)
+    assert kept == [refused[0], broad, *refused[1 : areas.MOST - 1]]
+
+
+def test_a_survivor_is_judged_again_when_the_map_names_other_tests(
+    modules: tuple[ModuleType, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import arena
+
+    state, asked = tmp_path / "verdicts.jsonl", tmp_path / "areas.json"
+    monkeypatch.setattr(arena, "MAP", asked)
+    asked.write_text("{}")
+    first = arena.Arena(ROOT, tmp_path, state, 0)
+    for name, by in (("killed", "a test"), ("survivor", "")):
+        first._keep(arena.Verdict(name, bool(by), by, 3, 1.0))
+    assert set(arena.Arena(ROOT, tmp_path, state, 0).known()) == {"killed", "survivor"}
+    asked.write_text("{ }")
+    assert set(arena.Arena(ROOT, tmp_path, state, 0).known()) == {"killed"}
