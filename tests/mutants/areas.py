@@ -61,10 +61,8 @@ class Areas:
         """Tests for a mutant among those that there are, and about how many seconds they take."""
         own = self.functions.get(mutant.path, {})
         name = mutant.statement.function
-        places = own.get(name) or [i for f, found in own.items() if f.startswith(f"{name}.") for i in found]
-        places = places or [i for found in own.values() for i in found]
         known = {test: took for test, took, _ in self.tests}
-        traced = [self.tests[i][0] for i in dict.fromkeys(places)]
+        traced = [self.tests[i][0] for i in own.get(name, ())] or self._united(mutant.path, name)
         module, folder = module_of(mutant.path), f"tests/{mutant.path.partition('/')[0]}/"
         if sum(test.startswith(folder) for test in traced) >= FEW:
             # Whole comparisons call everything and judge little of it.
@@ -82,6 +80,14 @@ class Areas:
         new = [test for test in near if test not in known and test not in kept]
         new = [test for test in new if not any(word in test for word in NEVER)]
         return kept + new, seconds + UNKNOWN_S * len(new)
+
+    def _united(self, path: str, name: str) -> list[str]:
+        """Tests of whatever is inside a class, or else of all functions of a file."""
+        own = self.functions.get(path, {})
+        inside = [i for f, found in own.items() if f.startswith(f"{name}.") for i in found]
+        places = inside or [i for found in own.values() for i in found]
+        known = {test: (took, breadth) for test, took, breadth in self.tests}
+        return _best(path, [self.tests[i][0] for i in places], known)
 
 
 def digest(path: Path) -> str:

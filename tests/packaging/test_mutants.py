@@ -128,3 +128,23 @@ def test_a_survivor_is_judged_again_when_the_map_names_other_tests(
     assert set(arena.Arena(ROOT, tmp_path, state, 0).known()) == {"killed", "survivor"}
     asked.write_text("{ }")
     assert set(arena.Arena(ROOT, tmp_path, state, 0).known()) == {"killed"}
+
+
+def test_what_runs_on_import_is_judged_by_all_tests_of_the_file_or_class(
+    modules: tuple[ModuleType, ModuleType],
+) -> None:
+    import areas
+    import calls
+
+    one, other, far = (f"tests/envs/test_a.py::test_{name}" for name in ("one", "other", "far"))
+    functions = {"envs/a.py": {"Thing.size": [0], "Thing.grow": [1, 0], "check": [2]}}
+    known = areas.Areas({}, [(one, 0.1, 9), (other, 0.1, 3), (far, 0.1, 5)], functions)
+    assert known._united("envs/a.py", "Thing") == [other, one]
+    assert known._united("envs/a.py", "<module>") == [other, far, one]
+    calls._called.clear()
+    before = sys.gettrace()
+    sys.settrace(calls._note)
+    exec(compile("class Body:\n    def method(self): return 1\nBody().method()\n", "made.py", "exec"), {})
+    sys.settrace(before)
+    assert [code.co_qualname for code in calls._called if code.co_filename == "made.py"] == ["Body.method"]
+    calls._called.clear()
