@@ -3,7 +3,7 @@
 ``areas.json`` holds, for each function, tests that called it: first those of its own folder, of these first the ones
 that call little else, up to :data:`ENOUGH` seconds of processor time. A test with many sets of parameters is kept with
 a second one only where every other test has its place. ``python tests/mutants --trace-tests`` brings the map up to
-date, running only the files of tests that have changed since.
+date, running only the files of tests that have changed since, or whose subjects have moved.
 """
 
 from __future__ import annotations
@@ -54,8 +54,15 @@ class Areas:
         return cls(**json.loads(MAP.read_text())) if MAP.exists() else cls()
 
     def fresh(self, root: Path) -> list[str]:
-        """Files of tests that are not as they were traced."""
-        return [path for path in test_files(root) if self.files.get(path) != digest(root / path)]
+        """Files of tests that are not as they were traced, or called what has moved since."""
+        moved = {
+            self.tests[i][0].partition("::")[0]
+            for path, functions in self.functions.items()
+            if not (root / path).exists()
+            for places in functions.values()
+            for i in places
+        }
+        return [path for path in test_files(root) if path in moved or self.files.get(path) != digest(root / path)]
 
     def of(self, mutant: Mutant, root: Path, there: list[str]) -> tuple[list[str], float]:
         """Tests for a mutant among those that there are, and about how many seconds they take."""

@@ -114,6 +114,24 @@ def test_many_parameters_of_one_test_leave_places_for_others(modules: tuple[Modu
     assert kept == [refused[0], broad, *refused[1 : areas.MOST - 1]]
 
 
+def test_files_that_have_changed_or_whose_subjects_have_moved_are_to_be_traced(
+    modules: tuple[ModuleType, ModuleType], tmp_path: Path
+) -> None:
+    import areas
+
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs" / "here.py").touch()
+    (tmp_path / "tests" / "envs").mkdir(parents=True)
+    files = [f"tests/envs/test_{name}.py" for name in ("changed", "kept", "moved", "new")]
+    for file in files:
+        (tmp_path / file).touch()
+    known = {file: areas.digest(tmp_path / file) for file in files[:3]}
+    (tmp_path / files[0]).write_text("# more\n")
+    tests = [(f"{file}::test_it", 0.1, 1) for file in files[:3]]
+    functions = {"envs/here.py": {"one": [0, 1]}, "envs/gone.py": {"one": [2]}}
+    assert areas.Areas(known, tests, functions).fresh(tmp_path) == [files[0], files[2], files[3]]
+
+
 def test_a_survivor_is_judged_again_when_the_map_names_other_tests(
     modules: tuple[ModuleType, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
