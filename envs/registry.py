@@ -45,6 +45,14 @@ class PlantSpec:
         return f"{NAMESPACE}/{self.name}"
 
 
+def _versions(name: str, target: str, summary: str, steps: int, event: str = "fault") -> tuple[PlantSpec, ...]:
+    """A task whose event everyone can foresee, as published, and that with the event at any time or never."""
+    return (
+        PlantSpec(f"{name}-v1", target, f"{summary}; published, foreseeable {event}", steps),
+        PlantSpec(f"{name}-v2", target, f"{summary}; {event} at any time or never", steps, {"version": 2}),
+    )
+
+
 PLANTS: tuple[PlantSpec, ...] = (
     PlantSpec("Pendulum-v1", "steersman.envs.classic.pendulum:Pendulum", "torque-limited pendulum swing-up", 200),
     PlantSpec("CartPole-v1", "steersman.envs.classic.cart_pole:CartPole", "a pole balanced on a cart by pushes", 500),
@@ -76,33 +84,32 @@ PLANTS: tuple[PlantSpec, ...] = (
         {"switching": False},
     ),
     PlantSpec("Sepsis-v1", "steersman.envs.abm.sepsis:Sepsis", "infection and inflammation, cytokine multipliers", 60),
-    PlantSpec("TwoArea-v1", "steersman.envs.grid.two_area:TwoArea", "two-area grid after faults, storage power", 100),
-    PlantSpec(
-        "TwoAreaBrake-v1", "steersman.envs.grid.two_area:TwoAreaBrake", "two-area grid after faults, dynamic brake", 100
-    ),
+    *_versions("TwoArea", "steersman.envs.grid.two_area:TwoArea", "two-area grid, storage power", 100),
+    *_versions("TwoAreaBrake", "steersman.envs.grid.two_area:TwoAreaBrake", "two-area grid, dynamic brake", 100),
     PlantSpec(
         "PreventiveRedispatch-v1",
         "steersman.envs.grid.redispatch:PreventiveRedispatch",
         "storage against what a short circuit would do",
         12,
     ),
-    PlantSpec(
-        "TwoAreaFull-v1",
+    *_versions(
+        "TwoAreaFull",
         "steersman.envs.grid.two_area_full:TwoAreaFull",
-        "two areas, machines of full order, voltage references after faults",
+        "two areas, machines of full order, voltage references",
         100,
     ),
-    PlantSpec(
-        "TwoAreaDamping-v1",
+    *_versions(
+        "TwoAreaDamping",
         "steersman.envs.grid.two_area_full:TwoAreaDamping",
         "the swing between two areas, damped by voltage references",
         200,
     ),
-    PlantSpec(
-        "TwoAreaFrequency-v1",
+    *_versions(
+        "TwoAreaFrequency",
         "steersman.envs.grid.two_area_full:TwoAreaFrequency",
-        "frequency after a load step, by shedding blocks and storage",
+        "frequency kept up by shedding blocks and storage",
         100,
+        "load step",
     ),
     PlantSpec(
         "TwoAreaBrakeFull-v1",
@@ -110,7 +117,7 @@ PLANTS: tuple[PlantSpec, ...] = (
         "a dynamic brake after faults near the critical time",
         60,
     ),
-    PlantSpec("IEEE39-v1", "steersman.envs.grid.ieee39:IEEE39", "New England system after line faults", 100),
+    *_versions("IEEE39", "steersman.envs.grid.ieee39:IEEE39", "New England system", 100, "line fault"),
     PlantSpec(
         "TransportBoundary-v1",
         "steersman.envs.pde.boundary:TransportBoundary",
