@@ -15,7 +15,7 @@ from torch import Tensor
 
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
-from steersman.envs.objective import Linear, Objective, Opaque, Quadratic
+from steersman.envs.objective import Linear, Objective, Opaque, Quadratic, within
 from steersman.envs.pde._space_time import draw
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State, tree_leaves
@@ -98,12 +98,13 @@ class _Quadratic(_Boundary, ABC):
 
     def _task(self, weight: float) -> None:
         self.actions = ActionSet((-LARGEST,), (LARGEST,), names=("u(1)",))
+        self.measured = tuple(f"u({i / 10:g})" for i in range(11))
+        self.performed = tuple(f"scaled u {i}" for i in range(self.points))
+        bounds = (self.limit * self._scale(self.grid)).tolist()
         self.objective = Objective((
             Quadratic(name="energy", on="z", weights=(self.period,) * self.points),
             Quadratic(name="effort", on="u", weights=(self.period * weight,)),
-        ), failure=self.period * self.limit**2)  # fmt: skip
-        self.measured = tuple(f"u({i / 10:g})" for i in range(11))
-        self.performed = tuple(f"scaled u {i}" for i in range(self.points))
+        ), failure=self.period * self.limit**2, limits=within(bounds, self.performed))  # fmt: skip
 
     def initial(self, key: Int64[Tensor, "n"], p: Params) -> State:
         """A constant profile, uniform in 1..10."""
@@ -120,9 +121,13 @@ class _Quadratic(_Boundary, ABC):
     def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n N"]:
         """Scaled grid values."""
         profile = _profile(x)
-        weight = torch.full((self.points,), 1 / (self.points - 1), dtype=profile.dtype, device=profile.device)
+        return profile * self._scale(profile)
+
+    def _scale(self, like: Tensor) -> Float[Tensor, "N"]:
+        """Square roots of the weights of the trapezoidal rule."""
+        weight = torch.full((self.points,), 1 / (self.points - 1), dtype=like.dtype, device=like.device)
         weight[0] = weight[-1] = weight[0] / 2
-        return profile * weight.sqrt()
+        return weight.sqrt()
 
     def status(self, k: Int64[Tensor, "n"], x: State, p: Params) -> UInt8[Tensor, "n"]:
         """VIOLATED where the profile has grown out of bounds."""

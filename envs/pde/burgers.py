@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
-from steersman.envs.objective import Objective, Quadratic
+from steersman.envs.objective import Objective, Quadratic, within
 from steersman.envs.pde._space_time import draw
 from steersman.envs.pde.finite_volume import Burgers, Scheme
 from steersman.envs.pde.spectral import SpectralPlant
@@ -157,10 +157,12 @@ class BurgersOpenLoop(_Burgers):
         self._equation(scheme, substeps, everywhere if coverage == "FC" else outer, bound)
         self._seen = torch.nonzero(outer if coverage == "PO-PC" else everywhere)[:, 0]
         seen = len(self._seen)
-        self.objective = Objective((), (Quadratic(name="miss", on="e", weights=(1.0,) * seen),), failure=LIMIT**2)
+        miss = Quadratic(name="miss", on="e", weights=(1.0,) * seen)
         names = [f"{float(x):.3f}" for x in self.grid[self._seen]]
         self.measured = (*(f"u({x})" for x in names), *(f"target({x})" for x in names))
         self.performed = tuple(f"scaled u({x})" for x in names)
+        limits = within((LIMIT / math.sqrt(seen),) * seen, self.performed)
+        self.objective = Objective((), (miss,), failure=LIMIT**2, limits=limits)
         self.exogenous = tuple(range(seen, 2 * seen))
         self.constrained = ("unsafe",)
 
@@ -219,10 +221,11 @@ class BurgersTracking(_Burgers):
         self._seen = torch.arange(3, POINTS, POINTS // 16)
         weights = (1 / (POINTS * self.horizon),) * POINTS
         term = Quadratic(name="miss", on="e", weights=weights)
-        self.objective = Objective((term,), (term,), failure=LIMIT**2 / self.horizon)
         names = [f"{float(x):.3f}" for x in self.grid[self._seen]]
         self.measured = (*(f"u({x})" for x in names), *(f"next target({x})" for x in names))
         self.performed = tuple(f"u {j}" for j in range(POINTS))
+        limits = within((LIMIT,) * POINTS, self.performed)
+        self.objective = Objective((term,), (term,), failure=LIMIT**2 / self.horizon, limits=limits)
         self.exogenous = tuple(range(len(names), 2 * len(names)))
 
     def params(self, key: Int64[Tensor, "n"]) -> Params:
