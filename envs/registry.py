@@ -45,11 +45,19 @@ class PlantSpec:
         return f"{NAMESPACE}/{self.name}"
 
 
-def _versions(name: str, target: str, summary: str, steps: int, event: str = "fault") -> tuple[PlantSpec, ...]:
-    """A task whose event everyone can foresee, as published, and that with the event at any time or never."""
+_FAULT = ("foreseeable fault", "fault at any time or never")
+_LOAD = ("foreseeable load step", "load step at any time or never")
+_ORDER = ("first order", "second order")
+_TRACKING = "steersman.envs.pde.burgers:BurgersTracking"
+
+
+def _versions(
+    name: str, target: str, summary: str, steps: int, labels: tuple[str, str] = _FAULT, second: Any = None, **both: Any
+) -> tuple[PlantSpec, PlantSpec]:
+    """A task as published and the one that replaces it, what tells them apart, and the arguments that make it."""
     return (
-        PlantSpec(f"{name}-v1", target, f"{summary}; published, foreseeable {event}", steps),
-        PlantSpec(f"{name}-v2", target, f"{summary}; {event} at any time or never", steps, {"version": 2}),
+        PlantSpec(f"{name}-v1", target, f"{summary}; published, {labels[0]}", steps, both),
+        PlantSpec(f"{name}-v2", target, f"{summary}; {labels[1]}", steps, both | (second or {"version": 2})),
     )
 
 
@@ -109,7 +117,7 @@ PLANTS: tuple[PlantSpec, ...] = (
         "steersman.envs.grid.two_area_full:TwoAreaFrequency",
         "frequency kept up by shedding blocks and storage",
         100,
-        "load step",
+        _LOAD,
     ),
     PlantSpec(
         "TwoAreaBrakeFull-v1",
@@ -117,17 +125,18 @@ PLANTS: tuple[PlantSpec, ...] = (
         "a dynamic brake after faults near the critical time",
         60,
     ),
-    *_versions("IEEE39", "steersman.envs.grid.ieee39:IEEE39", "New England system", 100, "line fault"),
-    PlantSpec(
-        "TransportBoundary-v1",
+    *_versions("IEEE39", "steersman.envs.grid.ieee39:IEEE39", "New England system", 100),
+    *_versions(
+        "TransportBoundary",
         "steersman.envs.pde.boundary:TransportBoundary",
         "unstable transport, controlled at its end",
         100,
+        _ORDER,
     ),
     PlantSpec(
         "TransportBoundaryCompat-v1",
         "steersman.envs.pde.boundary:TransportBoundaryCompat",
-        "the same with PDEControlGym's scheme and reward",
+        "unstable transport with PDEControlGym's scheme and reward",
         50,
     ),
     PlantSpec(
@@ -169,18 +178,11 @@ PLANTS: tuple[PlantSpec, ...] = (
         10,
         {"safe": True},
     ),
-    PlantSpec(
-        "BurgersTracking-v1",
-        "steersman.envs.pde.burgers:BurgersTracking",
-        "Burgers' equation along a moving profile",
-        80,
+    *_versions(
+        "BurgersTracking", _TRACKING, "Burgers' equation along a moving profile", 80, _ORDER, {"scheme": "heun"}
     ),
-    PlantSpec(
-        "BurgersTrackingNoisy-v1",
-        "steersman.envs.pde.burgers:BurgersTracking",
-        "the same with process noise",
-        80,
-        {"noisy": True},
+    *_versions(
+        "BurgersTrackingNoisy", _TRACKING, "the same with process noise", 80, _ORDER, {"scheme": "heun"}, noisy=True
     ),
     PlantSpec(
         "BurgersNotebookCompat-v1",

@@ -138,15 +138,48 @@ class TransportBoundary(_Quadratic):
     """``u_t = u_x + beta(x) u(0, t)``, ``u(1, t) = U``, ``|U| <= 20``: recirculation makes it unstable.
 
     beta is :func:`recirculation`. Along characteristics at Courant number 1 the transport is exact; the source is
-    integrated by the trapezoidal rule, which makes the scheme second order. 101 points, dt = dx = 0.01, the action is
-    held for 0.05, 100 steps: held for 0.1, as elsewhere, sampled backstepping is unstable (spectral radius 1.004),
-    which only the numerical diffusion of upwind differences hides. Cost: the integral of ``||u||^2 + 0.01 U^2``.
+    integrated by the trapezoidal rule, second order where profiles are smooth. They are not: a held action jumps, and
+    the jump travels from grid point to grid point. Version 1, the published one, gives that point the value before the
+    jump, which makes it first order (1.6 % in the mean at t = 2 under random actions). In version 2 it carries the mean
+    of both sides, and where a jump reaches x = 0, as a control step ends, the source has on either side the value
+    extrapolated from there: second order (0.4 %), but for the energy of jumps in the cost, each of which lacks a
+    quarter of ``dx`` times its square.
+
+    101 points, dt = dx = 0.01, the action is held for 0.05, 100 steps: held for 0.1, as elsewhere, sampled backstepping
+    is unstable (spectral radius 1.004), which only the numerical diffusion of upwind differences hides. Cost: the
+    integral of ``||u||^2 + 0.01 U^2``.
+
+    Args:
+        version: See above.
+
+    Raises:
+        ValueError: If there is no such version.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, version: int = 1) -> None:
         """Set up the task."""
+        if version not in (1, 2):
+            raise ValueError(f"version must be 1 (published, first order) or 2 (second order), got {version}")
         self.points, self.dt, self.hold, self.horizon, self.limit = 101, 0.01, 5, 100, 1e4
+        self.version = version
         self._task(0.01)
+
+    @cached_property
+    def _held(self) -> tuple[Tensor, Tensor]:
+        if self.version == 1:
+            return super()._held
+        n, half = self.points, self.dt / 2 * recirculation(self.grid)[:, None]
+        # Rows: node values as linear functions of the profile before the control step and of the action.
+        nodes = torch.eye(n, n + 1, dtype=torch.float64)
+        action = torch.eye(n + 1, dtype=torch.float64)[-1:]
+        nodes[-1] = (nodes[-1] + action[0]) / 2
+        left = [3 * nodes[1] - 3 * nodes[2] + nodes[3]]
+        for j in range(self.hold):
+            moved = nodes[1:] + half[1:] * left[-1]
+            ends = j == self.hold - 1
+            left.append(3 * left[-1] - 3 * left[-2] + left[-3] if ends else moved[0] / (1 - half[0]))
+            nodes = torch.cat([moved + half[:-1] * left[-1], action])
+        return nodes[:, :-1], nodes[:, -1]
 
     def _substep(self) -> tuple[Tensor, Tensor]:
         n, beta = self.points, recirculation(self.grid)

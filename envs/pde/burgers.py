@@ -206,16 +206,31 @@ class BurgersTracking(_Burgers):
     squared error after each step, so the best possible cost is 0. Forces act everywhere. With ``noisy`` white noise of
     standard deviation 0.02 is added to u after each step, for feedback to matter. Measured: u and the target of the
     next step at 16 places.
+
+    Profiles on the way to a target differ from those of the equation by 1 % in the mean with ``central``, whose steps
+    are the first version's, and by 0.5 % with ``heun``, of which the steps make less than 0.01 % and the grid the rest.
     """
 
     def __init__(
-        self, scheme: Scheme = "central", substeps: int = 40, bound: float | None = FORCE, noisy: bool = False
+        self,
+        scheme: Scheme = "central",
+        substeps: int | None = None,
+        bound: float | None = FORCE,
+        noisy: bool = False,
     ) -> None:
         """Set up the task.
+
+        Args:
+            scheme: See :class:`~steersman.envs.pde.finite_volume.Burgers`.
+            substeps: Integrator steps of a control step; None for 40, or 80 if ``limited``.
+            bound: Largest modulus of the force at a point; None for no bound.
+            noisy: Whether there is process noise.
 
         Raises:
             ValueError: If the step is not stable or a number is out of range.
         """
+        if substeps is None:
+            substeps = 80 if scheme == "limited" else 40
         self.horizon, self.noisy = 80, noisy
         self._equation(scheme, substeps, torch.ones(POINTS, dtype=torch.bool), bound)
         self._seen = torch.arange(3, POINTS, POINTS // 16)
