@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -160,22 +160,38 @@ class Limit:
     """Performance output ``index`` outside ``low .. high`` is a failure, as far as planners are concerned.
 
     The plant's own status decides in an episode; a limit says the same in terms that every model predicts.
+
+    Attributes:
+        margin: Share of the half width inside the limits where softened ones cost something already; None leaves it
+            to the controller. For limits that lie far apart, with the target near one of them.
     """
 
     name: str
     index: int
     low: float
     high: float
+    margin: float | None = None
 
     def __post_init__(self) -> None:
         if not -math.inf < self.low < self.high < math.inf:
             raise ValueError(f"limit {self.name!r} needs finite low < high, got {self.low} and {self.high}")
+        if self.margin is not None and not 0 < self.margin < 1:
+            raise ValueError(f"limit {self.name!r} needs a margin strictly between 0 and 1, got {self.margin}")
 
     def softened(self, margin: float, failure: float) -> PiecewiseLinear:
-        """A convex cost: 0 up to a share ``margin`` of the half width inside, ``failure`` at the limits, rising on."""
-        cut = margin * (self.high - self.low) / 2
+        """A convex cost: 0 up to a share ``margin`` of the half width inside, ``failure`` at the limits, rising on.
+
+        The limit's own margin goes first.
+        """
+        cut = (self.margin or margin) * (self.high - self.low) / 2
         inside = ((self.low, failure), (self.low + cut, 0.0), (self.high - cut, 0.0), (self.high, failure))
         return PiecewiseLinear(name=self.name, on="z", index=self.index, points=inside)
+
+
+def within(bounds: Sequence[float], names: Sequence[str]) -> tuple[Limit, ...]:
+    """Limits of plus and minus each bound on the first performance outputs, which have these names."""
+    pairs = zip(names, bounds, strict=True)
+    return tuple(Limit(name=name, index=i, low=-bound, high=bound) for i, (name, bound) in enumerate(pairs))
 
 
 @dataclass(frozen=True)
@@ -208,8 +224,11 @@ class Objective:
 
     def lost(self, z: Float[Tensor, "*b nz"]) -> Bool[Tensor, "*b"] | None:
         """Where outputs leave their limits; None without limits."""
-        beyond = [(z[..., t.index] < t.low) | (z[..., t.index] > t.high) for t in self.limits]
-        return torch.stack(beyond).any(dim=0) if beyond else None
+        if not self.limits:
+            return None
+        seen = z[..., [t.index for t in self.limits]]
+        low, high = (seen.new_tensor([getattr(t, end) for t in self.limits]) for end in ("low", "high"))
+        return ((seen < low) | (seen > high)).any(dim=-1)
 
     def softened(self, margin: float) -> Objective:
         """The same with limits as terms of the stage cost (:meth:`Limit.softened`), ``margin`` in (0, 1)."""
