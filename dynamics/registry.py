@@ -37,6 +37,7 @@ class ModelSpec:
 
 MODELS: tuple[ModelSpec, ...] = (
     ModelSpec("truth", "steersman.dynamics.plant_model:PlantModel", "the plant itself, from its true state", True),
+    ModelSpec("hindsight", "steersman.dynamics.plant_model:Hindsight", "the same, told of every event to come", True),
     ModelSpec("linearized", "steersman.dynamics.linearized:linearized", "the plant's first-order expansion", True),
     ModelSpec("linear", "steersman.dynamics.linear:LinearDynamics", "linear model identified from data"),
     ModelSpec("neural", "steersman.dynamics.neural:NeuralDynamics", "ensemble of residual networks on windows"),

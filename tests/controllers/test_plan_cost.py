@@ -14,7 +14,7 @@ from steersman.controllers.enumeration import Enumeration
 from steersman.controllers.plan import PlanCost, plan_cost, with_slopes
 from steersman.controllers.sampling import CEM, MPPI
 from steersman.dynamics.base import Prediction
-from steersman.dynamics.plant_model import PlantModel
+from steersman.dynamics.plant_model import Hindsight, PlantModel
 from steersman.envs import make_plant, noise
 from steersman.envs.objective import L1, Limit, Objective, Quadratic
 from steersman.envs.plant import Plant
@@ -53,7 +53,7 @@ def test_a_plan_of_a_whole_episode_costs_what_the_episode_does(spec) -> None:  #
     m = simulator.measure(problem.horizon)
     unit = noise.uniform(noise.keys(12, rows), problem.horizon, problem.actions.m, dtype=simulator.dtype)
     U = torch.stack([problem.actions.sample(unit[:, j]) for j in range(problem.horizon)], dim=1)
-    model = PlantModel(plant)
+    model = Hindsight(plant)
     with torch.no_grad():
         planned = PlanCost(problem).through(model, model.init(Memory(1).push(m)), U, m)
     first = problem.objective.output_cost(simulator.perform(), m.r[:, 0])

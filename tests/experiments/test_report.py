@@ -322,6 +322,17 @@ def test_gains_on_other_scenarios_are_not_mixed() -> None:
     assert kept["mpc"] == (pytest.approx(14.0), pytest.approx(0.5))
 
 
+def test_nothing_is_saved_of_a_baseline_that_is_not_ranked() -> None:
+    """It ran ten scenarios only, so that its mean is over others than those of the ranking."""
+    made = comparison(run("zero", HARD[:10]), run("pid", 0.5 * HARD), run("lqr", 0.25 * HARD, track="solver access"))
+    found = scores(made)
+    assert [s.difference and s.difference.gain for s in found] == [None, pytest.approx(0.5), pytest.approx(0.75)]
+    assert [s.controller for s in ranking(found).left_out] == ["zero"]
+    choices = {c.controller: c for c in glance(made, found)}
+    assert set(choices) == {"pid", "lqr"} and all(np.isnan(c.gain) for c in choices.values())
+    assert choices["pid"].cost == pytest.approx(0.5 * HARD.mean())
+
+
 def test_an_oracle_that_saves_rounding_measures_no_regret() -> None:
     made = comparison(run("zero", HARD), run("oracle", HARD * (1 - 1e-15)), run("pid", 1.1 * HARD))
     found = scores(made)

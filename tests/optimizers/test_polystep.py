@@ -240,6 +240,26 @@ def test_aimed_frames_keep_their_law_about_the_direction() -> None:
     torch.testing.assert_close(aimed(frames, along.expand(4000, 3)), frames)
 
 
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_a_frame_is_aimed_alone_and_in_a_batch(k: int) -> None:
+    """Rows before the last keep their angle to what they were reflected in; the last undoes the change of orientation."""
+    gen, like = torch.Generator().manual_seed(1), torch.zeros((), dtype=F64)
+    along = torch.tensor([0.0, 2.0, -1.0, 3.0], dtype=F64)
+    unit = along / along.norm()
+    frames = torch.stack([haar_frame(4, k, gen, like) for _ in range(6)])
+    batch = aimed(frames, along.expand(6, 4))
+    for frame, found in zip(frames, batch, strict=True):
+        torch.testing.assert_close(aimed(frame, along), found)
+        torch.testing.assert_close(found[0], unit)
+        normal = frame[0] - unit
+        mirror = torch.eye(4, dtype=F64) - 2 * torch.outer(normal, normal) / normal.square().sum()
+        image = frame @ mirror
+        signs = torch.ones(k, 1, dtype=F64)
+        if k > 1:
+            signs[-1] = -1
+        torch.testing.assert_close(found, signs * image)
+
+
 def test_sample_size_is_met() -> None:
     cost = torch.randn(40, 6, generator=torch.Generator().manual_seed(0), dtype=F64)
     for fraction in (0.25, 0.5, 0.9):
