@@ -127,8 +127,9 @@ def _panel(axes: Axes, rows: Sequence[Score], baseline: str) -> None:
     for score in rows:
         d = score.difference
         assert d is not None  # noqa: S101 - filtered by the caller
-        told = [d.mean] if d.interval is None else [d.mean, d.interval.low, d.interval.high]
-        scaled = [100 * (1 + v / d.base) if shares else v for v in told]
+        interval = d.gain_interval if shares else d.interval
+        told = [d.gain if shares else d.mean, *([] if interval is None else [interval.low, interval.high])]
+        scaled = [100 * (1 - v) if shares else v for v in told]
         shown.append((scaled, TRACKS[score.track], score.controller))
     shown.sort(key=lambda row: -row[0][0] if np.isfinite(row[0][0]) else -np.inf)
     for i, ((mean, *ends), tint, _) in enumerate(shown):
