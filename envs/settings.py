@@ -6,26 +6,33 @@ import math
 
 
 def at_least(least: int, **settings: float | int | None) -> None:
-    """Refuse numbers below ``least`` and those that are not finite; None stands for a default and passes.
+    """Refuse numbers below ``least``, those that are not finite, and booleans; None stands for a default and passes.
 
     Raises:
         ValueError: Naming the setting and its value.
     """
     for name, value in settings.items():
+        _no_flag(name, value)
         if value is not None and not least <= value < math.inf:
             finite = "" if value < least else "a finite number of "
             raise ValueError(f"{name} must be {finite}at least {least}, got {value}")
 
 
 def positive(**settings: float | int | None) -> None:
-    """Refuse numbers that are not positive and finite; None stands for a default and passes.
+    """Refuse numbers that are not positive and finite, and booleans; None stands for a default and passes.
 
     Raises:
         ValueError: Naming the setting and its value.
     """
     for name, value in settings.items():
+        _no_flag(name, value)
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
+def _no_flag(name: str, value: object) -> None:
+    if isinstance(value, bool):  # which Python takes for 0 or 1
+        raise ValueError(f"{name} must be a number, got {value}")
 
 
 def one_of(*choices: str, **settings: str) -> None:

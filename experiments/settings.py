@@ -10,6 +10,8 @@ from typing import Any
 
 import pydantic
 
+from steersman.optimizers.settings import flag_in
+
 
 class SpecError(ValueError):
     """A comparison file or a setting is wrong; the message names the key, the value and the remedy."""
@@ -34,6 +36,7 @@ def validated(target: Callable[..., Any], given: Mapping[str, Any], where: str) 
         if name != "plant":
             fields[name] = (hints[name], ... if parameter.default is parameter.empty else parameter.default)
     nested = "settings" in fields and _dataclass_in(hints["settings"])
+    refuse_flags(hints["settings"] if nested else hints, given, where)
     model = pydantic.create_model(
         getattr(target, "__name__", "settings"),
         __config__=pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True),
@@ -45,6 +48,16 @@ def validated(target: Callable[..., Any], given: Mapping[str, Any], where: str) 
         known = sorted(_field_names(hints["settings"]) if nested else fields)
         raise SpecError(explain(error, where, known, skip=1 if nested else 0)) from error
     return {name: getattr(found, name) for name in found.model_fields_set}
+
+
+def refuse_flags(hint: Any, given: Any, where: str) -> None:
+    """Refuse booleans where numbers are asked for.
+
+    Raises:
+        SpecError: With the path of the key.
+    """
+    if flag := flag_in(hint, given, where):
+        raise SpecError(f"{flag.strip('.')}: must be a number, got a boolean")
 
 
 def explain(error: pydantic.ValidationError, where: str, known: list[str] | None = None, skip: int = 0) -> str:

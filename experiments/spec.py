@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from steersman.envs.failure import BANK
 from steersman.experiments.environment import STRICT, Environment
-from steersman.experiments.settings import SpecError, explain
+from steersman.experiments.settings import SpecError, explain, refuse_flags
 
 NAME = re.compile(r"[A-Za-z0-9 ._-]+")
 """What may become the name of a file or folder."""
@@ -218,6 +218,7 @@ def parse_spec(data: dict[str, Any]) -> ComparisonSpec:
         SpecError: With the path of the wrong key.
     """
     _require_plain(data, "")
+    refuse_flags(ComparisonSpec, data, "")
     try:
         return pydantic.TypeAdapter(ComparisonSpec).validate_python(data)
     except pydantic.ValidationError as error:

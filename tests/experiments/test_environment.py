@@ -12,10 +12,10 @@ import pytest
 import torch
 from gymnasium.envs.registration import EnvSpec
 
+from steersman.controllers.pid import PID
 from steersman.envs import noise
 from steersman.envs.objective import L1, Limit, Linear, PiecewiseLinear, Quadratic
 from steersman.envs.plant import Status
-from steersman.controllers.pid import PID
 from steersman.experiments.cli import main
 from steersman.experiments.compare import compare
 from steersman.experiments.environment import Environment

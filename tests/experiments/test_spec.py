@@ -47,6 +47,19 @@ BAD = {
     ),
     "unknown model setting": (changed("plants.0.models.0.settings", {"hiden": [8]}), r"models\.0\.settings\.hiden"),
     "wrong type": (changed("plants.0.controllers.1.settings", {"horizon": "far"}), "horizon: .*integer.*'far'"),
+    "a boolean number": (changed("episodes", True), "^episodes: must be a number, got a boolean$"),
+    "a boolean deep inside": (
+        changed("plants.0.objective", [{"kind": "l1", "on": "u", "weights": {"u0": True}}]),
+        r"^plants\.0\.objective\.0\.weights\.u0: must be a number, got a boolean$",
+    ),
+    "a boolean setting": (
+        changed("plants.0.controllers.1.settings", {"horizon": True}),
+        r"^plants\.0\.controllers\.1\.settings\.horizon: must be a number, got a boolean$",
+    ),
+    "a boolean setting of a model": (
+        changed("plants.0.models.0.settings", {"hidden": [True]}),
+        r"^plants\.0\.models\.0\.settings\.hidden\.0: must be a number, got a boolean$",
+    ),
     "no episodes": (changed("episodes", 0), "episodes must be at least 1 and at most .*, got 0"),
     "a name of our own words": (changed("name", "Ä/B"), r"^name becomes a folder .*, got 'Ä/B'$"),
     "a date": (
