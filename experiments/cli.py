@@ -54,12 +54,14 @@ class Compare:
     workers: int | None = None
     """Processes; by default one per core; 0 runs everything in this one."""
     limit_s: float | None = None
-    """Seconds that a fit or a run may take before it is ended and reported as failed."""
+    """Seconds that a fit or a run may take before it is ended and reported as failed; not with --workers 0."""
     json: bool = False
     """Print the scores as JSON instead of a table."""
 
     def run(self, console: Console) -> int:
         """Run, and print where the report lies; the status is 1 if a run failed."""
+        if self.workers is not None and self.workers < 0:
+            raise SpecError(f"--workers must be 1 or more, or 0 to run everything in this process, got {self.workers}")
         spec = read_spec(self.source)
         given = {name: getattr(self, name) for name in ("episodes", "seeds", "device", "limit_s")}
         spec = parse_spec(asdict(spec) | {name: value for name, value in given.items() if value is not None})
