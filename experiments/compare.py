@@ -9,6 +9,7 @@ from pathlib import Path
 
 from steersman.controllers.registry import controller_spec
 from steersman.envs.registry import PLANTS
+from steersman.envs.settings import missing
 from steersman.experiments.closure import refresh
 from steersman.experiments.executor import Executor, InProcess
 from steersman.experiments.files import load_result
@@ -98,7 +99,7 @@ def _checked(spec: ComparisonSpec, plant: PlantEntry, where: str) -> PlantSummar
     simulator.close()
     for name in plant.shown:
         if name not in problem.performed:
-            raise SpecError(f"{where}.shown: no output {name!r}; known: {', '.join(problem.performed)}")
+            raise SpecError(f"{where}.shown: no output {missing(name, problem.performed)}")
     for j, entry in enumerate(plant.controllers):
         known = controller_spec(entry.use)
         try:

@@ -21,7 +21,7 @@ def flag_in(hint: Any, value: Any, path: str) -> str:
         value: What is given; a mapping for a dataclass.
         path: Path of the value.
     """
-    choices = _choices(hint)
+    choices = alternatives(hint)
     if isinstance(value, bool):
         return path if bool not in choices and not {int, float}.isdisjoint(choices) else ""
     if not isinstance(value, Mapping | list | tuple):
@@ -42,11 +42,12 @@ def _inside(hint: Any, value: Any, path: str) -> list[str] | None:
     return [flag_in(kind, part, f"{path}.{i}") for i, (kind, part) in enumerate(zip(listed, value, strict=False))]
 
 
-def _choices(hint: Any) -> tuple[Any, ...]:
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """The types of a union; of anything else the type itself."""
     if typing.get_origin(hint) is typing.Annotated:
-        return _choices(typing.get_args(hint)[0])
+        return alternatives(typing.get_args(hint)[0])
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return tuple(choice for part in typing.get_args(hint) for choice in _choices(part))
+        return tuple(choice for part in typing.get_args(hint) for choice in alternatives(part))
     return (hint,)
 
 

@@ -19,7 +19,7 @@ from steersman.dynamics.neural_ode import NeuralODESettings
 from steersman.dynamics.reactions import Process, ReactionSettings
 from steersman.dynamics.registry import MODELS
 from steersman.dynamics.sparse import SparseSettings
-from steersman.envs.settings import at_least, one_of, positive
+from steersman.envs.settings import at_least, meant, one_of, positive
 from steersman.experiments.settings import SpecError, validated
 from steersman.optimizers.policies.registry import POLICIES
 from steersman.optimizers.polystep.control import PathLength, TrustRegion
@@ -167,6 +167,12 @@ def test_booleans_inside_of_types() -> None:
         (dict[str, int], [True]), (tuple[int, ...] | tuple[bool, ...], [True]), (int | None, None),
     ):  # fmt: skip
         assert flag_in(hint, value, "x") == ""
+
+
+def test_what_an_unknown_name_is_meant_for() -> None:
+    plants = ["steersman/Pendulum-v1", "steersman/Heat-v1"]
+    assert meant("steersman/Pendulm-v1", plants) == meant("pendulum-v1", plants) == f" (did you mean {plants[0]!r}?)"
+    assert meant("Walker2d-v5", plants) == meant("", plants) == meant("x", []) == ""
 
 
 def test_what_the_checks_of_settings_let_pass() -> None:
