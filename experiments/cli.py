@@ -25,7 +25,7 @@ from steersman.experiments.benchmarks.base import BENCHMARKS, bench_table, run_b
 from steersman.experiments.compare import compare
 from steersman.experiments.executor import InProcess, Processes
 from steersman.experiments.progress import bar, live
-from steersman.experiments.report import terminal_tables, to_json, write_parquet, write_report
+from steersman.experiments.report import run_notes, terminal_tables, to_json, write_parquet, write_report
 from steersman.experiments.runs import job_table, jobs_named, open_store, whole
 from steersman.experiments.settings import SpecError
 from steersman.experiments.simulate import simulate
@@ -54,12 +54,14 @@ class Compare:
     workers: int | None = None
     """Processes; by default one per core; 0 runs everything in this one."""
     limit_s: float | None = None
-    """Seconds that a fit or a run may take before it is ended and reported as failed."""
+    """Seconds that a fit or a run may take before it is ended and reported as failed; not with --workers 0."""
     json: bool = False
     """Print the scores as JSON instead of a table."""
 
     def run(self, console: Console) -> int:
         """Run, and print where the report lies; the status is 1 if a run failed."""
+        if self.workers is not None and self.workers < 0:
+            raise SpecError(f"--workers must be 1 or more, or 0 to run everything in this process, got {self.workers}")
         spec = read_spec(self.source)
         given = {name: getattr(self, name) for name in ("episodes", "seeds", "device", "limit_s")}
         spec = parse_spec(asdict(spec) | {name: value for name, value in given.items() if value is not None})
@@ -76,6 +78,8 @@ class Compare:
                 console.print(escape(note), soft_wrap=True)
             for table in terminal_tables(found):
                 console.print(table)
+            for note in run_notes(found.results, plants=True):
+                console.print(escape(note), soft_wrap=True)
             _say_where(console, "Report", out / "report.html")
         for failure in found.failures:
             who = escape(f"{failure.plant}, {failure.controller}:")
@@ -147,6 +151,8 @@ class Simulate:
             _print(json.dumps(asdict(found)))
         else:
             console.print(f"cost {found.cost:.6g} over {found.steps} control steps, status {found.status}")
+            for note in found.notes:
+                console.print(escape(f"{note}."), soft_wrap=True)
             if self.gif is not None:
                 _say_where(console, "Film", self.gif)
         return 0

@@ -23,7 +23,13 @@ ATTEMPTS = 2
 
 
 class Executor(ABC):
-    """Runs jobs of a store. Jobs report through the store, so an executor only has to start them."""
+    """Runs jobs of a store. Jobs report through the store, so an executor only has to start them.
+
+    Attributes:
+        ends_jobs: Whether it can end a job that takes too long.
+    """
+
+    ends_jobs: bool = True
 
     @abstractmethod
     def start(self, folder: Path, keys: Sequence[str], limit_s: float | None = None) -> None:
@@ -32,7 +38,7 @@ class Executor(ABC):
         Args:
             folder: Folder of the store.
             keys: The jobs.
-            limit_s: Seconds that a job may take; None for any.
+            limit_s: Seconds that a job may take; None for any, and where the executor cannot end jobs.
         """
 
     @abstractmethod
@@ -45,6 +51,8 @@ class Executor(ABC):
 
 class InProcess(Executor):
     """One job after the other, here: for tests and debuggers. It cannot end a job that takes too long."""
+
+    ends_jobs = False
 
     def start(self, folder: Path, keys: Sequence[str], limit_s: float | None = None) -> None:
         """See :class:`Executor`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import numpy as np
 from steersman.controllers.base import Outcome
 from steersman.experiments.statistics.ranking import regret, regret_scenarios
 from steersman.experiments.statistics.scores import Score
-from steersman.experiments.texts import DASH, number, numbers, seconds
+from steersman.experiments.texts import DASH, number, numbers, percent, seconds
 
 
 @dataclass(frozen=True)
@@ -66,10 +65,10 @@ def line(score: Score, lost: str | None, name: str, mark: str = "") -> Line:
         iqm=number(score.iqm),
         difference=DASH if d is None else number(d.mean),
         difference_interval=DASH if d is None else numbers(d.interval),
-        gain=DASH if d is None else percentage(d.gain),
+        gain=DASH if d is None else percent(d.gain, 1),
         gain_interval=gain_range(score),
         verdict=verdict(score),
-        wins=DASH if d is None else f"{100 * d.wins:.0f} %",
+        wins=DASH if d is None else f"{percent(d.wins)} %",
         regret=lost or "",
         decision=seconds(mean(lambda r: r.latency.p50)),
         tail=f"{seconds(mean(lambda r: r.latency.p95))} / {seconds(mean(lambda r: r.latency.max))}",
@@ -105,15 +104,10 @@ def _fallbacks(score: Score) -> str:
     return ", ".join(f"{kind} {100 * share:.1f} %" for kind, share in found.items()) or "none"
 
 
-def percentage(share: float) -> str:
-    """A share in percent with one decimal; a dash where shares mean nothing."""
-    return f"{100 * share + 0.0:.1f}" if math.isfinite(share) else DASH
-
-
 def gain_range(score: Score) -> str:
     """Interval of the gain in percent."""
     ends = None if score.difference is None else score.difference.gain_interval
-    return DASH if ends is None else f"{percentage(ends.low)} .. {percentage(ends.high)}"
+    return DASH if ends is None else f"{percent(ends.low, 1)} .. {percent(ends.high, 1)}"
 
 
 def outcomes(score: Score) -> dict[str, float]:

@@ -16,14 +16,14 @@ from steersman.experiments import figures
 from steersman.experiments.exports import to_json, write_parquet
 from steersman.experiments.findings import findings, glance, headline
 from steersman.experiments.lines import Line, line, table_lines
-from steersman.experiments.results import Comparison, PlantSummary
+from steersman.experiments.results import Comparison, PlantSummary, run_notes
 from steersman.experiments.statistics.evidence import FLIPS
 from steersman.experiments.statistics.paired import GAIN, LEVEL, METHOD, MINIMUM
 from steersman.experiments.statistics.ranking import ranking
 from steersman.experiments.statistics.scores import Score, per_seed, scores
 from steersman.experiments.texts import DASH, number, percent, seconds
 
-__all__ = ["terminal_tables", "to_json", "write_parquet", "write_report"]
+__all__ = ["run_notes", "terminal_tables", "to_json", "write_parquet", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,7 @@ def _remarks(found: Sequence[Score]) -> tuple[str, ...]:
         remarks.append(
             f"Each control step that is left when an episode fails is charged {' or '.join(map(number, prices))}."
         )
-    remarks += [
-        f"{score.controller}, seed {run.seed}: {note}." for score in found for run in score.runs for note in run.notes
-    ]
-    return tuple(remarks)
+    return (*remarks, *run_notes([run for score in found for run in score.runs]))
 
 
 def _pictures(baseline: str, found: Sequence[Score]) -> tuple[tuple[str, str], ...]:

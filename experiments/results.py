@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,7 +65,7 @@ class RunResult:
         bank: Hash of the scenarios' parameters and initial states; equal for equal plants and scenarios.
         picture: PNG of the first scenario at its end, empty where the environment draws none.
         price: What a failed episode was charged for each control step that was left.
-        notes: Remarks on this run, such as ``resumed``.
+        notes: Remarks on this run, such as ``resumed``, and what its simulators have to say, without full stops.
         versions: Versions of the packages that it was made with.
     """
 
@@ -107,6 +108,15 @@ class RunResult:
     def share(self, kind: Outcome) -> float:
         """Share of all decisions that came about in one way."""
         return float(self.outcomes[:, kind].sum() / self.outcomes.sum())
+
+
+def run_notes(results: Sequence[RunResult], *, plants: bool = False) -> list[str]:
+    """The remarks on some runs as sentences that say whose they are; of several plants, with their names."""
+    return [
+        f"{f'{run.plant}, ' if plants else ''}{run.controller}, seed {run.seed}: {note}."
+        for run in results
+        for note in run.notes
+    ]
 
 
 @dataclass(frozen=True)

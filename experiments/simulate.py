@@ -28,12 +28,13 @@ FRAMES = 200
 
 @dataclass(frozen=True)
 class Simulated:
-    """Result of an episode: total cost, control steps, final status by name, and whether an action fell back."""
+    """Result of an episode: total cost, control steps, final status by name, fallbacks, and what is to be said."""
 
     cost: float
     steps: int
     status: str
     fallbacks: int
+    notes: tuple[str, ...] = ()
 
 
 def simulate(
@@ -79,7 +80,7 @@ def simulate(
             break
     film.close()
     sim.close()
-    return Simulated(total, k + 1, Status(int(t.status)).name, fallbacks)
+    return Simulated(total, k + 1, Status(int(t.status)).name, fallbacks, sim.notes)
 
 
 def _simulator(env: str, *, film: bool) -> Simulator:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from steersman.envs.settings import missing
 from steersman.experiments.spec import presets
 from steersman.experiments.studies.publish import publish
 
@@ -105,4 +106,4 @@ def run_study(name: str, out: Path | None, console: Console) -> Path:
         return publish(name, out, console)
     known = [study.name for study in STUDIES]
     known += [preset for preset in presets() if preset not in known]
-    raise ValueError(f"unknown study {name!r}; known: {', '.join(known)}")
+    raise ValueError(f"unknown study {missing(name, known)}")

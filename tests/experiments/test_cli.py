@@ -102,6 +102,11 @@ BAD = {
         ("simulate", "steersman/Pendulum-v1", "--controller", "mppi", "--model", "neural"),
         "has to be fitted to data",
     ),
+    "workers": (("compare", "tour", "--workers", "-1"), "--workers must be 1 or more, or 0 to run everything in this"),
+    "a limit that nothing keeps": (
+        ("compare", "tour", "--workers", "0", "--limit-s", "5", "--out", "/nowhere/at/all"),
+        "limit_s = 5: a job that runs in this process cannot be ended; leave limit_s out, or give jobs processes of",
+    ),
     "benchmark": (("bench", "nothing"), "unknown benchmark 'nothing'; known: envs"),
 }
 
