@@ -19,7 +19,8 @@ from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
 from steersman.envs.simulator import Measurement, Simulator
 
-Track = Literal["data only", "solver access"]
+Track = Literal["data only", "solver access", "hindsight"]
+"""What a controller may know: measured outputs, also the plant's equations and state, or even what is still to come."""
 
 Bound = TypeVar("Bound", bound="Controller")
 """The class of a controller, for methods that return self (beartype cannot check typing.Self in plain methods)."""
@@ -109,6 +110,8 @@ class Controller(ABC):
     @property
     def track(self) -> Track:
         """Track of the comparison that the controller runs in."""
+        if self.model is not None and self.model.needs_future:
+            return "hindsight"
         inside = self.model is not None and self.model.needs_state
         return "solver access" if self.uses_state or inside else "data only"
 

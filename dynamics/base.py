@@ -129,6 +129,7 @@ class Dynamics(nn.Module, ABC):
     Attributes:
         context: Number of measurements that :meth:`init` needs (1: only the newest).
         needs_state: Whether :meth:`init` reads ``window.now.x`` ("solver access").
+        needs_future: Whether it reads ``window.now.hindsight``: what it makes possible is a bound and no rival.
         progress: Called during a fit with a fraction in 0..1 and a short text.
         checkpoint: Folder in which a fit by gradient leaves its state every so many seconds; a fit that was killed goes
             on from there and ends with the bits of one that was not. None keeps nothing.
@@ -136,6 +137,7 @@ class Dynamics(nn.Module, ABC):
 
     context: int = 1
     needs_state: bool = False
+    needs_future: bool = False
     progress: Callable[[float, str], None] = staticmethod(lambda fraction, text: None)
     checkpoint: Path | None = None
 

@@ -115,6 +115,8 @@ class PlantModel(Dynamics):
 class Hindsight(PlantModel):
     """The plant with all parameters of the episode, events that are still to come included: a bound, not a rival."""
 
+    needs_future = True
+
     def _params(self, now: Measurement) -> Params | None:
         return now.hindsight
 

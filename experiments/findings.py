@@ -27,7 +27,7 @@ def headline(baseline: str, found: Sequence[Score]) -> str:
     """
     ranks = ranking(found)
     base = next((s for s in found if s.controller == baseline), None)
-    rivals = [s for s in found if s.difference is not None]
+    rivals = [s for s in found if s.difference is not None and s.rivals]
     if base is None:
         parts = [f"{baseline} has no result here, so no controller is compared with it."]
     elif not rivals:

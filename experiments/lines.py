@@ -59,7 +59,7 @@ def line(score: Score, lost: str | None, name: str, mark: str = "") -> Line:
     failed = score.failed(score.scenario)
     return Line(
         controller=name,
-        beats=d is not None and d.beats,
+        beats=d is not None and d.beats and score.rivals,
         cost=number(score.mean) + mark,
         interval=numbers(score.interval),
         iqm=number(score.iqm),
@@ -87,6 +87,8 @@ def line(score: Score, lost: str | None, name: str, mark: str = "") -> Line:
 def verdict(score: Score) -> str:
     """The verdict of a row, what it speaks of, and failures that forbid to call it better."""
     d = score.difference
+    if not score.rivals:
+        return "a bound: it knows what is still to come"
     if d is None:
         return DASH
     told = f"{d.verdict}: {score.about}" if score.about and d.interval is not None else d.verdict

@@ -48,7 +48,7 @@ class RunResult:
         controller: Label of the controller, unique within a plant.
         model: Label of the model, empty without one.
         seed: Training seed.
-        track: "data only" or "solver access".
+        track: "data only", "solver access", or "hindsight", which is a bound and no rival.
         preview: Reference steps ahead that the controller saw.
         scenario: Index of each row's scenario in the bank; equal indices are equal scenarios.
         cost: Cost of the episode.

@@ -24,7 +24,7 @@ from steersman.experiments.statistics.scores import Score, scores
 from steersman.experiments.texts import number, percent, seconds
 
 RESULTS = Path(__file__).parent / "results"
-TRACKS = {"data only": "#dd8452", "solver access": "#4c72b0"}
+TRACKS = {"data only": "#dd8452", "solver access": "#4c72b0", "hindsight": "#8c8c8c"}
 
 
 COLUMNS = (
