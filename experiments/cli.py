@@ -26,6 +26,7 @@ from steersman.experiments.compare import compare
 from steersman.experiments.executor import InProcess, Processes
 from steersman.experiments.progress import bar, live
 from steersman.experiments.report import run_notes, terminal_tables, to_json, write_parquet, write_report
+from steersman.experiments.results import told_failures
 from steersman.experiments.runs import job_table, jobs_named, open_store, whole
 from steersman.experiments.settings import SpecError
 from steersman.experiments.simulate import simulate
@@ -81,9 +82,8 @@ class Compare:
             for note in run_notes(found.results, plants=True):
                 console.print(escape(note), soft_wrap=True)
             _say_where(console, "Report", out / "report.html")
-        for failure in found.failures:
-            who = escape(f"{failure.plant}, {failure.controller}:")
-            Console(stderr=True).print(f"[red]{who}[/red] {escape(failure.error)}", soft_wrap=True)
+        for who, error in told_failures(found):
+            Console(stderr=True).print(f"[red]{escape(who)}:[/red] {escape(error)}", soft_wrap=True)
         return 1 if found.failures else 0
 
 
@@ -229,7 +229,7 @@ class Runs:
     show: str = ""
     """Key of a job, or its beginning: print it in full."""
     delete: tuple[str, ...] = ()
-    """Keys of jobs to delete, or 'older' (newer code has answered the same), or 'failed'."""
+    """Keys of jobs to delete, or 'older' (newer code has answered the same, or tried it if they failed), or 'failed'."""
 
     def run(self, console: Console) -> int:
         """List, show or delete."""

@@ -110,15 +110,6 @@ class RunResult:
         return float(self.outcomes[:, kind].sum() / self.outcomes.sum())
 
 
-def run_notes(results: Sequence[RunResult], *, plants: bool = False) -> list[str]:
-    """The remarks on some runs as sentences that say whose they are; of several plants, with their names."""
-    return [
-        f"{f'{run.plant}, ' if plants else ''}{run.controller}, seed {run.seed}: {note}."
-        for run in results
-        for note in run.notes
-    ]
-
-
 @dataclass(frozen=True)
 class PlantSummary:
     """What a report says about a plant, independent of controllers.
@@ -184,3 +175,31 @@ class Comparison:
     command: str
     machine: str
     notes: tuple[str, ...] = ()
+
+
+def told_failures(comparison: Comparison) -> list[tuple[str, str]]:
+    """Who failed and why, in the order of the comparison; equal errors are told once, with all whom they met."""
+    seeded = any(run.seed for run in (*comparison.results, *comparison.failures))
+    met: dict[str, dict[str, dict[str, list[int]]]] = {}
+    for f in comparison.failures:
+        met.setdefault(f.error, {}).setdefault(f.plant, {}).setdefault(f.controller, []).append(f.seed)
+    return [
+        ("; ".join(_who(plant, rows, seeded) for plant, rows in plants.items()), error) for error, plants in met.items()
+    ]
+
+
+def _who(plant: str, rows: dict[str, list[int]], seeded: bool) -> str:
+    names = [
+        f"{name} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})" if seeded else name
+        for name, seeds in rows.items()
+    ]
+    return f"{plant}, {', '.join(names)}"
+
+
+def run_notes(results: Sequence[RunResult], *, plants: bool = False) -> list[str]:
+    """The remarks on some runs as sentences that say whose they are; of several plants, with their names."""
+    return [
+        f"{f'{run.plant}, ' if plants else ''}{run.controller}, seed {run.seed}: {note}."
+        for run in results
+        for note in run.notes
+    ]

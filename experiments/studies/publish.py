@@ -17,7 +17,7 @@ from steersman.experiments.findings import findings, glance, headline, short
 from steersman.experiments.lines import Line, table_lines
 from steersman.experiments.progress import live
 from steersman.experiments.report import to_json
-from steersman.experiments.results import Comparison, run_notes
+from steersman.experiments.results import Comparison, run_notes, told_failures
 from steersman.experiments.spec import read_spec
 from steersman.experiments.statistics.paired import MINIMUM
 from steersman.experiments.statistics.scores import Score, scores
@@ -91,7 +91,7 @@ def page(comparison: Comparison, claims: Sequence[str] = ()) -> str:
             lines += [_row(line) for line in table_lines(rows, plant.baseline) if line.track == track]
     lines += ["", LEGEND, "", *(f"- {note}" for note in comparison.notes)]
     lines += [f"- {note}" for note in run_notes(comparison.results, plants=True)]
-    lines += [f"- Failed: {f.plant}, {f.controller}, seed {f.seed}: {f.error}" for f in comparison.failures]
+    lines += [f"- Failed: {who}: {error}" for who, error in told_failures(comparison)]
     return "\n".join(lines) + "\n"
 
 

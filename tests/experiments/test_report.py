@@ -18,7 +18,7 @@ from steersman.controllers.base import Outcome
 from steersman.envs.plant import Status
 from steersman.experiments.findings import findings, glance, headline
 from steersman.experiments.report import terminal_tables, to_json, write_parquet, write_report
-from steersman.experiments.results import Comparison, Episodes, Failure, Latency, PlantSummary, RunResult
+from steersman.experiments.results import Comparison, Episodes, Failure, Latency, PlantSummary, RunResult, told_failures
 from steersman.experiments.stats import Score, ranking, regret, regret_scenarios, scores
 from steersman.experiments.studies.publish import page, plot
 from steersman.experiments.texts import percent
@@ -310,6 +310,23 @@ def test_a_lost_seed_is_marked_everywhere(tmp_path: Path) -> None:
     assert [f["seed"] for f in data["failures"]] == [0, 2]
     write_report(made, tmp_path / "report.html")
     assert "60 x 1 of 3 seeds" in (tmp_path / "report.html").read_text() and "1 of 3 seeds" in page(made)
+
+
+def test_where_nothing_ran_a_sentence_says_so_and_equal_errors_are_told_once(tmp_path: Path) -> None:
+    lost = [Failure(f"k{name}{seed}", plant, name, seed, error) for plant, name, seed, error in (
+        ("q", "zero", 0, "ValueError: [no] level"), ("q", "ppo", 0, "ValueError: [no] level"),
+        ("q", "ppo", 2, "ValueError: [no] level"), ("q", "mpc", 0, "another"), ("p", "ppo", 1, "ValueError: [no] level"),
+    )]  # fmt: skip
+    made = comparison(run("zero", HARD), *seeds("ppo", [-4.0]), run("zero", HARD, plant="q"), failures=lost)
+    made = replace(made, results=made.results[:2])
+    rows = ["q, zero (seed 0), ppo (seeds 0, 2); p, ppo (seed 1): ValueError: [no] level", "q, mpc (seed 0): another"]
+    assert [": ".join(pair) for pair in told_failures(made)] == rows
+    said = whole(made, tmp_path)
+    assert "q: No run on this plant has finished." in said and "q: a plant" not in said and "p: a plant" in said
+    assert f"- Failed: {rows[0]}" in said and "<b>q, mpc (seed 0)</b>: another" in said
+    assert len(json.loads(to_json(made))["failures"]) == 5, "programs read every one"
+    alone = replace(made, results=(), failures=tuple(lost[:2][i] for i in (0, 1)))
+    assert told_failures(alone) == [("q, zero, ppo", "ValueError: [no] level")]
 
 
 def test_a_baseline_of_another_plant_and_a_lost_baseline() -> None:
