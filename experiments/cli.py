@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,7 +49,7 @@ class Compare:
     episodes: int | None = None
     """Scenarios per plant, instead of the file's."""
     seeds: int | None = None
-    """Training seeds, instead of the file's."""
+    """Training seeds on every plant, instead of the file's."""
     device: str | None = None
     """Where plants and models run, such as cuda, instead of the file's."""
     workers: int | None = None
@@ -65,6 +65,8 @@ class Compare:
             raise SpecError(f"--workers must be 1 or more, or 0 to run everything in this process, got {self.workers}")
         spec = read_spec(self.source)
         given = {name: getattr(self, name) for name in ("episodes", "seeds", "device", "limit_s")}
+        if self.seeds is not None:
+            spec = replace(spec, plants=tuple(replace(plant, seeds=None) for plant in spec.plants))
         spec = parse_spec(asdict(spec) | {name: value for name, value in given.items() if value is not None})
         out = self.out or Path("results") / spec.name
         executor = InProcess() if self.workers == 0 else Processes(self.workers)
@@ -229,7 +231,7 @@ class Runs:
     show: str = ""
     """Key of a job, or its beginning: print it in full."""
     delete: tuple[str, ...] = ()
-    """Keys of jobs to delete, or 'older' (newer code has answered the same, or tried it if they failed), or 'failed'."""
+    """Keys of jobs to delete, or 'older' (newer code has answered the same or, if they failed, tried it), or 'failed'."""
 
     def run(self, console: Console) -> int:
         """List, show or delete."""

@@ -225,7 +225,7 @@ def _planned(spec: ComparisonSpec, plant: PlantEntry, entry: ControllerEntry, wh
     prepared = BankSpec(**common, made=made_of(environment), bank=spec.bank)
     made, made_fit = made_of(environment, model, entry), made_of(environment, model)
     found = []
-    for seed in range(spec.seeds if known.learns or learned else 1):
+    for seed in range((plant.seeds or spec.seeds) if known.learns or learned else 1):
         fit = FitSpec(**common, made=made_fit, model=model, seed=seed) if model and learned else None
         run = RunSpec(
             **common, made=made, controller=replace(entry, episodes=None), model=model, seed=seed,

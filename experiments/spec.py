@@ -102,12 +102,21 @@ class PlantEntry(Environment):
         label: Name in the report, where one environment takes part with several settings; by default its id.
         models: Models with settings of their own.
         shown: Performance outputs worth plotting; by default the first four.
+        seeds: Training seeds on this plant; by default the comparison's.
+
+    Raises:
+        ValueError: If ``seeds`` is out of range.
     """
 
     controllers: tuple[ControllerEntry, ...]
     label: str = ""
     models: tuple[ModelEntry, ...] = ()
     shown: tuple[str, ...] = ()
+    seeds: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seeds is not None and not 1 <= self.seeds <= MOST["seeds"]:
+            raise ValueError(f"seeds must be at least 1 and at most {MOST['seeds']}, got {self.seeds}")
 
     @property
     def name(self) -> str:

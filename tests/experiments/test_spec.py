@@ -122,6 +122,13 @@ def test_expand_repeats_only_what_learns() -> None:
     assert len({run.key for run in runs}) == 4 and len({run.fit.key for run in runs if run.fit}) == 3
 
 
+def test_a_plant_may_have_seeds_of_its_own() -> None:
+    runs = [p.run for p in plan(parse_spec(changed("plants.0.seeds", 3)))]
+    assert [run.seed for run in runs] == [0, 0, 1, 2]
+    with pytest.raises(SpecError, match=r"plants.0.*seeds must be at least 1"):
+        parse_spec(changed("plants.0.seeds", 0))
+
+
 def test_a_key_depends_on_content_not_on_labels() -> None:
     def keys(data: dict[str, Any]) -> list[str]:
         return [p.run.key for p in plan(parse_spec(data))]
