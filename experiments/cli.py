@@ -229,7 +229,7 @@ class Runs:
     show: str = ""
     """Key of a job, or its beginning: print it in full."""
     delete: tuple[str, ...] = ()
-    """Keys of jobs to delete, or 'older' (newer code has answered the same, or tried it if they failed), or 'failed'."""
+    """Keys of jobs to delete, or 'older' (newer code has answered them, or tried if they failed), or 'failed'."""
 
     def run(self, console: Console) -> int:
         """List, show or delete."""
