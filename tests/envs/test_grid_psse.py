@@ -190,7 +190,7 @@ def test_spellings_of_a_record_read_equal(tmp_path: Path, old: str, new: str) ->
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="must be a PSS/E raw file"):
+    with pytest.raises(ValueError, match="no such PSS/E raw file"):
         psse.read_raw(tmp_path / "none.raw")
     with pytest.raises(ValueError, match="must be a PSS/E machine data file"):
         psse.read_dyr(tmp_path / "none.dyr")
