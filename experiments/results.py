@@ -179,7 +179,7 @@ class Comparison:
 
 def told_failures(comparison: Comparison) -> list[tuple[str, str]]:
     """Who failed and why, in the order of the comparison; equal errors are told once, with all whom they met."""
-    seeded = any(run.seed for run in (*comparison.results, *comparison.failures))
+    seeded = any(run.seed for run in comparison.results) or any(f.seed for f in comparison.failures)
     met: dict[str, dict[str, dict[str, list[int]]]] = {}
     for f in comparison.failures:
         met.setdefault(f.error, {}).setdefault(f.plant, {}).setdefault(f.controller, []).append(f.seed)
