@@ -19,8 +19,7 @@ from rich.table import Table
 from steersman.controllers.registry import CONTROLLERS
 from steersman.dynamics.registry import MODELS
 from steersman.envs import noise
-from steersman.envs.registry import PLANTS, make_plant
-from steersman.envs.simulator import draw_scenarios
+from steersman.envs.registry import PLANTS, make_simulator
 from steersman.experiments.benchmarks.base import BENCHMARKS, bench_table, run_benchmark, write_rows
 from steersman.experiments.compare import compare
 from steersman.experiments.executor import InProcess, Processes
@@ -165,7 +164,7 @@ class Scenarios:
     """Write the scenarios that a comparison meets to a file, and print their SHA-256: who has it has the same task."""
 
     env: Annotated[str, tyro.conf.Positional]
-    """Id of a plant."""
+    """Id of a plant, or of anything that a comparison takes; an environment's scenario is its seed alone."""
     episodes: int = 50
     """Number of scenarios."""
     seed: int = ComparisonSpec.bank
@@ -177,11 +176,16 @@ class Scenarios:
         """Draw, write, print."""
         if self.episodes < 1:
             raise ValueError(f"--episodes is {self.episodes}; give 1 or more")
-        drawn = draw_scenarios(make_plant(self.env), noise.keys(self.seed, self.episodes))
-        path = self.out or Path("results/scenarios") / f"{self.env.rpartition('/')[2]}-{self.seed}.safetensors"
+        simulator = make_simulator(self.env, 1)
+        drawn = simulator.scenarios(noise.keys(self.seed, self.episodes))
+        simulator.close()
+        name = self.env.rpartition("/")[2].replace(":", "-")
+        path = self.out or Path("results/scenarios") / f"{name}-{self.seed}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn.save(path)
         console.print(escape(f"{drawn.digest()}  {path}"), soft_wrap=True)
+        if drawn.x0 is None:
+            console.print("It holds seeds alone: the environment draws the rest, and its code and version decide.")
         return 0
 
 
@@ -231,7 +235,7 @@ class Runs:
     show: str = ""
     """Key of a job, or its beginning: print it in full."""
     delete: tuple[str, ...] = ()
-    """Keys of jobs to delete, or 'older' (newer code has done the same, or tried it if they failed), or 'failed'."""
+    """Keys of jobs to delete, or 'older' (newer code has answered them, or tried if they failed), or 'failed'."""
 
     def run(self, console: Console) -> int:
         """List, show or delete."""

@@ -54,14 +54,23 @@ class InProcess(Executor):
 
     ends_jobs = False
 
+    def __init__(self) -> None:
+        """Begin without any job."""
+        self._waiting: deque[tuple[Path, str]] = deque()
+
     def start(self, folder: Path, keys: Sequence[str], limit_s: float | None = None) -> None:
-        """See :class:`Executor`."""
-        for key in keys:
-            work(folder, key)
+        """See :class:`Executor`; the work is done by :meth:`wait`."""
+        self._waiting.extend((folder, key) for key in keys)
 
     def wait(self, seconds: float) -> bool:
+        """Do one job, however long it takes, so that the caller can tell of progress in between."""
+        if self._waiting:
+            work(*self._waiting.popleft())
+        return not self._waiting
+
+    def close(self) -> None:
         """See :class:`Executor`."""
-        return True
+        self._waiting.clear()
 
 
 class Processes(Executor):

@@ -132,6 +132,7 @@ def _run(spec: RunSpec, files: Files, report: Progress) -> None:
         *(("resumed",) if controller.resumed else ()),
         *(f"in the data of its model, {note}" for note in fit_notes),
         *(f"in its training, {note}" for note in practice.notes),
+        *getattr(controller, "notes", ()),  # few controllers have something to say
         *found.notes,
         *controller.notes,
     )

@@ -17,8 +17,8 @@ from steersman.controllers.registry import controller_spec
 from steersman.dynamics.registry import make_model, model_spec
 from steersman.envs import noise
 from steersman.envs.gym_simulator import GymSimulator
-from steersman.envs.plant import Status, Trail
-from steersman.envs.registry import NAMESPACE, make_simulator
+from steersman.envs.plant import Plant, Status, Trail
+from steersman.envs.registry import make_simulator
 from steersman.envs.simulator import PlantSimulator, Simulator
 from steersman.experiments.settings import SpecError, validated
 
@@ -84,9 +84,13 @@ def simulate(
 
 
 def _simulator(env: str, *, film: bool) -> Simulator:
-    if not film or env.removeprefix("steersman.envs:").startswith(f"{NAMESPACE}/"):
-        return make_simulator(env, 1)
-    return make_simulator(env, 1, render_mode="rgb_array")
+    sim = make_simulator(env, 1)
+    if not film or (isinstance(sim, PlantSimulator) and type(sim.plant).render is not Plant.render):
+        return sim
+    sim.close()
+    if isinstance(sim, GymSimulator) and sim.draws:
+        return make_simulator(env, 1, render_mode="rgb_array")
+    raise SpecError(f"--gif: this environment draws no pictures ({env}); leave --gif out")
 
 
 class _Film:

@@ -223,6 +223,25 @@ def test_a_plant_says_these_things_by_itself(folder: Path) -> None:
         compare(parse_spec(spec), folder / "out")
 
 
+def test_pid_follows_a_stated_reference_and_says_which_it_does_not(folder: Path) -> None:
+    """The level is held at 1 for a reward of nothing lost; without the reference PID holds it at 0 and pays 1 a step."""
+    names = {"level[0]": "level"}
+    references = {"level": {"value": 1.0}, "level[1]": {"value": 2.0}}
+    error = [[1.0, 0, 0], [0, 0, 0], [0, 0, 0]]
+    laws = [
+        {"use": "pid", "settings": {"kp": 0.6}},
+        {"use": "pid", "label": "raw", "settings": {"kp": 0.6, "error": error}},
+    ]
+    plant = tank(names=names, references=references, max_episode_steps=30, controllers=[{"use": "zero"}, *laws])
+    found = compare(parse_spec({"name": "c", "episodes": 4, "plants": [plant]}), folder / "out")
+    assert not found.failures
+    zero, pid, raw = found.results
+    assert pid.cost.mean() < 0.5 * raw.cost.mean() and zero.notes == ()
+    assert raw.notes == (
+        "its stated error knows the references of level, level[1] only as far as measured outputs hold them",
+    )
+
+
 def test_a_comparison_of_a_foreign_environment(folder: Path) -> None:
     text = without_time(FILE).replace("workers = 2\n", "")
     (folder / "c.toml").write_text(text)

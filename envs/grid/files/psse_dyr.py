@@ -189,7 +189,7 @@ def read_dyr(path: str | Path) -> tuple[MachineData, ...]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"path must be a PSS/E machine data file (.dyr), got {path}")
+        raise ValueError(f"no such PSS/E machine data file (.dyr): {path}")
     found = tuple(_record(where, words) for where, words in _statements(path))
     seen: set[tuple[int, str, str]] = set()
     for record in found:
