@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from steersman.controllers.base import Decision, Training, TrainingCost
-from steersman.controllers.policy import TrainedPolicy, build_policy, scored_action
+from steersman.controllers.base import Training, TrainingCost
+from steersman.controllers.policy import TrainedPolicy, build_policy
 from steersman.controllers.policy_search.evaluation import (
     Episodes,
     Evaluation,
@@ -23,9 +23,9 @@ from steersman.controllers.policy_search.evaluation import (
 )
 from steersman.controllers.policy_search.population import Population
 from steersman.controllers.policy_search.workers import Workers
+from steersman.controllers.verdict import judge, steps_at_most
 from steersman.envs import noise
 from steersman.envs.settings import at_least
-from steersman.envs.simulator import Measurement
 from steersman.optimizers.base import Search
 from steersman.optimizers.registry import make_search
 from steersman.optimizers.search import minimise
@@ -39,7 +39,8 @@ class PolicySearch(TrainedPolicy):
     """A policy found by a population search on the cost of whole episodes; nothing needs a gradient.
 
     All members of a generation meet the same scenarios (common random numbers), which change from generation to
-    generation. At the end the search's best and its last policy meet fresh scenarios, and the better one stays.
+    generation. At the end the search's best and its last policy meet fresh scenarios, and the better one stays; then it
+    meets doing nothing and constant actions, and :attr:`notes` say if it lost.
     Only the steps of running episodes count, and episodes that are over leave the batch.
     """
 
@@ -74,8 +75,8 @@ class PolicySearch(TrainedPolicy):
             explore: Episodes from which observations are normalised.
             options: Settings of the search.
             module: A network of your own instead, ``obs -> raw action`` or a
-                :class:`~steersman.optimizers.policies.base.Policy`; raw actions in [-1, 1] span the bounds, those of
-                one-hot groups are scores.
+                :class:`~steersman.optimizers.policies.base.Policy`; raw actions are squashed
+                (:func:`~steersman.controllers.squash.to_action`), those of one-hot groups are scores.
             risk: What is minimised over the scenarios: the ``mean`` cost, the mean of its worst part (``cvar``), or
                 the ``worst``.
             tail: Share of the scenarios that ``cvar`` averages.
@@ -129,7 +130,10 @@ class PolicySearch(TrainedPolicy):
             executor.close()
         last = episodes.run(rivals, noise.fold(training.keys(4 * self.scenarios), _VALIDATE), all_ranks=True)
         assign(self._policy, rivals[int(self._risk(last.cost).argmin())])
-        return TrainingCost(used + int(last.plant_steps.sum()), time.process_time() - start)
+        used += int(last.plant_steps.sum())
+        verdict = judge(self, training, 4 * self.scenarios)
+        self.notes = verdict.notes
+        return TrainingCost(used + verdict.plant_steps, time.process_time() - start, ((used, verdict.cost),))
 
     def _search(
         self, search: Search[Any], evaluation: Evaluation, training: Training, used: int
@@ -139,7 +143,8 @@ class PolicySearch(TrainedPolicy):
         Episodes may be shorter than the horizon. So the search runs as long as the budget surely lasts, and then
         again with what is left.
         """
-        each, reserve = self.scenarios * self.problem.horizon, 8 * self.scenarios * self.problem.horizon
+        each = self.scenarios * self.problem.horizon
+        reserve = 8 * each + steps_at_most(self.problem.horizon, 4 * self.scenarios)
         if self.plant_steps < (need := used + reserve + search.population * each):
             raise ValueError(f"plant_steps={self.plant_steps} does not cover one generation; it takes {need:,}")
 
@@ -158,14 +163,6 @@ class PolicySearch(TrainedPolicy):
             more = (self.plant_steps - reserve - spent()) // each
         best = found.incumbent if found.best is None else found.best.x
         return torch.stack([found.incumbent, best]), spent()
-
-    @torch.no_grad()
-    def decide(self, m: Measurement, budget_s: float | None) -> Decision:
-        """See :class:`~steersman.controllers.base.Controller`."""
-        if len(self._state) != m.n:
-            self._state = self._policy.initial_state(m.n)
-        raw, self._state = self._policy(self.observe(m.y), self._state)
-        return self._optimal(scored_action(self.problem.actions, raw.to(m.y)))
 
     def _episodes(self, training: Training) -> Episodes:
         like = flatten(self._policy)
