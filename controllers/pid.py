@@ -108,12 +108,14 @@ class PID(Controller):
 
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
         """See :class:`~steersman.controllers.base.Controller`."""
-        self._asked |= (m.r[:, 0] != 0).any(dim=0).cpu()
+        asked = self._asked | (m.r[:, 0] != 0).any(dim=0).cpu()
+        if not torch.equal(asked, self._asked):
+            self._asked = asked
+            self.notes = self._unfollowed()
         return self._optimal(self._loop(m))
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """References that have been there and that no loop has followed."""
+    def _unfollowed(self) -> tuple[str, ...]:
+        """References that have been there and that no loop follows."""
         left = (self._asked & ~self._R.bool().any(dim=0)).nonzero().flatten().tolist()
         if not left:
             return ()

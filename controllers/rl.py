@@ -21,6 +21,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from torch import Tensor
 
 from steersman.controllers.base import Controller, Decision, Training, TrainingCost
+from steersman.controllers.verdict import judge
 from steersman.dynamics.base import Dynamics
 from steersman.envs.plant import ControlProblem
 from steersman.envs.sb3 import SB3VecEnv
@@ -47,7 +48,8 @@ class Reinforcement(Controller, ABC):
     TensorBoard events and a checkpoint from which it goes on after a crash: weights, statistics and the count of
     steps, but neither the optimiser's moments nor a replay buffer, so a resumed training is **not** equal to an
     uninterrupted one, bit for bit, and :attr:`resumed` says so. A checkpoint that is damaged or of another training is
-    reported, and the training begins again. Budgets are plant steps, rounded up to whole rollouts of the algorithm.
+    reported, and the training begins again. Budgets are plant steps, rounded up to whole rollouts of the algorithm; the
+    verdict at the end (:mod:`steersman.controllers.verdict`) is not part of them, but is counted.
     """
 
     def __init__(
@@ -117,7 +119,9 @@ class Reinforcement(Controller, ABC):
         finally:
             algorithm.logger.close()
             env.close()
-        return TrainingCost(done, time.process_time() - start)
+        verdict = judge(self, training)
+        self.notes = verdict.notes
+        return TrainingCost(done + verdict.plant_steps, time.process_time() - start, ((done, verdict.cost),))
 
     def _environment(self, training: Training) -> VecNormalize:
         simulator = training.simulate(self.envs)

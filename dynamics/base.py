@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -78,6 +78,27 @@ class Trajectories:
         """The first part and the rest; episodes are independent, so no shuffle is needed."""
         cut = max(1, min(len(self) - 1, round(fraction * len(self))))
         return self.index(slice(0, cut)), self.index(slice(cut, None))
+
+    @classmethod
+    def join(cls, parts: Sequence[Trajectories]) -> Trajectories:
+        """All episodes of some data, one after the other; shorter ones end in transitions that never happened.
+
+        Raises:
+            ValueError: If there is none, or the periods differ.
+        """
+        if len(periods := {part.period for part in parts}) != 1:
+            raise ValueError(f"joined data need one control period, got {sorted(periods)}")
+        length = max(part.u.shape[1] for part in parts)
+        whole = [part.padded(length) for part in parts]
+        y, z, u, valid = (torch.cat([getattr(part, name) for part in whole]) for name in ("y", "z", "u", "valid"))
+        return cls(y, z, u, valid, parts[0].period)
+
+    def padded(self, length: int) -> Trajectories:
+        """The same episodes with so many transitions; those that never happened repeat the last outputs."""
+        more = length - self.u.shape[1]
+        y, z = (torch.cat([x, x[:, -1:].expand(-1, more, -1)], dim=1) for x in (self.y, self.z))
+        u = torch.cat([self.u, self.u.new_zeros(len(self), more, self.u.shape[2])], dim=1)
+        return Trajectories(y, z, u, torch.cat([self.valid, self.valid.new_zeros(len(self), more)], 1), self.period)
 
     def save(self, path: Path | str) -> None:
         """Write to a safetensors file."""
@@ -182,6 +203,10 @@ class Dynamics(nn.Module, ABC):
     def doubt(self, h: Hidden, u: Float[Tensor, "n m"]) -> Float[Tensor, "n"] | None:
         """How far outside its data the model is asked (0: inside, 1: at the edge), or None if unknown."""
         return None
+
+    def in_training(self) -> Dynamics:
+        """The model that policies are trained through which see outputs only, and so may live through all there is."""
+        return self
 
     def branch(self, h: Hidden, count: int) -> Hidden:
         """``count`` copies of each row, next to each other; in models with noise each has noise of its own."""

@@ -66,6 +66,7 @@ class RunResult:
         picture: PNG of the first scenario at its end, empty where the environment draws none.
         price: What a failed episode was charged for each control step that was left.
         notes: Remarks on this run, such as ``resumed``, and what its simulators have to say, without full stops.
+        curve: Learning curve, where the training kept one: plant steps, and the mean cost of episodes after them.
         versions: Versions of the packages that it was made with.
     """
 
@@ -92,6 +93,7 @@ class RunResult:
     picture: bytes = field(default=b"", repr=False)
     price: float = 0.0
     notes: tuple[str, ...] = ()
+    curve: tuple[tuple[int, float], ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -10,7 +10,6 @@ import io
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -21,8 +20,8 @@ from safetensors.torch import load_file, save_file
 
 from steersman.controllers.base import Controller, Training, TrainingCost
 from steersman.controllers.registry import controller_spec
-from steersman.dynamics.base import Dynamics
-from steersman.dynamics.collect import HeldLevels, collect
+from steersman.dynamics.base import Dynamics, Trajectories
+from steersman.dynamics.collect import Exciter, HeldLevels, collect
 from steersman.dynamics.registry import make_model, model_spec
 from steersman.envs import noise
 from steersman.envs.failure import failure_price
@@ -35,6 +34,7 @@ from steersman.experiments.files import save_result
 from steersman.experiments.plan import BankSpec, FitSpec, JobSpec, RunSpec
 from steersman.experiments.results import RunResult
 from steersman.experiments.settings import validated
+from steersman.experiments.spec import ModelEntry
 
 PLANT_STEPS = 3
 """Control steps in which a plant must repeat."""
@@ -94,9 +94,8 @@ def _fit(spec: FitSpec, files: Files, report: Progress) -> None:
     sim = spec.environment.simulator(min(COLLECT_ROWS, entry.data.episodes), spec.device, price=0.0)
     report(0.0, "collecting data")
     data = collect(
-        sim, HeldLevels(entry.data.shortest, entry.data.longest, entry.data.share), episodes=entry.data.episodes,
-        steps=entry.data.steps,
-        seed=spec.seed, progress=lambda f, text: report(0.3 * f, f"collecting data: {text}"),
+        sim, _exciter(entry)(), episodes=entry.data.episodes, steps=entry.data.steps, seed=spec.seed,
+        progress=lambda f, text: report(0.3 * f, f"collecting data: {text}"),
     )  # fmt: skip
     model = _build(entry.use, entry.settings, sim)
     model.progress = lambda f, text: report(0.3 + 0.7 * f, f"fitting: {text}")
@@ -105,8 +104,13 @@ def _fit(spec: FitSpec, files: Files, report: Progress) -> None:
     draft = files(spec, ".draft.safetensors")
     save_file({name: t.contiguous() for name, t in model.state_dict().items()}, str(draft))
     draft.replace(files(spec, ".safetensors"))
-    cost = TrainingCost(data.steps, time.process_time() - start + model.earlier_seconds)
-    files(spec, ".json").write_text(json.dumps({"cost": asdict(cost), "notes": sim.notes}))
+    data.save(files(spec, ".data.safetensors"))
+    cost = {"plant_steps": data.steps, "cpu_seconds": time.process_time() - start + model.earlier_seconds}
+    files(spec, ".json").write_text(json.dumps({"cost": cost, "notes": sim.notes}))
+
+
+def _exciter(entry: ModelEntry) -> Callable[[], Exciter]:
+    return partial(HeldLevels, entry.data.shortest, entry.data.longest, entry.data.share)
 
 
 def _run(spec: RunSpec, files: Files, report: Progress) -> None:
@@ -116,8 +120,10 @@ def _run(spec: RunSpec, files: Files, report: Progress) -> None:
     controller = _controller(spec, model, simulate)
     practice = _Noted(simulate)
     training = Training(
-        practice, spec.seed, files(spec, ".training"), lambda f, text: report(0.5 * f, f"training: {text}")
-    )
+        practice, spec.seed, files(spec, ".training"), lambda f, text: report(0.5 * f, f"training: {text}"),
+        excite=HeldLevels if spec.model is None else _exciter(spec.model),
+        data=None if spec.fit is None else Trajectories.load(files(spec.fit, ".data.safetensors")),
+    )  # fmt: skip
     cost = controller.train(training)
     if state := controller.state_dict():
         save_file({name: t.contiguous() for name, t in state.items()}, str(files(spec, ".safetensors")))
@@ -127,12 +133,13 @@ def _run(spec: RunSpec, files: Files, report: Progress) -> None:
         preview=spec.controller.preview,
         progress=lambda f, text: report(share + (1 - share) * f, f"evaluating: {text}"),
     )  # fmt: skip
-    total = TrainingCost(cost.plant_steps + fit_cost.plant_steps, cost.cpu_seconds + fit_cost.cpu_seconds)
+    before = fit_cost.plant_steps
+    curve = tuple((before + steps, value) for steps, value in cost.curve)
+    total = TrainingCost(before + cost.plant_steps, cost.cpu_seconds + fit_cost.cpu_seconds, curve)
     notes = (
         *(("resumed",) if controller.resumed else ()),
         *(f"in the data of its model, {note}" for note in fit_notes),
         *(f"in its training, {note}" for note in practice.notes),
-        *getattr(controller, "notes", ()),  # few controllers have something to say
         *found.notes,
         *controller.notes,
     )
@@ -204,7 +211,7 @@ def _result(
         latency=latency(controller, simulate(1), noise.keys(spec.bank, 1), preview=spec.controller.preview),
         train_steps=cost.plant_steps, train_seconds=cost.cpu_seconds, eval_seconds=found.seconds,
         episodes=found.episodes, bank=found.bank, picture=_picture(simulate(1), found.trail), price=price,
-        notes=notes, versions=_versions(), **arrays,
+        notes=notes, curve=cost.curve, versions=_versions(), **arrays,
     )  # fmt: skip
 
 
