@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from steersman.controllers.base import Controller, Decision, Training
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.windows import spread
+from steersman.dynamics.regression import spread
 from steersman.envs.actions import ActionSet
 from steersman.envs.plant import ControlProblem
 from steersman.envs.settings import at_least

@@ -171,8 +171,13 @@ def _result(
         latency=latency(controller, simulate(1), noise.keys(spec.bank, 1), preview=spec.controller.preview),
         train_steps=cost.plant_steps, train_seconds=cost.cpu_seconds, eval_seconds=found.seconds,
         episodes=found.episodes, bank=found.bank, picture=_picture(simulate(1), found.trail), price=price,
-        notes=("resumed",) if controller.resumed else (), versions=_versions(), **arrays,
+        notes=_notes(controller), versions=_versions(), **arrays,
     )  # fmt: skip
+
+
+def _notes(controller: Controller) -> tuple[str, ...]:
+    resumed = ("resumed",) if controller.resumed else ()
+    return resumed if controller.model is None else (*resumed, *controller.model.notes)
 
 
 def _versions() -> dict[str, str]:
