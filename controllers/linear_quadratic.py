@@ -15,6 +15,8 @@ from steersman.envs.simulator import Measurement
 
 SINGULAR = 1e-7
 """Singular values below this share of the largest count as zero: modes on the unit circle, up to rounding."""
+REWARD = 1e-6
+"""Share of a linear cost along a mode that is more than rounding."""
 EXACT = 1e-12
 """Likewise, where matrices are as exact as they are given."""
 
@@ -72,6 +74,7 @@ class AffineFeedback:
         self.B = torch.cat([sys.B.double(), torch.eye(m, dtype=torch.float64)])
         self.c = torch.cat([sys.c.double(), none[0]])
         Qs, self._q, self._qr = self._read_out(sys, cost.outputs)
+        self._reward = torch.cat([sys.Cz.double().T @ cost.outputs.q, none[0]])
         self.Qs = Qs + _block(torch.zeros_like(sys.A).double(), S)
         self.R, self.N, self.g = torch.diag(cost.R) + S, torch.cat([none, -S]), cost.g
         self._cross = torch.linalg.solve(self.R, self.N.T)
@@ -81,7 +84,7 @@ class AffineFeedback:
         self._basis = Z
         self.A, self.Qs = Z.T @ self.A @ Z, Z.T @ self.Qs @ Z
         self.B, self.N, self.c, self._cross = Z.T @ self.B, Z.T @ self.N, Z.T @ self.c, self._cross @ Z
-        self._q, self._qr = Z.T @ self._q, Z.T @ self._qr
+        self._q, self._qr, self._reward = Z.T @ self._q, Z.T @ self._qr, Z.T @ self._reward
 
     def _read_out(self, sys: AffineSystem, cost: OutputCost) -> tuple[Tensor, Tensor, Tensor]:
         """Cost of the outputs of a state ``(s, u_prev)``: quadratic, linear, and linear for each reference."""
@@ -119,23 +122,26 @@ class AffineFeedback:
         step = start.clone()
         step[:, 0] += closed @ self._P @ self.c - self._K.T @ self.g
         still = torch.eye(len(closed), dtype=torch.float64) - closed
-        right, left = _null_space(still.T), _null_space(still)
+        values = torch.linalg.eigvals(closed)
+        count = int(((values - 1).abs() <= SINGULAR).sum())
+        right, left = _null_space(still.T, count), _null_space(still, count)
         if right.shape[1] == left.shape[1] > 0:
             along = left @ torch.linalg.lstsq(right.T @ left, right.T @ step, driver="gelsd").solution
-            self._refuse_reward(closed, along, step)
+            self._refuse_reward(right, along)
             step = step - along
         matrix, wanted = torch.cat([still, right.T]), torch.cat([step, right.T @ torch.zeros_like(step)])
         solved = torch.linalg.lstsq(matrix, wanted, driver="gelsd").solution
         return solved[:, 0], solved[:, 1:]
 
-    def _refuse_reward(self, closed: Tensor, along: Tensor, step: Tensor) -> None:
-        """Refuse costs that mount up along directions which the actions reach: there is no best action.
+    def _refuse_reward(self, right: Tensor, along: Tensor) -> None:
+        """Refuse linear costs that mount up along directions which the actions reach: there is no best action.
 
         Raises:
             ValueError: If there are any.
         """
-        reached = torch.cat([self.B.T @ along, self.B.T @ closed @ along])
-        if float(reached.abs().max()) > 1e-6 * float(step.abs().max()):
+        paid = right.T @ self._reward
+        met = float(paid.abs().max()) > REWARD * float(self._reward.abs().max())
+        if met and float((self.B.T @ along[:, 0]).abs().max()) > REWARD * float(along[:, 0].abs().max()):
             raise ValueError(
                 "a linear cost of outputs rewards driving a mode on and on, since nothing else holds it: the infinite "
                 "horizon has no optimum; give lqr a horizon, or add a Quadratic on that output"
@@ -195,15 +201,12 @@ def _kernel(M: Float[Tensor, "r s"], least: float) -> Float[Tensor, "s w"]:
     return basis
 
 
-def _null_space(M: Float[Tensor, "s s"]) -> Float[Tensor, "s w"]:
-    """Orthonormal basis of what a power of M takes to zero, by stages: each holds what M takes into the one before."""
-    W = M.new_zeros(len(M), 0)
-    least = SINGULAR * float(torch.linalg.matrix_norm(M, 2)) if len(M) else 0.0
-    while True:
-        found = _kernel(M - W @ (W.T @ M), least)
-        if found.shape[1] <= W.shape[1]:
-            return W
-        W = found
+def _null_space(M: Float[Tensor, "s s"], most: int) -> Float[Tensor, "s w"]:
+    """Orthonormal basis of what M takes to zero, up to rounding, of no more than ``most`` directions."""
+    _, sv, Vh = torch.linalg.svd(M)
+    none = int((sv <= SINGULAR * sv.max()).sum()) if most else 0
+    basis: Tensor = Vh[len(M) - min(most, none) :].T
+    return basis
 
 
 def _block(a: Tensor, b: Tensor) -> Tensor:

@@ -163,6 +163,11 @@ class Dynamics(nn.Module, ABC):
     checkpoint: Path | None = None
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of results that rest on the fit should know, in whole sentences."""
+        return ()
+
+    @property
     def earlier_seconds(self) -> float:
         """CPU seconds that the last fit had taken in processes before this one."""
         return 0.0

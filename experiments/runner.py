@@ -139,6 +139,7 @@ def _run(spec: RunSpec, files: Files, report: Progress) -> None:
     notes = (
         *(("resumed",) if controller.resumed else ()),
         *(f"in the data of its model, {note}" for note in fit_notes),
+        *(controller.model.notes if controller.model is not None else ()),
         *(f"in its training, {note}" for note in practice.notes),
         *found.notes,
         *controller.notes,

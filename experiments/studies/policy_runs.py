@@ -18,7 +18,7 @@ from steersman.controllers.policy import build_policy
 from steersman.controllers.policy_search.population import Population, roll_out
 from steersman.controllers.rollout import run_episodes
 from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.windows import spread
+from steersman.dynamics.regression import spread
 from steersman.envs import make_simulator, noise
 from steersman.envs.simulator import Simulator
 from steersman.optimizers.base import Search
