@@ -70,7 +70,7 @@ def _unit(case: Case, g: int, part: dict[str, MachineData]) -> Unit:
 
 def _machine(record: MachineData, source: complex) -> Machine:
     if isinstance(record, Gencls):
-        _need(record, source.imag > 0, "a source reactance as its X'd: ZX of the generator in a PSS/E raw file, and in no "
+        _need(record, source.imag > 0, "a source reactance as its X'd: ZX of the generator in a PSS/E raw file, in no "
               "MATPOWER file; use a raw file, or a GENROU record, which holds its own")  # fmt: skip
         return Classical(h=record.h, x1d=source.imag, ra=source.real, d=record.d)
     assert isinstance(record, Genrou)  # noqa: S101 - the only other machine
