@@ -46,7 +46,7 @@ class LineFaults(GridPlant, ABC):
         self._setup(system, dt, 0.1, 10.0, version)
         self.steered = [i for i, unit in enumerate(system.order) if unit.exciter is not None]
         if not self.steered:
-            raise ValueError("no machine has an exciter, so there is nothing to steer; add one to the machine data")
+            raise ValueError("no machine has an exciter, so there is nothing to steer; add an EXDC2 record")
         if not self.lines:
             raise ValueError(f"{system.case.name} has no line that can be lost without cutting off buses")
         m = len(self.steered)
@@ -91,7 +91,7 @@ class GridFile(LineFaults):
 
     Args:
         network: A MATPOWER case (``.m``) or a PSS/E raw file.
-        machines: PSS/E machine data (``.dyr``).
+        machines: PSS/E machine data (``.dyr``); ``network-files.md`` beside this module shows both, and the models.
         dt: Integrator step in s; must divide 0.1 s.
         version: See :mod:`~steersman.envs.grid.swing`.
 
