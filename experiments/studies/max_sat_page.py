@@ -115,10 +115,10 @@ def _of_the_claim(runs: list[Run], sizes: list[int]) -> str:
         for m in METHODS
         if all(_of(runs, m, n) for n in sizes)
     }
-    said = [f"{m} {'loses' if c < 0 else 'gains'} {abs(c):.1f}" for m, c in change.items() if m.startswith(STRATEGIES)]
+    said = [f"{m} {'loses' if c < 0 else 'gains'} {abs(c):.2f}" for m, c in change.items() if m.startswith(STRATEGIES)]
     return (
-        f"Measured from {sizes[0]:,} to {sizes[-1]:,} variables, in points: {'; '.join(said)}. Lines through these sizes "
-        "say nothing about a million, where even random points satisfy 87.5 %."
+        f"Measured from {sizes[0]:,} to {sizes[-1]:,} variables, in points: {'; '.join(said)}. Lines through these "
+        "sizes say nothing about a million, where even random points satisfy 87.5 %."
     )
 
 

@@ -66,7 +66,7 @@ def test_the_slope_is_that_of_a_line_over_factors_of_ten() -> None:
     assert slope(runs, "OpenAI-ES") == pytest.approx((-1.75, -2.0, -1.5))
     text = page(runs, "c", "m")
     assert "| OpenAI-ES | -1.75 (-2.00 to -1.50) | -3.50 |  |  |" in text
-    assert "from 10 to 1,000 variables, in points: OpenAI-ES loses 3.5." in text
+    assert "from 10 to 1,000 variables, in points: OpenAI-ES loses 3.50." in text
     assert "claims more than 92 % up to a million variables" in text and "Preset `1m`: 1,000,000 variables" in text
     published = page([made("CMA-ES", n, 0, 98.0) for n in (100, 1000, 5000)], "c", "m")
     assert "| CMA-ES | +0.00 (+0.00 to +0.00) | +0.00 | -2.20 | -3.8 |" in published
