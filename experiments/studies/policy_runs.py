@@ -85,6 +85,7 @@ class Row:
         curve: Evaluations, training control steps and mean return of the judged policy before each generation.
         judged: The judged policy: the "confirmed best", or the search's "centre" in runs of earlier versions, on the
             same episodes in every generation.
+        seconds: CPU seconds, its share of those of the runs beside it; 0 where they were not kept.
     """
 
     task: str
@@ -100,6 +101,7 @@ class Row:
     final: float = float("nan")
     curve: list[tuple[int, int, float]] = field(default_factory=list)
     judged: str = "confirmed best"
+    seconds: float = 0.0
 
     @property
     def solved(self) -> bool:

@@ -123,26 +123,30 @@ def published(task: Task) -> Task:
 
 def run(console: Console, out: Path | None) -> Path:
     """Run the cells that are missing in ``out`` (by default results/polystep-rl) and write the page."""
-    return run_tasks(console, out, None, "steersman study polystep-rl")
+    return run_some(console, out, (), (), "steersman study polystep-rl")
 
 
-def run_tasks(console: Console, out: Path | None, tasks: Sequence[str] | None, command: str) -> Path:
-    """Run the missing cells of some tasks, or of all, and write the page; the folder that it is in.
+def run_some(console: Console, out: Path | None, tasks: Sequence[str], policies: Sequence[str], command: str) -> Path:
+    """Run the missing cells of some tasks and policies and write the page; the folder that it is in.
 
     Args:
         console: Where progress is shown.
         out: Folder of finished cells.
-        tasks: Names of tasks.
+        tasks: Names of tasks; none are all.
+        policies: Names of policies, likewise.
         command: What the page names as its command.
 
     Raises:
-        ValueError: If there is no such task.
+        ValueError: If there is no such task or policy.
     """
     torch.set_num_threads(1)
-    whole = [cell for cell in cells() if tasks is None or cell.task.name in tasks]
-    if unknown := set(tasks or ()) - {cell.task.name for cell in whole}:
-        known = ", ".join(dict.fromkeys(cell.task.name for cell in cells()))
-        raise ValueError(f"tasks has unknown {', '.join(sorted(unknown))}; choose of {known}")
+    _check("tasks", tasks, [cell.task.name for cell in cells()])
+    _check("policies", policies, [cell.policy for cell in cells()])
+    whole = [
+        cell
+        for cell in cells()
+        if cell.task.name in (tasks or [cell.task.name]) and cell.policy in (policies or [cell.policy])
+    ]
     plants = [module for cell in cells() for module in sources(Environment(id=cell.task.plant))]
     folder = edition(out or Path("results") / "polystep-rl", [__name__, *plants])
     with bar(console, "polystep-rl") as report:
@@ -153,14 +157,19 @@ def run_tasks(console: Console, out: Path | None, tasks: Sequence[str] | None, c
     return publish(folder, command)
 
 
+def _check(what: str, names: Sequence[str], known: Sequence[str]) -> None:
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(f"{what} has unknown {', '.join(unknown)}; choose of {', '.join(dict.fromkeys(known))}")
+
+
 def _shifted(report: Callable[[float, str], None], place: int, total: int) -> Callable[[float, str], None]:
     return lambda fraction, text: report((place + fraction) / total, text)
 
 
 def publish(folder: Path, command: str = "steersman study polystep-rl") -> Path:
     """Write the page from the cells that are done in ``folder`` and the published rows of the others."""
-    fresh, spent = read(folder)
-    kept, seconds = _published(RESULTS / "polystep-rl.json")
+    fresh = read(folder)
+    kept, older = _published(RESULTS / "polystep-rl.json")
     rows: list[Row] = []
     missing = []
     for cell in cells():
@@ -168,62 +177,54 @@ def publish(folder: Path, command: str = "steersman study polystep-rl") -> Path:
         rows += found
         if not found:
             missing.append(f"{cell.task.name} {cell.policy}{f' ({LONG})' if LONG in cell.searches else ''}")
-    if spent:
-        seconds["confirmed best"] = spent
-    return publish_rows(rows, (*CLASSIC, *HEAVY), missing, seconds, RESULTS, command)
+    return publish_rows(rows, (*CLASSIC, *HEAVY), missing, older, RESULTS, command)
 
 
 def _of(rows: Sequence[Row], cell: Cell) -> list[Row]:
     return [r for r in rows if (r.task, r.policy) == (cell.task.name, cell.policy) and r.search in cell.searches]
 
 
-def _published(path: Path) -> tuple[list[Row], dict[str, float]]:
-    """Rows of the page as it is, and their CPU seconds by the policy they judged; earlier pages do not name it."""
+def _published(path: Path) -> tuple[list[Row], float]:
+    """Rows of the page as it is, and the CPU seconds of the version that judged the centre."""
     if not path.exists():
-        return [], {}
+        return [], 0.0
     whole = json.loads(path.read_text())
-    seconds = whole["cpu_seconds"]
-    rows = [_row({"judged": CENTRE, **line}) for line in whole["rows"]]
-    return rows, seconds if isinstance(seconds, dict) else {CENTRE: float(seconds)}
+    return [_row({"judged": CENTRE, **line}) for line in whole["rows"]], float(whole["cpu_seconds"])
 
 
 def _run(cell: Cell, done: Path, report: Callable[[float, str], None]) -> None:
     start = time.process_time()
     rows = cell.run(report)
-    spent = time.process_time() - start
-    lines = [json.dumps({**asdict(row), "cell_seconds": spent}) for row in rows]
+    share = (time.process_time() - start) / len(rows)
+    lines = [json.dumps(asdict(replace(row, seconds=share))) for row in rows]
     draft = done.with_suffix(".draft")
     draft.write_text("\n".join(lines) + "\n")
     draft.replace(done)
 
 
-def read(folder: Path) -> tuple[list[Row], float]:
-    """Rows of all finished cells, and the CPU seconds they took."""
-    rows, seconds = [], 0.0
-    for cell in cells():
-        done = folder / f"{cell.key}.jsonl"
-        if done.exists():
-            lines = [json.loads(line) for line in done.read_text().splitlines()]
-            seconds += lines[0]["cell_seconds"]
-            rows += [_row(line) for line in lines]
-    return rows, seconds
+def read(folder: Path) -> list[Row]:
+    """Rows of all finished cells."""
+    files = [folder / f"{cell.key}.jsonl" for cell in cells()]
+    return [_row(json.loads(line)) for file in files if file.exists() for line in file.read_text().splitlines()]
 
 
 def _row(line: dict[str, Any]) -> Row:
-    curve = [tuple(point) for point in line["curve"]]
-    return Row(**{name: value for name, value in line.items() if name not in ("cell_seconds", "curve")}, curve=curve)
+    return Row(**{**line, "curve": [tuple(point) for point in line["curve"]]})
 
 
-def main(tasks: tuple[str, ...] = (), out: Path | None = None) -> None:
-    """Run the cells of some tasks.
+def main(tasks: tuple[str, ...] = (), policies: tuple[str, ...] = (), out: Path | None = None) -> None:
+    """Run some cells.
 
     Args:
         tasks: Names of tasks, all by default.
+        policies: Names of policies, likewise.
         out: Folder of finished cells.
     """
-    command = " ".join(["python -m steersman.experiments.studies.polystep_rl", *(["--tasks", *tasks] if tasks else [])])
+    words = ["python -m steersman.experiments.studies.polystep_rl"]
+    for option, names in (("--tasks", tasks), ("--policies", policies)):
+        words += [option, *names] if names else []
     console = Console()
-    console.print(str(run_tasks(console, out, tasks or None, command)))
+    console.print(str(run_some(console, out, tasks, policies, " ".join(words))))
 
 
 if __name__ == "__main__":

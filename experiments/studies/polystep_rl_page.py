@@ -43,7 +43,7 @@ def publish_rows(
     rows: Sequence[Row],
     tasks: Sequence[Task],
     missing: Sequence[str],
-    seconds: Mapping[str, float],
+    older: float,
     to: Path,
     command: str = "steersman study polystep-rl",
 ) -> Path:
@@ -53,18 +53,18 @@ def publish_rows(
         rows: Runs.
         tasks: Tasks in the order of the page.
         missing: Cells that have not been run.
-        seconds: CPU seconds of all runs, by the policy that they judged.
+        older: CPU seconds of the whole version of the study that judged the centre.
         to: The folder.
         command: What was run last.
     """
     to.mkdir(parents=True, exist_ok=True)
     whole = {
         "command": command, "machine": describe_machine(),
-        "cpu_seconds": {judged: round(spent) for judged, spent in seconds.items()},
+        "cpu_seconds": round(older),
         "tasks": [asdict(task) for task in tasks], "missing": list(missing), "rows": [_thin(row) for row in rows],
     }  # fmt: skip
     (to / "polystep-rl.json").write_text(json.dumps(whole) + "\n")
-    (to / "polystep-rl.md").write_text(page(rows, tasks, missing, seconds, command))
+    (to / "polystep-rl.md").write_text(page(rows, tasks, missing, older, command))
     plot(rows, tasks, to / "polystep-rl.png")
     return to
 
@@ -72,12 +72,16 @@ def publish_rows(
 def _thin(row: Row) -> dict[str, object]:
     pick = np.unique(np.linspace(0, len(row.curve) - 1, min(POINTS, len(row.curve))).round().astype(int))
     curve = [[row.curve[i][0], row.curve[i][1], round(row.curve[i][2], 2)] for i in pick]
-    return {**asdict(row), "threshold": round(row.threshold, 3), "final": round(row.final, 3), "curve": curve}
+    return {
+        **asdict(row),
+        "threshold": round(row.threshold, 3),
+        "final": round(row.final, 3),
+        "seconds": round(row.seconds, 3),
+        "curve": curve,
+    }
 
 
-def page(
-    rows: Sequence[Row], tasks: Sequence[Task], missing: Sequence[str], seconds: Mapping[str, float], command: str
-) -> str:
+def page(rows: Sequence[Row], tasks: Sequence[Task], missing: Sequence[str], older: float, command: str) -> str:
     """The study's text, computed from its numbers."""
     lines = [
         "# polystep-rl", "", f"`{command}`", "", describe_machine(), "",
@@ -86,7 +90,7 @@ def page(
         "generation meet the same scenarios, new ones each generation, and all searches of one seed start at the same "
         "policy and meet the same scenarios. Steps are control steps of running training episodes, the eight "
         "exploratory episodes included; a run ends with the generation that reaches its budget, so large populations "
-        "exceed it.", "", *_terms(rows, seconds), "",
+        "exceed it.", "", *_terms(rows, older), "",
         "The budgets of Acrobot (200,000 at first, of 4 episodes), Pendulum (400,000), MountainCarContinuous (200,000) "
         "and KuramotoSivashinsky (100,000) were raised for all searches alike after a first look at the results, "
         "because too few runs were solved to compare. The defaults of frame_step (6 directions, ranks at 0.12, a step "
@@ -110,7 +114,7 @@ def page(
     return "\n".join(lines) + "\n"
 
 
-def _terms(rows: Sequence[Row], seconds: Mapping[str, float]) -> list[str]:
+def _terms(rows: Sequence[Row], older: float) -> list[str]:
     """What the columns mean, and which rows have them in an earlier sense."""
     lines = [
         "- Final: mean return on fresh episodes of the policy that a run returns, the better of the search's centre "
@@ -123,15 +127,16 @@ def _terms(rows: Sequence[Row], seconds: Mapping[str, float]) -> list[str]:
         "of the moment.",
     ]
     old = [row for row in rows if row.judged == CENTRE]
-    for judged, spent in seconds.items():
-        count = sum(row.judged == judged for row in rows)
-        what = "judged the confirmed best" if judged != CENTRE else "of an earlier version of this study"
-        lines.append(f"- {count} runs {what}; all runs made in that way took {spent / 60:.1f} CPU minutes.")
+    fresh = [row for row in rows if row.judged != CENTRE]
+    if fresh:
+        lines.append(f"- {len(fresh)} runs took {sum(row.seconds for row in fresh) / 60:.1f} CPU minutes.")
     if old:
-        names = ", ".join(dict.fromkeys(row.task for row in old))
+        again = {row.task for row in fresh}
+        names = ", ".join(dict.fromkeys(f"{r.task} {_policy(r.policy)}" if r.task in again else r.task for r in old))
         lines.append(
-            f"- Not run again: {names}. There Held speaks of the search's centre, on the same episodes in every "
-            "generation; Solved and Final are what they are elsewhere."
+            f"- {len(old)} runs are of an earlier version of this study, all of which took {older / 60:.1f} CPU "
+            f"minutes, and were not made again: {names}. There Held speaks of the search's centre, on the same "
+            "episodes in every generation; Solved and Final are what they are elsewhere."
         )
     return lines
 
@@ -151,7 +156,7 @@ def _section(task: Task, rows: Sequence[Row]) -> list[str]:
         held = [row for row in part if row.held]
         final = [row.final for row in part]
         cells = (
-            "tanh" if policy == "mlp" else policy, search, f"{part[0].parameters}",
+            _policy(policy), search, f"{part[0].parameters}",
             f"{sum(row.solved for row in part)}/{len(part)}", f"{len(held)}/{len(part)}",
             f"{median(r.solved_evaluations for r in held):,.0f}" if held else "",
             f"{median(r.solved_steps for r in held):,.0f}" if held else "",
@@ -160,6 +165,10 @@ def _section(task: Task, rows: Sequence[Row]) -> list[str]:
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _policy(name: str) -> str:
+    return "tanh" if name == "mlp" else name
 
 
 def _of(rows: Sequence[Row], task: str, policy: str, search: str) -> list[Row]:
@@ -234,7 +243,7 @@ def _against_rivals(rows: Sequence[Row], task: Task, policy: str) -> str:
     ours, rival = _contest(rows, task, policy)
     runs = _under_one_budget(rows, task, policy)
     return (
-        f"{task.name}, {'tanh' if policy == 'mlp' else policy}: {OURS[0]} ends at {_middle(ours):,.4g}, the best rival "
+        f"{task.name}, {_policy(policy)}: {OURS[0]} ends at {_middle(ours):,.4g}, the best rival "
         f"{rival[0].search} at {_middle(rival):,.4g}: {_verdict(ours, rival)}{_speed(runs)}{_idle(task, runs)}."
     )
 

@@ -81,13 +81,14 @@ def test_the_page_follows_from_the_rows(tmp_path: Path) -> None:
         row("cma_es", s, -1, 200.0) for s in range(3)
     ]
     rows[0].judged = "centre"
-    folder = publish_rows(rows, [task], ["KS"], {"centre": 60.0, "confirmed best": 90.0}, tmp_path / "made")
+    for other in rows[1:]:
+        other.seconds = 18.0
+    folder = publish_rows(rows, [task], ["KS"], 60.0, tmp_path / "made")
     text = (folder / "polystep-rl.md").read_text()
     assert "| tanh | frame_step | 114 | 3/3 | 3/3 | 180 | 130,001 | 500 (500 to 500) |" in text
     assert "| tanh | cma_es | 114 | 0/3 | 0/3 |  |  | 200 (200 to 200) |" in text
-    assert "- 1 runs of an earlier version of this study; all runs made in that way took 1.0 CPU minutes" in text
-    assert "- 5 runs judged the confirmed best; all runs made in that way took 1.5" in text
-    assert "- Not run again: CartPole." in text
+    assert "- 1 runs are of an earlier version of this study, all of which took 1.0 CPU minutes" in text
+    assert "were not made again: CartPole tanh." in text and "- 5 runs took 1.5 CPU minutes." in text
     assert "Not run yet (1 cells" in text and "the bar holds" in text
     assert len(json.loads((folder / "polystep-rl.json").read_text())["rows"]) == 6
     assert (folder / "polystep-rl.png").stat().st_size > 10_000
@@ -104,19 +105,20 @@ def test_cells_that_were_not_run_again_keep_their_rows(tmp_path: Path, monkeypat
     for name in ("RESULTS", "CLASSIC", "HEAVY"):
         monkeypatch.setattr(polystep_rl, name, {"RESULTS": tmp_path, "CLASSIC": (TINY,)}.get(name, ()))
     older = {**asdict(row("random", 0, -1, 1.0, "Pendulum")), "threshold": 0.0}
-    del older["judged"]
+    del older["judged"], older["seconds"]
     older_too = {**older, "search": "frame_step"}
     (tmp_path / "polystep-rl.json").write_text(json.dumps({"cpu_seconds": 60, "rows": [older, older_too]}))
-    fresh = {**asdict(row("frame_step", 1, -1, 2.0, "Pendulum")), "cell_seconds": 30.0}
+    fresh = {**asdict(row("frame_step", 1, -1, 2.0, "Pendulum")), "seconds": 30.0}
     (tmp_path / f"{cells[1].key}.jsonl").write_text(json.dumps(fresh) + "\n")
     given: list[Any] = []
     monkeypatch.setattr(polystep_rl, "publish_rows", lambda *some: given.extend(some) or tmp_path)
     polystep_rl.publish(tmp_path)
     rows, _, missing, seconds, *_ = given
+    assert rows[1].seconds == 30.0
     assert [(r.search, r.final, r.judged) for r in rows] == [
         ("random", 1.0, "centre"), ("frame_step", 2.0, "confirmed best"),
     ]  # fmt: skip
-    assert missing == ["Pendulum mlp"] and seconds == {"centre": 60.0, "confirmed best": 30.0}
+    assert missing == ["Pendulum mlp"] and seconds == 60.0
 
 
 @pytest.mark.slow
@@ -133,5 +135,7 @@ def test_finished_cells_stay_finished(tmp_path: Path, monkeypatch: pytest.Monkey
     before, page = stored.stat().st_mtime_ns, (folder / "polystep-rl.md").read_text()
     polystep_rl.run(Console(quiet=True), tmp_path / "rows")
     with pytest.raises(ValueError, match="tasks has unknown Chess; choose of Pendulum"):
-        polystep_rl.run_tasks(Console(quiet=True), tmp_path / "rows", ["Chess"], "c")
+        polystep_rl.run_some(Console(quiet=True), tmp_path / "rows", ["Chess"], [], "c")
+    with pytest.raises(ValueError, match="policies has unknown oracle; choose of mlp"):
+        polystep_rl.run_some(Console(quiet=True), tmp_path / "rows", [], ["oracle"], "c")
     assert stored.stat().st_mtime_ns == before and (folder / "polystep-rl.md").read_text() == page
