@@ -137,7 +137,7 @@ class Controller(ABC):
         Raises:
             ValueError: If the controller cannot serve this problem; the message names the remedy.
         """
-        self.problem, self.model = problem, model
+        self.problem, self.model, self.notes = problem, model, ()
         return self
 
     def train(self, training: Training) -> TrainingCost:

@@ -255,7 +255,7 @@ def test_only_running_episodes_count_against_the_budget(tmp_path: Path) -> None:
             "cma_es", hidden=(2,), plant_steps=plant_steps, scenarios=1, explore=2, options=settings
         )
         controller.bind(CART(1).problem)
-        return controller, controller.train(Training(CART, 1, folder)).plant_steps
+        return controller, controller.train(Training(CART, 1, folder)).curve[0][0]
 
     whole, spent = train(None, 2_000)
     assert 1_200 < spent <= 2_000
