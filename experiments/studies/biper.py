@@ -3,7 +3,7 @@
 The claim (Vargas et al., "BiPer: Binary Neural Networks using a Periodic Function", CVPR 2024): the frequency of the
 sine controls the quantisation error, and accuracy rises by up to 1 % on CIFAR-10 and 0.69 % on ImageNet against the
 best rivals. Both trainings start from the same latent weights and see the same mini-batches. Results lie in
-``results/biper`` beside this file; all runs take about four CPU minutes.
+``results/biper`` beside this file; all runs take about two CPU minutes.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class BinaryConvolutions(Policy):
         self,
         side: int,
         outputs: int,
-        channels: tuple[int, int] = (16, 32),
+        channels: tuple[int, int] = (8, 16),
         *,
         frequency: float,
         gen: torch.Generator,

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from scipy import stats
 
 NETWORKS = {
-    "dense": "64-64-10", "convolutional": "3 x 3 filters 1-16-32, the second layer with stride 2, then 512-10",
+    "dense": "64-64-10", "convolutional": "3 x 3 filters 1-8-16, the second layer with stride 2, then 256-10",
 }  # fmt: skip
 LEVEL = 0.5 - 4 / np.pi**2
 """Error of the sine of uniform phases, the limit of high frequencies."""

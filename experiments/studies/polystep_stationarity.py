@@ -4,7 +4,7 @@ The claim (Le, arXiv 2605.01928): conservative-stationary points are approached 
 piecewise smooth; copies of the abstract that lost the root read O(log T / T). The former is what radii that fall as
 1 / sqrt(t) give for the mean of the squared gradients, weighted by the steps' lengths. Losses are those of small ReLU
 networks, with squared residuals, whose minima are smooth, and with absolute ones, whose minima lie on kinks. Results
-lie in ``results/polystep-stationarity`` beside this file; all runs take about five CPU minutes.
+lie in ``results/polystep-stationarity`` beside this file; all runs take a CPU minute.
 """
 
 from __future__ import annotations
@@ -113,10 +113,9 @@ class Run:
         loss: Name of the loss.
         method: Key of ``METHODS``.
         seed: Seed of data, start and search.
-        steps: T, numbers of steps.
-        gradient: Weighted mean of squared gradient norms over the steps before each T.
-        goldstein: Likewise of the least convex combination of gradients within a radius of each point.
-        last: The latter at the last point before each T.
+        steps: Numbers of steps at which the point was looked at.
+        gradient: Squared norm of the gradient there.
+        goldstein: Squared norm of the shortest convex combination of gradients within a radius of the point.
         final: Loss at the end, over that at the start.
         evaluations: Points evaluated.
         seconds: CPU seconds.
@@ -128,7 +127,6 @@ class Run:
     steps: tuple[int, ...]
     gradient: tuple[float, ...]
     goldstein: tuple[float, ...]
-    last: tuple[float, ...]
     final: float
     evaluations: int
     seconds: float
@@ -179,24 +177,11 @@ def solve(name: str, method: str, seed: int, steps: int) -> Run:
                     at = search.incumbent
                     slope = float(loss.gradients(at[None]).square().sum())
                     seen.append((t, slope, goldstein(loss, at, radii(t), gen)))
-    times = [t for t, _, _ in seen]
+    times = tuple(t for t, _, _ in seen)
+    gradients, combinations = (tuple(float(f"{line[i]:.5g}") for line in seen) for i in (1, 2))
     final = float(loss(search.incumbent[None])) / first
-    return Run(
-        name, method, seed, tuple(times), weighted_means(times, [s for _, s, _ in seen]),
-        weighted_means(times, [g for _, _, g in seen]), tuple(g for _, _, g in seen), final, search.evaluations,
-        time.process_time() - begun,
-    )  # fmt: skip
-
-
-def weighted_means(times: list[int], values: list[float]) -> tuple[float, ...]:
-    """Means over steps up to each time with the weights ``1 / sqrt(t)``; a value stands for the steps since the last.
-
-    With such step lengths they are what the proofs of convergence bound.
-    """
-    ends = np.cumsum(1 / np.sqrt(np.arange(1, times[-1] + 1)))[np.array(times) - 1]
-    shares = np.diff(ends, prepend=0.0)
-    means = np.cumsum(shares * np.array(values)) / ends
-    return tuple(float(m) for m in means)
+    seconds = time.process_time() - begun
+    return Run(name, method, seed, times, gradients, combinations, final, search.evaluations, seconds)
 
 
 def run(console: Console, out: Path | None) -> Path:

@@ -2,8 +2,8 @@
 
 Results lie in ``results/polystep-supervised`` beside this file. Other presets say what they take: ``python -m
 steersman.experiments.studies.polystep_supervised --preset million`` gives the same networks a hundred times the
-evaluations at the settings tuned before, ``--preset lif-20m`` the spiking one two thousand times, and ``--preset mnist
---device cuda`` runs the published sizes.
+evaluations at the settings tuned before (``100k`` ten times), ``--preset lif-20m`` the spiking one two thousand times,
+and ``--preset mnist --device cuda`` runs the published sizes.
 """
 
 from __future__ import annotations
@@ -230,8 +230,8 @@ def main(
     """Run the study.
 
     Args:
-        preset: ``digits`` (a CPU, minutes), ``million`` (an hour), ``lif-20m`` (45 minutes for each method), or
-            ``mnist`` (published sizes, a GPU).
+        preset: ``digits`` (a CPU, minutes), ``100k`` (minutes), ``million`` (an hour), ``lif-20m`` (45 minutes
+            for each method), or ``mnist`` (published sizes, a GPU).
         device: Where networks are evaluated.
         out: Folder for finished runs.
         tasks: Names of networks, all by default.

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from steersman.experiments.studies import polystep_supervised_tree as trees
 from steersman.experiments.studies.polystep_supervised_methods import ADAM, FULL, LONG, METHODS, PEER
-from steersman.experiments.studies.polystep_supervised_tasks import Preset, preset_of
+from steersman.experiments.studies.polystep_supervised_tasks import PRESETS, Preset, preset_of
 
 OWN = ("polystep", "frame_step", "frame_step, cold")
 PUBLISHED = {
@@ -49,7 +49,8 @@ def page(whole: dict[str, Any], preset: Preset, longer: Sequence[dict[str, Any]]
         "method has one setting, tried at five values about a factor of three apart, on two seeds that no row has.",
         "",
         *claims(whole), "", PAPER, "",
-        *_digits(whole, preset), *(line for more in longer for line in _longer(whole, more)), *_tree(whole),
+        *_digits(whole, preset), *(line for more in longer for line in _longer(whole, more)), *_costs(longer),
+        *_tree(whole),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -212,6 +213,19 @@ def _longer(whole: dict[str, Any], longer: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
+def _costs(longer: Sequence[dict[str, Any]]) -> list[str]:
+    """What it takes to go further than this page does."""
+    shown = {part["preset"] for part in longer}
+    lines = [
+        f"- `{p.name}`: {', '.join(t.name for t in p.tasks)}, {p.budget:,} evaluations, {p.cost}"
+        f"{'; in part above' if p.name in shown else '; not run'}."
+        for p in PRESETS
+        if p.name != "digits"
+    ]
+    command = "python -m steersman.experiments.studies.polystep_supervised --preset NAME --tasks .. --methods .."
+    return [f"Further presets, `{command}`:", "", *lines, ""]
+
+
 def _long_cell(whole: dict[str, Any], longer: dict[str, Any], task: str, method: str) -> str:
     rows = _of(longer["tasks"], task=task, method=method)
     before = _of(whole["tasks"], task=task, method=method)
@@ -230,7 +244,7 @@ def _long_claims(longer: dict[str, Any], tasks: Sequence[str]) -> list[str]:
             continue
         gap = score[own] - score[rival]
         said = f"- {task}: {own} {score[own]:.1f}, {abs(gap):.1f} points {'ahead of' if gap >= 0 else 'behind'} the "
-        said += f"best rival without gradients, {rival}"
+        said += f"best rival without gradients that was run, {rival}"
         if ADAM in score:
             said += f", and {abs(score[ADAM] - score[own]):.1f} {_side(score[own] - score[ADAM])} Adam on the surrogate"
         packages = [f"{n} {score[n]:.1f}" for n in (PEER, FULL) if n in score]
@@ -243,18 +257,20 @@ def _side(gap: float) -> str:
 
 
 def plot(whole: dict[str, Any], longer: Sequence[dict[str, Any]], path: Path) -> None:
-    """Test accuracy by method on each network, with more evaluations as diamonds, and of trees."""
+    """Test accuracy by method on each network, with more evaluations as open marks, and of trees."""
     tasks = list(dict.fromkeys(row["task"] for row in whole["tasks"]))
     figure, panels = plt.subplots(2, 3, figsize=(12.5, 6.8))
     flat = list(panels.flat)
-    more = [row for part in longer for row in part["tasks"]]
+    more = {part["budget"]: part["tasks"] for part in longer}
+    marks = dict(zip(sorted(more), "Ds^", strict=False))
     for axes, task in zip(flat, tasks, strict=False):
-        methods = LONG if _of(more, task=task, method=FULL) else METHODS
+        methods = LONG if any(_of(rows, task=task, method=FULL) for rows in more.values()) else METHODS
         names = [method.name for method in methods]
         _dots(axes, names, [_of(whole["tasks"], task=task, method=name) for name in names])
         for i, name in enumerate(names):
-            values = [100 * row["test"] for row in _of(more, task=task, method=name)]
-            axes.plot(values, [-i] * len(values), "D", mfc="none", color="0.15", ms=6)
+            for budget, rows in more.items():
+                values = [100 * row["test"] for row in _of(rows, task=task, method=name)]
+                axes.plot(values, [-i] * len(values), marks[budget], mfc="none", color="0.15", ms=6)
         axes.set_title(task, fontsize=11)
         axes.set_xlabel("test accuracy, %")
     names = [method.name for method in trees.METHODS]
@@ -262,11 +278,14 @@ def plot(whole: dict[str, Any], longer: Sequence[dict[str, Any]], path: Path) ->
     flat[5].set_title("hard oblique tree", fontsize=11)
     flat[5].set_xlabel("test accuracy, %")
     keys = [f"dots: seeds with {whole['budget']:,} evaluations, bars their means"]
-    keys += [f"diamonds: {budget:,}" for budget in sorted({part["budget"] for part in longer})]
+    keys += [f"{_MARKS[mark]}: {budget:,}" for budget, mark in marks.items()]
     figure.text(0.5, 0.012, "; ".join(keys), ha="center", fontsize=10)
     figure.tight_layout(rect=(0, 0.03, 1, 1))
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+_MARKS = {"D": "diamonds", "s": "squares", "^": "triangles"}
 
 
 def _dots(axes: Axes, names: Sequence[str], rows: Sequence[Rows]) -> None:

@@ -176,6 +176,10 @@ _DIGITS = Preset(
 PRESETS: tuple[Preset, ...] = (
     _DIGITS,
     replace(
+        _DIGITS, name="100k", budget=100_000, tuning=20_000, gradient_steps=3_000, seeds=(0,), settings="digits",
+        cost="eight CPU minutes for all networks and methods",
+    ),
+    replace(
         _DIGITS, name="million", budget=1_000_000, tuning=50_000, gradient_steps=6_000, seeds=(0,), settings="digits",
         cost="an hour of one core for all networks and methods",
     ),
@@ -189,8 +193,8 @@ PRESETS: tuple[Preset, ...] = (
         cost="a GPU, not measured",
     ),
 )  # fmt: skip
-"""``digits`` fits a CPU, ``million`` and ``lif-20m`` are its networks with far more evaluations; ``mnist`` has the
-published widths, ticks and lower end of evaluations (Le, arXiv 2605.01928)."""
+"""``digits`` fits a CPU, ``100k``, ``million`` and ``lif-20m`` are its networks with far more evaluations; ``mnist``
+has the published widths, ticks and lower end of evaluations (Le, arXiv 2605.01928)."""
 
 
 def preset_of(name: str) -> Preset:

@@ -94,7 +94,7 @@ def test_errors_weigh_layers_by_their_weights() -> None:
     network = biper.task_of("convolutional", 5.0, 64).make(gen())
     error, relative = biper.errors(network, 5.0)
     waves = [torch.sin(5 * w).flatten() for w in biper.latents(network)]
-    assert [len(w) for w in waves] == [16 * 9, 32 * 16 * 9, 10 * 512]
+    assert [len(w) for w in waves] == [8 * 9, 16 * 8 * 9, 10 * 256]
     squares = [(w - w.abs().mean() * torch.sign(w)).square().sum() for w in waves]
     assert error == pytest.approx(float(sum(squares)) / sum(map(len, waves)), rel=1e-4)
     assert relative == pytest.approx(float(sum(squares) / sum(w.square().sum() for w in waves)), rel=1e-4)

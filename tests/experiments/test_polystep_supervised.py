@@ -84,8 +84,12 @@ def test_runs_are_kept_and_a_page_is_written(tmp_path: Path) -> None:
     }  # fmt: skip
     text = page(whole, PRESET, [longer])
     assert (
-        "- int8: frame_step 90.0, 5.0 points ahead of the best rival without gradients, OpenAI-ES, and 5.0 behind Adam "
-        f"on the surrogate; {FULL} 70.0." in text
+        "- int8: frame_step 90.0, 5.0 points ahead of the best rival without gradients that was run, OpenAI-ES, and 5.0 "
+        f"behind Adam on the surrogate; {FULL} 70.0." in text
+    )
+    assert "- `million`: " in text and "for all networks and methods; in part above." in text
+    assert (
+        "- `lif-20m`: hard-LIF spikes, 20,000,000 evaluations, about 45 CPU minutes for each method; not run." in text
     )
     assert "All runs of the table took 5 CPU minutes" in text and f"| {FULL} | 70.0 |" in text
     plot(whole, [longer], tmp_path / "plot.png")
@@ -133,5 +137,7 @@ def test_longer_presets_take_over_settings_and_keep_what_was_run(
 
 
 def test_an_unknown_preset_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown preset 'imagenet'; choose one of digits, million, lif-20m, mnist"):
+    with pytest.raises(
+        ValueError, match="unknown preset 'imagenet'; choose one of digits, 100k, million, lif-20m, mnist"
+    ):
         preset_of("imagenet")
