@@ -23,6 +23,8 @@ WINDOWS, NUMBERS = (32, 256), 2**20
 """Least and largest number of predictions that a choice is judged on, and how many numbers they may consist of."""
 WORTH = 0.05
 """What a longer window or a smaller ridge must take off the logarithm of the squared error."""
+BLIND = 1e-6
+"""Share of an output's variance that a measurement may leave unexplained and still tell it."""
 FLOOR, LOST = 1e-12, 1.0
 """Squared errors relative to persistence that count as none, and as past all hope."""
 
@@ -147,9 +149,23 @@ def identify(
     starts(data.valid, lengths[-1], 1)
     if len(lengths) == len(ridges) == 1:
         return _Fit(y, data, data.valid, lengths[0])(ridges[0]), []
+    if lengths[0] == 1 < len(lengths) and not _told(y, data):
+        lengths = lengths[1:]
     good = _as_good(list(_judged(data, y, neutral, lengths, ridges)))
     context, ridge = (good[0].context, good[0].ridge) if good else (lengths[-1], ridges[0])
     return _Fit(y, data, data.valid, context)(ridge), good
+
+
+def _told(y: Tensor, data: Trajectories) -> bool:
+    """Whether one measurement tells the performance outputs; if not, what an action brings may show in them alone.
+
+    A window of one measurement holds no action: a model of it would be blind to rewards, for example.
+    """
+    rows = starts(data.valid, 1, 1)
+    now, z = (cut(part, rows, 1, 1).flatten(1) for part in (y, data.z))
+    V, d = AffineRidge(now, z)(RIDGES[0])
+    missed = (z - now @ V - d).square().mean(dim=0)
+    return bool((missed <= BLIND * z.var(dim=0, correction=0)).all())
 
 
 def _as_good(judged: list[Choice]) -> list[Choice]:

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from steersman.controllers.lqr import LQR
 from steersman.controllers.rollout import run_episodes
-from steersman.dynamics.base import Dynamics, Trajectories
+from steersman.dynamics.base import Dynamics, Trajectories, Window
 from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.linear import LinearDynamics, SpectrumWarning
 from steersman.dynamics.linearized import linearized
 from steersman.dynamics.regression import Ridge
 from steersman.envs import noise
-from steersman.envs.simulator import PlantSimulator
+from steersman.envs.simulator import Measurement, PlantSimulator
 
 
 def radius(model: LinearDynamics) -> float:
@@ -150,3 +150,19 @@ def test_little_data_still_give_a_model() -> None:
     assert 1 <= model.context <= 3
     one = Trajectories(data.y[:, :2], data.z[:, :2], data.u[:, :1], data.valid[:, :1], 1.0)
     assert LinearDynamics().fit(one).context == 1
+
+
+def test_what_only_an_action_brings_is_seen() -> None:
+    """``z = 2 u`` of the step before, which no measurement tells: a window without an action would be blind to it."""
+    gen = torch.Generator().manual_seed(0)
+    u = torch.rand(8, 20, 1, generator=gen, dtype=torch.float64) - 0.5
+    y = torch.zeros(8, 21, 1, dtype=torch.float64)
+    for k in range(20):
+        y[:, k + 1] = 0.8 * y[:, k] + 0.1 * torch.randn(8, 1, generator=gen, dtype=torch.float64)
+    z = torch.cat([torch.zeros(8, 1, 1, dtype=torch.float64), 2 * u], dim=1)
+    model = LinearDynamics(context=4).fit(Trajectories(y, z, u, torch.ones(8, 20, dtype=torch.bool), 1.0))
+    assert model.context > 1
+    now = Measurement(torch.zeros(1, dtype=torch.int64), y[:1, 5], z[:1, None, 5], u[:1, 4])
+    window = Window(y[:1, 6 - model.context : 6], u[:1, 6 - model.context : 5], now)
+    found = model.predict(model.init(window), torch.tensor([[[0.3], [-0.2]]], dtype=torch.float64)).z
+    torch.testing.assert_close(found.flatten(), torch.tensor([0.6, -0.4], dtype=torch.float64), atol=1e-3, rtol=0)
