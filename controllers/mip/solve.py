@@ -94,12 +94,15 @@ def solve(
         bound = max(bound, lower + arrays.constant)
         if not len(x):
             break
+        cheap = [square for square in arrays.squares if square.value(x) - x[square.t] > 1e-9]
+        for square in cheap:  # as a start the solution has to obey the cuts that it brings
+            square.fill(x)
         value = exact_value(arrays, x)
         if value < best_value:
             best_x, best_value = x, value
         if not proven or not arrays.squares or best_value - bound <= gap * max(abs(best_value), 1e-6):
             break
-        _cut(solver, [square for square in arrays.squares if square.value(x) - x[square.t] > 1e-9], x)
+        _cut(solver, cheap, x)
     closed = proven and best_value - bound <= 10 * gap * max(abs(best_value), 1e-6)
     result = Result.NONE if not len(best_x) else Result.OPTIMAL if closed else Result.INCUMBENT
     return Solution(result, best_x, best_value, bound, time.perf_counter() - begun, done)
@@ -165,7 +168,7 @@ def _run(solver: highspy.Highs, seconds: float | None) -> tuple[Vector, float, b
     lower = info.mip_dual_bound if mixed else (info.objective_function_value if proven else -np.inf)
     if not feasible:
         return np.zeros(0), float(lower), False
-    return np.asarray(solver.getSolution().col_value, dtype=float), float(lower), proven
+    return np.array(solver.getSolution().col_value, dtype=float), float(lower), proven
 
 
 def _mixed(solver: highspy.Highs) -> bool:
