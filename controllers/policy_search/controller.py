@@ -124,9 +124,9 @@ class PolicySearch(TrainedPolicy):
         episodes = self.explore + members * self.scenarios + 2
         if self.plant_steps < (need := episodes * problem.horizon):
             raise ValueError(
-                f"plant_steps={self.plant_steps} does not cover one generation; it takes up to {need:,}: {self.explore} "
-                f"episodes of exploration, {members} members times {self.scenarios} scenarios and 2 at the end, "
-                f"{problem.horizon} steps each; raise it, or lower scenarios or explore"
+                f"plant_steps={self.plant_steps} does not cover one generation; it takes up to {need:,}: "
+                f"{self.explore} episodes of exploration, {members} members times {self.scenarios} scenarios and 2 at "
+                f"the end, {problem.horizon} steps each; raise it, or lower scenarios or explore"
             )
         return self
 
