@@ -12,6 +12,7 @@ from steersman.controllers.informed import PlantRollouts
 from steersman.controllers.neural import NeuralPolicy
 from steersman.controllers.policy_search import PolicySearch
 from steersman.controllers.rl import DQN, PPO, SAC
+from steersman.controllers.rl_budget import EvenPPO
 from steersman.controllers.rollout import run_episodes
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import HeldLevels, collect
@@ -19,7 +20,7 @@ from steersman.dynamics.linear import LinearDynamics
 from steersman.dynamics.plant_model import PlantModel
 from steersman.envs import make_plant, noise
 from steersman.envs.abm.wolf_sheep import WolfSheep
-from steersman.envs.simulator import PlantSimulator
+from steersman.envs.simulator import PlantSimulator, Transition
 from steersman.optimizers.policies.base import Policy
 from steersman.optimizers.policies.registry import POLICIES
 from steersman.optimizers.vectorise import SlowPopulationWarning
@@ -164,15 +165,57 @@ def test_a_module_of_the_users_own_without_memory_and_one_that_vmap_rejects() ->
     "controller",
     [
         PPO(plant_steps=12_000, envs=16, hidden=(16,), rate=3e-3),
-        SAC(plant_steps=6_000, envs=16, hidden=(32,), rate=3e-3, updates=8, warmup=500),
+        SAC(plant_steps=5_000, envs=16, hidden=(32,), rate=3e-3, updates=8, warmup=500),
     ],
     ids=lambda c: c.name,
 )
 def test_reinforcement_learning_improves_on_doing_nothing(controller: PPO | SAC) -> None:
-    steps = controller.plant_steps
-    assert steps <= trained(controller).plant_steps - VERDICT <= steps + 16 * 64
+    assert trained(controller).plant_steps - VERDICT == controller.plant_steps
     assert cost(controller) < 0.8 * cost(None)
     assert float((controller.state_dict()["std"] - 1).abs().max()) > 0.01, "the statistics of the training are kept"
+
+
+@pytest.mark.parametrize(
+    ("controller", "spent"),
+    [
+        (PPO(plant_steps=1_000, envs=32, hidden=(4,), rollout=16), 1_000),  # 25 copies
+        (PPO(plant_steps=2, envs=32, hidden=(4,)), 2),
+        (PPO(plant_steps=1_009, envs=32, hidden=(4,), rollout=16), 992),  # a prime number
+        (SAC(plant_steps=250, envs=16, hidden=(4,), warmup=100), 250),  # 10 copies
+    ],
+    ids=lambda c: f"{c.name}-{c.plant_steps}" if isinstance(c, Controller) else "",
+)
+def test_reinforcement_learning_spends_its_budget_to_the_last_step(controller: PPO | SAC, spent: int) -> None:
+    steps: list[int] = []
+
+    class Counted(PlantSimulator):
+        def step(self, u: Tensor) -> Transition:
+            steps.append(self.n)
+            return super().step(u)
+
+    found = controller.bind(Oscillator().problem).train(Training(lambda n: Counted(Oscillator(), n), 0))
+    assert found.plant_steps == sum(steps) == spent
+
+
+def test_rollouts_and_mini_batches_are_equal_in_size() -> None:
+    controller = PPO(plant_steps=1_300, envs=10, hidden=(4,), rollout=64, batch=100).bind(Oscillator().problem)
+    sizes: list[tuple[int, int]] = []
+    train = EvenPPO.train
+
+    def noted(self: EvenPPO) -> None:
+        sizes.append((self.rollout_buffer.buffer_size, self.batch_size))
+        train(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EvenPPO, "train", noted)
+        controller.train(Training(simulate, 0))
+    assert sizes == [(44, 110), (43, 108), (43, 108)]  # 130 steps of 10 copies, four mini-batches each
+
+
+def test_a_budget_without_a_gradient_step_is_refused() -> None:
+    for kind in (SAC, DQN):
+        with pytest.raises(ValueError, match="plant_steps=500 are over before anything is learnt from: warmup=500"):
+            kind(plant_steps=500, warmup=500)
 
 
 def test_reinforcement_learning_logs_and_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
