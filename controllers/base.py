@@ -20,7 +20,8 @@ from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
 from steersman.envs.simulator import Measurement, Simulator
 
-Track = Literal["data only", "solver access"]
+Track = Literal["data only", "solver access", "hindsight"]
+"""What a controller may know: measured outputs, also the plant's equations and state, or even what is still to come."""
 
 Bound = TypeVar("Bound", bound="Controller")
 """The class of a controller, for methods that return self (beartype cannot check typing.Self in plain methods)."""
@@ -105,7 +106,8 @@ class Controller(ABC):
         uses_state: Whether it reads ``m.x``; it then runs in the "solver access" track.
         resumed: Whether its training went on from a checkpoint that does not hold everything, so that the result is not
             that of an uninterrupted training.
-        notes: What the last training found that nobody should deploy the controller without knowing, as sentences.
+        notes: What a reader of the results should know, such as what a training found that nobody should deploy the
+            controller without knowing, in whole sentences (:meth:`note`).
     """
 
     name: ClassVar[str]
@@ -113,6 +115,7 @@ class Controller(ABC):
     uses_state: bool = False
     resumed: bool = False
     notes: tuple[str, ...] = ()
+    _last_y: Tensor | None = None
 
     problem: ControlProblem
     model: Dynamics | None = None
@@ -120,6 +123,8 @@ class Controller(ABC):
     @property
     def track(self) -> Track:
         """Track of the comparison that the controller runs in."""
+        if self.model is not None and self.model.needs_future:
+            return "hindsight"
         inside = self.model is not None and self.model.needs_state
         return "solver access" if self.uses_state or inside else "data only"
 
@@ -132,7 +137,7 @@ class Controller(ABC):
         Raises:
             ValueError: If the controller cannot serve this problem; the message names the remedy.
         """
-        self.problem, self.model = problem, model
+        self.problem, self.model, self.notes = problem, model, ()
         return self
 
     def train(self, training: Training) -> TrainingCost:
@@ -143,29 +148,72 @@ class Controller(ABC):
         """Start ``n`` episodes, or restart the masked rows. Subclasses with memory extend this."""
         if mask is None:
             self._gen = gen if gen is not None else torch.Generator().manual_seed(0)
+            self._last_y = None
+        elif self._last_y is not None:
+            self._last_y = torch.where(mask[:, None], 0.0, self._last_y)
 
     @abstractmethod
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
-        """The control law. Rows of ``m`` are finite. Need not be admissible: :meth:`act` sees to that."""
+        """The control law. ``m`` is finite; need not be admissible: :meth:`act` sees to that."""
 
     def act(self, m: Measurement, budget_s: float | None = None) -> Decision:
         """Admissible, finite actions for every row, within ``budget_s`` seconds where it is given.
 
         Rows with a non-finite measurement, and rows for which the law returned a non-finite action, get the
-        neutral action and :attr:`Outcome.NEUTRAL`; the other rows are not affected.
+        neutral action and :attr:`Outcome.NEUTRAL`; the other rows are not affected. Outputs that are not finite reach
+        the law as the last ones that were, and are marked in ``m.seen``. Where the law raises, all rows get the
+        neutral action, and :attr:`notes` say why.
+
+        Raises:
+            ValueError: If the measurement does not have the shapes of the problem.
         """
         start = time.perf_counter()
-        dtype = m.y.dtype if m.y.is_floating_point() else torch.float64
-        y = m.y.to(dtype)
-        good = torch.isfinite(y).all(dim=1) & torch.isfinite(m.r).flatten(1).all(dim=1)
-        safe = replace(m, y=torch.where(good[:, None], y, 0.0), r=m.r.nan_to_num(0.0, 0.0, 0.0))
-        decision = self.decide(safe, budget_s)
-        actions = self.problem.actions
-        u = decision.u.to(dtype)
+        m = self._sound(m)
+        seen = torch.isfinite(m.y)
+        good = seen.all(dim=1) & torch.isfinite(m.r).flatten(1).all(dim=1)
+        whole = None if bool(seen.all()) else seen
+        self._last_y = self._held(m.y, seen)
+        safe = replace(m, y=self._last_y, r=m.r.nan_to_num(0.0, 0.0, 0.0), seen=whole)
+        actions, neutral = self.problem.actions, self.problem.actions.neutral(m.n, m.y)
+        try:
+            decision = self.decide(safe, budget_s)
+            u, outcome = decision.u.to(m.y), decision.outcome
+            if u.shape != neutral.shape or outcome.shape != good.shape:
+                raise ValueError(f"it must give {m.n} actions of {actions.m} numbers, got {tuple(u.shape)}")
+        except Exception as error:
+            self.note(f"{self.name} failed to decide: {type(error).__name__}: {error}")
+            u, outcome = neutral, torch.full_like(m.k, int(Outcome.NEUTRAL))
         good = good & torch.isfinite(u).all(dim=1)
-        u = torch.where(good[:, None], u, actions.neutral(m.n, u))
-        outcome = torch.where(good, decision.outcome, int(Outcome.NEUTRAL)).to(torch.uint8)
+        u = torch.where(good[:, None], u, neutral)
+        outcome = torch.where(good, outcome, int(Outcome.NEUTRAL)).to(torch.uint8)
         return Decision(actions.project(u).detach(), outcome, time.perf_counter() - start)
+
+    def note(self, text: str) -> None:
+        """Keep what a reader of the results should know, once."""
+        if text not in self.notes:
+            self.notes = (*self.notes, text)
+
+    def _sound(self, m: Measurement) -> Measurement:
+        """The measurement with floating-point outputs.
+
+        Raises:
+            ValueError: If a shape is wrong.
+        """
+        n, width = len(m.y), self.problem.actions.m
+        wanted = {"y": (n, self.problem.ny), "u_prev": (n, width), "k": (n,)}
+        for name, shape in wanted.items():
+            if (got := tuple(getattr(m, name).shape)) != shape:
+                raise ValueError(f"m.{name} must have shape {shape} for {n} rows of this problem, got {got}")
+        if m.r.dim() != 3 or len(m.r) != n or m.r.shape[2] != self.problem.nz:
+            raise ValueError(f"m.r must have shape ({n}, 1 + preview, {self.problem.nz}), got {tuple(m.r.shape)}")
+        return m if m.y.is_floating_point() else replace(m, y=m.y.to(torch.float64))
+
+    def _held(self, y: Float[Tensor, "n ny"], seen: Bool[Tensor, "n ny"]) -> Float[Tensor, "n ny"]:
+        """The outputs, those that were not seen as they last were; 0 where they never were."""
+        old = self._last_y
+        if old is None or old.shape != y.shape:
+            old = torch.zeros_like(y)
+        return torch.where(seen, y, old.to(y))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Learned tensors, for checkpoints; empty for controllers that do not learn."""

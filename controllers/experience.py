@@ -111,12 +111,11 @@ def joined(windows: list[Window]) -> Window:
     """The rows of all windows, one after the other."""
     cat = torch.cat
     first = windows[0].now
-    xs, ps = [w.now.x for w in windows], [w.now.p for w in windows]
-    x = None if first.x is None else _join_trees(xs)  # type: ignore[arg-type]
-    p = None if first.p is None else _join_trees(ps)  # type: ignore[arg-type]
+    xs, ps, futures = ([getattr(w.now, name) for w in windows] for name in ("x", "p", "hindsight"))
+    x, p, hindsight = (None if trees[0] is None else _join_trees(trees) for trees in (xs, ps, futures))
     now = type(first)(
         cat([w.now.k for w in windows]), cat([w.now.y for w in windows]), cat([w.now.r for w in windows]),
-        cat([w.now.u_prev for w in windows]), x, p,  # type: ignore[arg-type]
+        cat([w.now.u_prev for w in windows]), x, p, hindsight,  # type: ignore[arg-type]
     )  # fmt: skip
     return Window(cat([w.y for w in windows]), cat([w.u for w in windows]), now)
 

@@ -47,7 +47,7 @@ class Rollouts(ABC):
         assert controller.model is not None  # noqa: S101 - a controller without model refuses to be bound
         self.controller, self.law, self.memory, self.training, self.batch = controller, law, memory, training, batch
         self.problem: ControlProblem = controller.problem
-        self.model: Dynamics = controller.model
+        self.model: Dynamics = controller.model.in_training()
         self.used = 0
         self.curve: list[tuple[int, float]] = []
 

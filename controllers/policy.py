@@ -14,7 +14,7 @@ from steersman.controllers.base import Controller, Decision, Training
 from steersman.controllers.squash import scored_action
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import collect
-from steersman.dynamics.windows import spread
+from steersman.dynamics.regression import spread
 from steersman.envs.actions import ActionSet
 from steersman.envs.plant import ControlProblem
 from steersman.envs.settings import at_least

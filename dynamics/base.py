@@ -150,6 +150,7 @@ class Dynamics(nn.Module, ABC):
     Attributes:
         context: Number of measurements that :meth:`init` needs (1: only the newest).
         needs_state: Whether :meth:`init` reads ``window.now.x`` ("solver access").
+        needs_future: Whether it reads ``window.now.hindsight``: what it makes possible is a bound and no rival.
         progress: Called during a fit with a fraction in 0..1 and a short text.
         checkpoint: Folder in which a fit by gradient leaves its state every so many seconds; a fit that was killed goes
             on from there and ends with the bits of one that was not. None keeps nothing.
@@ -157,8 +158,14 @@ class Dynamics(nn.Module, ABC):
 
     context: int = 1
     needs_state: bool = False
+    needs_future: bool = False
     progress: Callable[[float, str], None] = staticmethod(lambda fraction, text: None)
     checkpoint: Path | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of results that rest on the fit should know, in whole sentences."""
+        return ()
 
     @property
     def earlier_seconds(self) -> float:
@@ -201,6 +208,10 @@ class Dynamics(nn.Module, ABC):
     def doubt(self, h: Hidden, u: Float[Tensor, "n m"]) -> Float[Tensor, "n"] | None:
         """How far outside its data the model is asked (0: inside, 1: at the edge), or None if unknown."""
         return None
+
+    def in_training(self) -> Dynamics:
+        """The model that policies are trained through which see outputs only, and so may live through all there is."""
+        return self
 
     def branch(self, h: Hidden, count: int) -> Hidden:
         """``count`` copies of each row, next to each other; in models with noise each has noise of its own."""

@@ -10,7 +10,6 @@ from torch import Tensor
 from steersman.dynamics.base import Dynamics, Trajectories, Window
 from steersman.envs import noise
 from steersman.envs.simulator import Simulator
-from steersman.envs.tree import tree_index
 
 ROUNDING = 1e-9
 """Equal up to the order of summation, which BLAS chooses by the layout of memory."""
@@ -68,10 +67,7 @@ def _window(simulator: Simulator, context: int) -> Window:
 
 
 def _row(window: Window, i: int) -> Window:
-    rows, m = slice(i, i + 1), window.now
-    x = None if m.x is None else tree_index(m.x, rows)
-    p = None if m.p is None else tree_index(m.p, rows)
-    return Window(window.y[rows], window.u[rows], type(m)(m.k[rows], m.y[rows], m.r[rows], m.u_prev[rows], x, p))
+    return Window(window.y[i : i + 1], window.u[i : i + 1], window.now.rows(torch.tensor([i])))
 
 
 def _actions(simulator: Simulator, n: int, horizon: int) -> Tensor:

@@ -63,8 +63,13 @@ class KalmanFilter:
         else:
             self._s = torch.where(mask[:, None], torch.nan, self._s)
 
-    def update(self, y: Float[Tensor, "n nk"], u_prev: Float[Tensor, "n m"]) -> Float[Tensor, "n ns"]:
-        """State after the measurement ``y``; ``u_prev`` is the action applied since the last one."""
+    def update(
+        self, y: Float[Tensor, "n nk"], u_prev: Float[Tensor, "n m"], seen: Bool[Tensor, "n nk"] | None = None
+    ) -> Float[Tensor, "n ns"]:
+        """State after the measurement ``y``; ``u_prev`` is the action applied since the last one.
+
+        Outputs that were not ``seen`` do not correct the prediction; the gains stay as if they had.
+        """
         sys = self.system
         rest = self._rest.expand(len(y), -1)
         if self._s is None or len(self._s) != len(y):
@@ -75,6 +80,8 @@ class KalmanFilter:
             before = torch.where(fresh[:, None], rest, ahead)
             self._age = torch.where(fresh, 0, self._age + 1)
         surprise = (y - before @ sys.C.T - sys.d)[:, :, None]
+        if seen is not None:
+            surprise = torch.where(seen[:, :, None], surprise, 0.0)
         L = self._gains[self._age.clamp(max=len(self._gains) - 1)] if len(self._gains) > 1 else self.L
         self._s = before + (L @ surprise)[:, :, 0]
         return self._s

@@ -11,7 +11,7 @@ from steersman.envs.tree import tree_map
 
 
 def linearized(plant: Plant, at: Literal["start", "zero"] = "start", seed: int = 0) -> LinearDynamics:
-    """First-order model around the neutral action and a state.
+    """First-order model around the neutral action and a state, with no event in the step that is expanded.
 
     Args:
         plant: The plant; its state must be floating-point numbers.
@@ -22,7 +22,7 @@ def linearized(plant: Plant, at: Literal["start", "zero"] = "start", seed: int =
         ValueError: If the state has leaves that are not floating-point numbers.
     """
     key = noise.keys(seed, 1)
-    p = plant.params(key)
+    p = plant.known(key * 0, plant.params(key))
     x = plant.initial(key, p)
     if at == "zero":
         x = tree_map(lambda leaf: leaf * 0, x)

@@ -1,4 +1,4 @@
-"""The true plant as a model: what a controller with solver access plans with."""
+"""The true plant as a model: what a controller with solver access plans with, and the one that knows the future."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from steersman.dynamics.base import Dynamics, Hidden, Trajectories, Window
 from steersman.envs import noise
 from steersman.envs.plant import Plant, Status, failed, going
+from steersman.envs.simulator import Measurement
 from steersman.envs.tree import Params, State, tree_finite, tree_where
 
 _STREAM = 0x7D0DE1
@@ -20,8 +21,10 @@ class PlantModel(Dynamics):
 
     The model never sees the disturbance that the real plant will get: it draws its own from keys that depend on
     ``seed`` and on the measured output, so a row predicts the same in every batch; :meth:`branch` gives copies of a
-    row disturbances of their own. Rows that fail or reach the horizon stay where they are, as in the simulator.
-    Actions are taken as they come (admissible, as planners make them): a projection would cut their gradient.
+    row disturbances of their own. Nor does it see events that have not begun: parameters are those that are known at
+    the step from which it predicts (:meth:`~steersman.envs.plant.Plant.known`). Rows that fail or reach the horizon
+    stay where they are, as in the simulator. Actions are taken as they come (admissible, as planners make them): a
+    projection would cut their gradient.
 
     Hidden: the state as ``x`` or ``x.<leaf>``, parameters as ``p.<name>``, ``k``, ``status`` and ``key``.
     """
@@ -46,12 +49,19 @@ class PlantModel(Dynamics):
             ValueError: If the window lacks the true state or parameters.
         """
         now = window.now
-        if now.x is None or now.p is None:
-            raise ValueError("PlantModel needs window.now.x and window.now.p; run it in the 'solver access' track")
+        p = self._params(now)
+        if now.x is None or p is None:
+            raise ValueError(
+                f"{type(self).__name__} needs the true state and parameters in window.now; run it in the 'solver "
+                "access' track"
+            )
         state = {"x": now.x} if isinstance(now.x, Tensor) else {f"x.{name}": leaf for name, leaf in now.x.items()}
-        params = {f"p.{name}": value for name, value in now.p.items()}
+        params = {f"p.{name}": value for name, value in p.items()}
         key = self._keys(now.y)
-        return {**state, **params, "k": now.k, "key": key, "status": self.plant.status(now.k, now.x, now.p)}
+        return {**state, **params, "k": now.k, "key": key, "status": self.plant.status(now.k, now.x, p)}
+
+    def _params(self, now: Measurement) -> Params | None:
+        return now.p
 
     def step(self, h: Hidden, u: Float[Tensor, "n m"]) -> Hidden:
         """See :class:`~steersman.dynamics.base.Dynamics`."""
@@ -84,6 +94,10 @@ class PlantModel(Dynamics):
         """Rows that have ended at their goal, or by an end that is neither good nor bad."""
         return _parts(h)[3] >= int(Status.REACHED)
 
+    def in_training(self) -> Dynamics:
+        """With all that is still to come: what policies are to cope with must happen to them."""
+        return Hindsight(self.plant, self.seed)
+
     def branch(self, h: Hidden, count: int) -> Hidden:
         """Copies of each row with disturbances of their own; one copy keeps those that the row has."""
         copies = super().branch(h, count)
@@ -100,6 +114,15 @@ class PlantModel(Dynamics):
         for column in words.unbind(dim=1):
             key = noise.fold(key, column)
         return key
+
+
+class Hindsight(PlantModel):
+    """The plant with all parameters of the episode, events that are still to come included: a bound, not a rival."""
+
+    needs_future = True
+
+    def _params(self, now: Measurement) -> Params | None:
+        return now.hindsight
 
 
 def _parts(h: Hidden) -> tuple[Tensor, State, Params, Tensor, Tensor]:

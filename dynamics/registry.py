@@ -9,6 +9,7 @@ from typing import Any
 
 from steersman.dynamics.base import Dynamics
 from steersman.envs.plant import Plant
+from steersman.envs.settings import missing
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class ModelSpec:
 
 MODELS: tuple[ModelSpec, ...] = (
     ModelSpec("truth", "steersman.dynamics.plant_model:PlantModel", "the plant itself, from its true state", True),
+    ModelSpec("hindsight", "steersman.dynamics.plant_model:Hindsight", "the same, told of every event to come", True),
     ModelSpec("linearized", "steersman.dynamics.linearized:linearized", "the plant's first-order expansion", True),
     ModelSpec("linear", "steersman.dynamics.linear:LinearDynamics", "linear model identified from data"),
     ModelSpec("neural", "steersman.dynamics.neural:NeuralDynamics", "ensemble of residual networks on windows"),
@@ -55,7 +57,8 @@ def model_spec(name: str) -> ModelSpec:
     for spec in MODELS:
         if spec.name == name:
             return spec
-    raise ValueError(f"unknown model {name!r}; known: {', '.join(spec.name for spec in MODELS)}")
+    known = [spec.name for spec in MODELS]
+    raise ValueError(f"unknown model {missing(name, known)}")
 
 
 def make_model(name: str, plant: Plant | None, **settings: Any) -> Dynamics:

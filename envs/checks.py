@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -25,7 +27,7 @@ class PlantCheckError(AssertionError):
 
 
 def check_plant(plant: Plant, *, steps: int = 3, n: int = 8, seed: int = 0, tolerance: float | None = None) -> None:
-    """Check shapes, purity, determinism, independence of rows and containment of a poisoned row.
+    """Check shapes, purity, determinism, what is known, independence of rows and containment of a poisoned row.
 
     Args:
         plant: The plant to check.
@@ -39,6 +41,7 @@ def check_plant(plant: Plant, *, steps: int = 3, n: int = 8, seed: int = 0, tole
         ValueError: If the batch is too small.
     """
     _check_shapes(plant, noise.keys(seed, 2))
+    check_known(plant, steps=steps, n=n, seed=seed)
     check_rows(plant, steps=steps, n=n, seed=seed, tolerance=tolerance)
 
 
@@ -84,6 +87,33 @@ def check_rows(plant: Plant, *, steps: int = 3, n: int = 8, seed: int = 0, toler
         for name, leaf in spoilt.items():
             kept = name.startswith("state") and leaf.is_floating_point()
             _require(not kept or not bool(leaf.isnan().any()), f"NaN entered the stored state ({name})")
+
+
+def check_known(plant: Plant, *, steps: int = 3, n: int = 8, seed: int = 0) -> None:
+    """Check that what a controller may know after some steps explains all that it has seen.
+
+    Args:
+        plant: The plant to check.
+        steps: Control steps after which it is asked.
+        n: Rows.
+        seed: Seed of scenarios and actions.
+
+    Raises:
+        PlantCheckError: If ``known`` changes the past, forgets on a second call, or its tensors have another shape.
+    """
+    drawn = draw_scenarios(plant, noise.keys(seed, n))
+    k = torch.full((n,), steps)
+    known = plant.known(k, drawn.p)
+    if known is drawn.p:
+        return
+    for name, leaf in drawn.p.items():
+        same = name in known and known[name].shape == leaf.shape and known[name].dtype == leaf.dtype
+        _require(same and len(known) == len(drawn.p), f"known must return tensors as it was given them ({name})")
+    _same(plant.known(k, known), known, 0.0, "a second call of known hides what is known")
+    seen = _run(plant, drawn, steps)
+    told = _run(plant, replace(drawn, p=known), steps)
+    past = {name: leaf for name, leaf in seen.items() if not name.startswith("parameter")}
+    _same(told, past, 0.0, f"known after {steps} steps does not explain what has happened before")
 
 
 def _actions(plant: Plant, key: Int64[Tensor, "n"], k: int) -> Tensor:

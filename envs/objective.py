@@ -146,22 +146,24 @@ class PiecewiseLinear(Term):
 
 @dataclass(frozen=True, kw_only=True)
 class Barrier(Term):
-    """``height relu(1 - d / width)^2`` of the distance d of entry ``index`` from each bound, negative beyond it.
+    """``height sum_i relu(1 - d_i / width_i)^2`` of the distances d of entries from each of their two bounds.
 
-    Convex, 0 further inside than ``width``, ``height`` at the bounds, and as smooth as descent methods need.
+    Distances beyond a bound are negative. Convex, 0 further inside than the widths, ``height`` at a bound, and as
+    smooth as descent methods need.
     """
 
-    index: int
-    low: float
-    high: float
-    width: float
+    index: tuple[int, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    width: tuple[float, ...]
     height: float
 
     def __call__(self, s: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
         """See :class:`Term`."""
-        x = s[..., self.index]
-        below, above = (torch.relu(1 - d / self.width) for d in (x - self.low, self.high - x))
-        return self.height * (below.square() + above.square())
+        x = s[..., list(self.index)]
+        low, high, width = (s.new_tensor(numbers) for numbers in (self.low, self.high, self.width))
+        below, above = (torch.relu(1 - d / width) for d in (x - low, high - x))
+        return self.height * (below.square() + above.square()).sum(dim=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,29 +182,38 @@ class Limit:
     """Performance output ``index`` outside ``low .. high`` is a failure, as far as planners are concerned.
 
     The plant's own status decides in an episode; a limit says the same in terms that every model predicts.
+
+    Attributes:
+        margin: Share of the half width inside the limits where softened ones cost something already; None leaves it
+            to the controller. For limits that lie far apart, with the target near one of them.
     """
 
     name: str
     index: int
     low: float
     high: float
+    margin: float | None = None
 
     def __post_init__(self) -> None:
         if not -math.inf < self.low < self.high < math.inf:
             raise ValueError(f"limit {self.name!r} needs finite low < high, got {self.low} and {self.high}")
+        if self.margin is not None and not 0 < self.margin < 1:
+            raise ValueError(f"limit {self.name!r} needs a margin strictly between 0 and 1, got {self.margin}")
 
     def softened(self, margin: float, failure: float) -> PiecewiseLinear:
-        """A convex cost: 0 up to a share ``margin`` of the half width inside, ``failure`` at the limits, rising on."""
-        cut = margin * (self.high - self.low) / 2
+        """A convex cost: 0 up to a share ``margin`` of the half width inside, ``failure`` at the limits, rising on.
+
+        The limit's own margin goes first.
+        """
+        cut = (self.margin or margin) * (self.high - self.low) / 2
         inside = ((self.low, failure), (self.low + cut, 0.0), (self.high - cut, 0.0), (self.high, failure))
         return PiecewiseLinear(name=self.name, on="z", index=self.index, points=inside)
 
-    def barrier(self, margin: float, failure: float) -> Barrier:
-        """As :meth:`softened`, but smooth and rising by the square."""
-        width = margin * (self.high - self.low) / 2
-        return Barrier(
-            name=self.name, on="z", index=self.index, low=self.low, high=self.high, width=width, height=failure
-        )
+
+def within(bounds: Sequence[float], names: Sequence[str]) -> tuple[Limit, ...]:
+    """Limits of plus and minus each bound on the first performance outputs, which have these names."""
+    pairs = zip(names, bounds, strict=True)
+    return tuple(Limit(name=name, index=i, low=-bound, high=bound) for i, (name, bound) in enumerate(pairs))
 
 
 @dataclass(frozen=True)
@@ -235,18 +246,27 @@ class Objective:
 
     def lost(self, z: Float[Tensor, "*b nz"]) -> Bool[Tensor, "*b"] | None:
         """Where outputs leave their limits; None without limits."""
-        beyond = [(z[..., t.index] < t.low) | (z[..., t.index] > t.high) for t in self.limits]
-        return torch.stack(beyond).any(dim=0) if beyond else None
+        if not self.limits:
+            return None
+        seen = z[..., [t.index for t in self.limits]]
+        low, high = (seen.new_tensor([getattr(t, end) for t in self.limits]) for end in ("low", "high"))
+        return ((seen < low) | (seen > high)).any(dim=-1)
 
     def softened(self, margin: float, *, smooth: bool = False) -> Objective:
         """The same with limits as terms of the stage cost, ``margin`` in (0, 1), for planners that need slopes.
 
-        The terms (:meth:`Limit.softened`, or :meth:`Limit.barrier` if they must be smooth) take the place of the price
+        The terms (:meth:`Limit.softened`, or one :class:`Barrier` if they must be smooth) take the place of the price
         of failures, which is left out.
         """
-        soft = [limit.barrier if smooth else limit.softened for limit in self.limits]
-        terms = tuple(term(margin, self.failure) for term in soft)
+        terms: tuple[Term, ...] = tuple(limit.softened(margin, self.failure) for limit in self.limits)
+        if smooth and self.limits:
+            terms = (self._barrier(margin),)
         return replace(self, stage=self.stage + terms, limits=(), failure=0.0)
+
+    def _barrier(self, margin: float) -> Barrier:
+        index, low, high = (tuple(getattr(t, name) for t in self.limits) for name in ("index", "low", "high"))
+        width = tuple((t.margin or margin) * (t.high - t.low) / 2 for t in self.limits)
+        return Barrier(name="limits", on="z", index=index, low=low, high=high, width=width, height=self.failure)
 
     def stage_terms(
         self,

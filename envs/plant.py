@@ -139,6 +139,15 @@ class Plant(ABC):
     def initial(self, key: Int64[Tensor, "n"], p: Params) -> State:
         """Initial states of ``n`` scenarios."""
 
+    def known(self, k: Int64[Tensor, "n"], p: Params) -> Params:
+        """Parameters as a controller that stands at step ``k`` may know them; all of them by default.
+
+        Plants whose parameters hold events that nobody can foresee, such as faults, return those of a scenario in which
+        what has not begun never comes; references are no such events. What has happened up to step ``k`` stays as it
+        is, and what is known already is not hidden by a second call.
+        """
+        return p
+
     @abstractmethod
     def step(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], w: Tensor, p: Params) -> State:
         """State after control step ``k``: pure, batched, row by row independent; ``u`` is admissible."""

@@ -15,6 +15,7 @@ from steersman.envs.foreign.make import WrapperSettings, env_maker, imported
 from steersman.envs.foreign.outputs import Reading
 from steersman.envs.gym_simulator import Goal, GymSimulator
 from steersman.envs.plant import Plant
+from steersman.envs.settings import missing
 from steersman.envs.simulator import PlantSimulator, Simulator
 from steersman.envs.vector import PlantVectorEnv
 
@@ -43,6 +44,22 @@ class PlantSpec:
     def id(self) -> str:
         """The gymnasium id."""
         return f"{NAMESPACE}/{self.name}"
+
+
+_FAULT = ("foreseeable fault", "fault at any time or never")
+_LOAD = ("foreseeable load step", "load step at any time or never")
+_ORDER = ("first order", "second order")
+_TRACKING = "steersman.envs.pde.burgers:BurgersTracking"
+
+
+def _versions(
+    name: str, target: str, summary: str, steps: int, labels: tuple[str, str] = _FAULT, second: Any = None, **both: Any
+) -> tuple[PlantSpec, PlantSpec]:
+    """A task as published and the one that replaces it, what tells them apart, and the arguments that make it."""
+    return (
+        PlantSpec(f"{name}-v1", target, f"{summary}; published, {labels[0]}", steps, both),
+        PlantSpec(f"{name}-v2", target, f"{summary}; {labels[1]}", steps, both | (second or {"version": 2})),
+    )
 
 
 PLANTS: tuple[PlantSpec, ...] = (
@@ -76,33 +93,32 @@ PLANTS: tuple[PlantSpec, ...] = (
         {"switching": False},
     ),
     PlantSpec("Sepsis-v1", "steersman.envs.abm.sepsis:Sepsis", "infection and inflammation, cytokine multipliers", 60),
-    PlantSpec("TwoArea-v1", "steersman.envs.grid.two_area:TwoArea", "two-area grid after faults, storage power", 100),
-    PlantSpec(
-        "TwoAreaBrake-v1", "steersman.envs.grid.two_area:TwoAreaBrake", "two-area grid after faults, dynamic brake", 100
-    ),
+    *_versions("TwoArea", "steersman.envs.grid.two_area:TwoArea", "two-area grid, storage power", 100),
+    *_versions("TwoAreaBrake", "steersman.envs.grid.two_area:TwoAreaBrake", "two-area grid, dynamic brake", 100),
     PlantSpec(
         "PreventiveRedispatch-v1",
         "steersman.envs.grid.redispatch:PreventiveRedispatch",
         "storage against what a short circuit would do",
         12,
     ),
-    PlantSpec(
-        "TwoAreaFull-v1",
+    *_versions(
+        "TwoAreaFull",
         "steersman.envs.grid.two_area_full:TwoAreaFull",
-        "two areas, machines of full order, voltage references after faults",
+        "two areas, machines of full order, voltage references",
         100,
     ),
-    PlantSpec(
-        "TwoAreaDamping-v1",
+    *_versions(
+        "TwoAreaDamping",
         "steersman.envs.grid.two_area_full:TwoAreaDamping",
         "the swing between two areas, damped by voltage references",
         200,
     ),
-    PlantSpec(
-        "TwoAreaFrequency-v1",
+    *_versions(
+        "TwoAreaFrequency",
         "steersman.envs.grid.two_area_full:TwoAreaFrequency",
-        "frequency after a load step, by shedding blocks and storage",
+        "frequency kept up by shedding blocks and storage",
         100,
+        _LOAD,
     ),
     PlantSpec(
         "TwoAreaBrakeFull-v1",
@@ -110,17 +126,18 @@ PLANTS: tuple[PlantSpec, ...] = (
         "a dynamic brake after faults near the critical time",
         60,
     ),
-    PlantSpec("IEEE39-v1", "steersman.envs.grid.ieee39:IEEE39", "New England system after line faults", 100),
-    PlantSpec(
-        "TransportBoundary-v1",
+    *_versions("IEEE39", "steersman.envs.grid.ieee39:IEEE39", "New England system", 100),
+    *_versions(
+        "TransportBoundary",
         "steersman.envs.pde.boundary:TransportBoundary",
         "unstable transport, controlled at its end",
         100,
+        _ORDER,
     ),
     PlantSpec(
         "TransportBoundaryCompat-v1",
         "steersman.envs.pde.boundary:TransportBoundaryCompat",
-        "the same with PDEControlGym's scheme and reward",
+        "unstable transport with PDEControlGym's scheme and reward",
         50,
     ),
     PlantSpec(
@@ -162,18 +179,11 @@ PLANTS: tuple[PlantSpec, ...] = (
         10,
         {"safe": True},
     ),
-    PlantSpec(
-        "BurgersTracking-v1",
-        "steersman.envs.pde.burgers:BurgersTracking",
-        "Burgers' equation along a moving profile",
-        80,
+    *_versions(
+        "BurgersTracking", _TRACKING, "Burgers' equation along a moving profile", 80, _ORDER, {"scheme": "heun"}
     ),
-    PlantSpec(
-        "BurgersTrackingNoisy-v1",
-        "steersman.envs.pde.burgers:BurgersTracking",
-        "the same with process noise",
-        80,
-        {"noisy": True},
+    *_versions(
+        "BurgersTrackingNoisy", _TRACKING, "the same with process noise", 80, _ORDER, {"scheme": "heun"}, noisy=True
     ),
     PlantSpec(
         "BurgersNotebookCompat-v1",
@@ -251,7 +261,7 @@ def make_plant(id: str, **kwargs: Any) -> Plant:
             plant = getattr(importlib.import_module(module), attribute)(**(spec.kwargs | kwargs))
             assert isinstance(plant, Plant)  # noqa: S101 - narrows the type
             return plant
-    raise ValueError(f"unknown plant {id!r}; known: {', '.join(plant_ids())}")
+    raise ValueError(f"unknown plant {missing(id, plant_ids())}")
 
 
 def make_env(plant: str, render_mode: str | None = None, **kwargs: Any) -> PlantEnv:

@@ -32,7 +32,9 @@ class Measurement:
         r: References ``r_k .. r_{k+h}`` of the performance output; ``h = 0`` without preview.
         u_prev: Action applied in the step before (the neutral action at the start).
         x: True state, only in the "solver access" track.
-        p: True parameters, likewise.
+        p: True parameters as far as they are known at step k (:meth:`~steersman.envs.plant.Plant.known`), likewise.
+        hindsight: True parameters with all that is still to come, for the model of that name alone.
+        seen: Which outputs were really measured; None where all were. The others repeat the last ones that were.
     """
 
     k: Int64[Tensor, "n"]
@@ -41,6 +43,8 @@ class Measurement:
     u_prev: Float[Tensor, "n m"]
     x: State | None = None
     p: Params | None = None
+    hindsight: Params | None = None
+    seen: Bool[Tensor, "n ny"] | None = None
 
     @property
     def n(self) -> int:
@@ -49,13 +53,15 @@ class Measurement:
 
     def rows(self, index: Int64[Tensor, "k"]) -> Measurement:
         """The measurements of some rows."""
-        x = None if self.x is None else tree_index(self.x, index)
-        p = None if self.p is None else tree_index(self.p, index)
-        return Measurement(self.k[index], self.y[index], self.r[index], self.u_prev[index], x, p)
+        trees = (None if t is None else tree_index(t, index) for t in (self.x, self.p, self.hindsight))
+        x, p, hindsight = trees
+        seen = None if self.seen is None else self.seen[index]
+        k, y, r, u_prev = self.k[index], self.y[index], self.r[index], self.u_prev[index]
+        return Measurement(k, y, r, u_prev, x, p, hindsight, seen)  # type: ignore[arg-type]
 
     def blind(self) -> Measurement:
         """The same measurement without state and parameters: what the "data only" track sees."""
-        return replace(self, x=None, p=None)
+        return replace(self, x=None, p=None, hindsight=None)
 
     def references(self, horizon: int) -> Float[Tensor, "n horizon nz"]:
         """``r_{k+1} .. r_{k+horizon}``; the last known one is repeated beyond the preview."""
@@ -282,7 +288,8 @@ class PlantSimulator(Simulator):
             r=torch.stack(ahead, dim=1) if preview else ahead[0].unsqueeze(1),
             u_prev=now.u_prev,
             x=now.x,
-            p=self.p,
+            p=plant.known(now.k, self.p),
+            hindsight=self.p,
         )
 
     def perform(self) -> Float[Tensor, "n nz"]:

@@ -106,7 +106,7 @@ def _fit(spec: FitSpec, files: Files, report: Progress) -> None:
     draft.replace(files(spec, ".safetensors"))
     data.save(files(spec, ".data.safetensors"))
     cost = {"plant_steps": data.steps, "cpu_seconds": time.process_time() - start + model.earlier_seconds}
-    files(spec, ".json").write_text(json.dumps(cost))
+    files(spec, ".json").write_text(json.dumps({"cost": cost, "notes": sim.notes}))
 
 
 def _exciter(entry: ModelEntry) -> Callable[[], Exciter]:
@@ -116,10 +116,11 @@ def _exciter(entry: ModelEntry) -> Callable[[], Exciter]:
 def _run(spec: RunSpec, files: Files, report: Progress) -> None:
     price, _ = prepared(spec.prepared, files)
     simulate = partial(spec.environment.simulator, device=spec.device, price=price)
-    model, fit_cost = _model(spec, files)
+    model, fit_cost, fit_notes = _model(spec, files)
     controller = _controller(spec, model, simulate)
+    practice = _Noted(simulate)
     training = Training(
-        simulate, spec.seed, files(spec, ".training"), lambda f, text: report(0.5 * f, f"training: {text}"),
+        practice, spec.seed, files(spec, ".training"), lambda f, text: report(0.5 * f, f"training: {text}"),
         excite=HeldLevels if spec.model is None else _exciter(spec.model),
         data=None if spec.fit is None else Trajectories.load(files(spec.fit, ".data.safetensors")),
     )  # fmt: skip
@@ -135,17 +136,48 @@ def _run(spec: RunSpec, files: Files, report: Progress) -> None:
     before = fit_cost.plant_steps
     curve = tuple((before + steps, value) for steps, value in cost.curve)
     total = TrainingCost(before + cost.plant_steps, cost.cpu_seconds + fit_cost.cpu_seconds, curve)
-    save_result(_result(spec, controller, simulate, price, total, found), files(spec, ".npz"))
+    notes = (
+        *(("resumed",) if controller.resumed else ()),
+        *(f"in the data of its model, {note}" for note in fit_notes),
+        *(controller.model.notes if controller.model is not None else ()),
+        *(f"in its training, {note}" for note in practice.notes),
+        *found.notes,
+        *controller.notes,
+    )
+    save_result(_result(spec, controller, simulate, price, total, found, notes), files(spec, ".npz"))
 
 
-def _model(spec: RunSpec, files: Files) -> tuple[Dynamics | None, TrainingCost]:
+class _Noted:
+    """Makes simulators, and keeps those that may have something to say when their episodes are over."""
+
+    def __init__(self, make: Callable[[int], Simulator]) -> None:
+        self._make = make
+        self._made: list[Simulator] = []
+
+    def __call__(self, n: int) -> Simulator:
+        simulator = self._make(n)
+        if simulator.plant is None:  # plants say nothing, and would only take memory
+            self._made.append(simulator)
+        return simulator
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_made": []}  # searches send it to processes of their own, whose notes are lost
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(note for simulator in self._made for note in simulator.notes))
+
+
+def _model(spec: RunSpec, files: Files) -> tuple[Dynamics | None, TrainingCost, list[str]]:
+    """The model, what fitting it has cost, and remarks on its data."""
     if spec.model is None:
-        return None, TrainingCost()
+        return None, TrainingCost(), []
     model = _build(spec.model.use, spec.model.settings, spec.environment.simulator(1, spec.device))
     if spec.fit is None:
-        return model, TrainingCost()
+        return model, TrainingCost(), []
     model.load_state_dict(load_file(str(files(spec.fit, ".safetensors"))))
-    return model, TrainingCost(**json.loads(files(spec.fit, ".json").read_text()))
+    found = json.loads(files(spec.fit, ".json").read_text())
+    return model, TrainingCost(**found["cost"]), found["notes"]
 
 
 def _build(use: str, settings: dict[str, object], sim: Simulator) -> Dynamics:
@@ -166,6 +198,7 @@ def _result(
     price: float,
     cost: TrainingCost,
     found: Evaluation,
+    notes: tuple[str, ...],
 ) -> RunResult:
     arrays = {
         name: getattr(found, name).detach().cpu().numpy()
@@ -179,8 +212,7 @@ def _result(
         latency=latency(controller, simulate(1), noise.keys(spec.bank, 1), preview=spec.controller.preview),
         train_steps=cost.plant_steps, train_seconds=cost.cpu_seconds, eval_seconds=found.seconds,
         episodes=found.episodes, bank=found.bank, picture=_picture(simulate(1), found.trail), price=price,
-        notes=(*(("resumed",) if controller.resumed else ()), *controller.notes), curve=cost.curve,
-        versions=_versions(), **arrays,
+        notes=notes, curve=cost.curve, versions=_versions(), **arrays,
     )  # fmt: skip
 
 

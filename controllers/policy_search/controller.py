@@ -11,21 +11,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from steersman.controllers.base import Training, TrainingCost
+from steersman.controllers.base import Decision, Training, TrainingCost
 from steersman.controllers.policy import TrainedPolicy, build_policy
 from steersman.controllers.policy_search.evaluation import (
     Episodes,
     Evaluation,
     Executor,
     InProcess,
+    OutOfStepsError,
     RiskName,
     risk_measure,
 )
 from steersman.controllers.policy_search.population import Population
 from steersman.controllers.policy_search.workers import Workers
-from steersman.controllers.verdict import judge, steps_at_most
+from steersman.controllers.squash import scored_action
+from steersman.controllers.verdict import judge
+from steersman.dynamics.base import Dynamics
 from steersman.envs import noise
+from steersman.envs.plant import ControlProblem
 from steersman.envs.settings import at_least
+from steersman.envs.simulator import Measurement
 from steersman.optimizers.base import Search
 from steersman.optimizers.registry import make_search
 from steersman.optimizers.search import minimise
@@ -33,15 +38,18 @@ from steersman.optimizers.vectorise import assign, flatten
 
 _VALIDATE = 0x5A11D
 """Separates the scenarios that choose between the best and the last policy from those of the search."""
+_DUEL = 4
+"""The choice between them is made on so many times the scenarios of a generation, or on as many as the budget holds."""
 
 
 class PolicySearch(TrainedPolicy):
     """A policy found by a population search on the cost of whole episodes; nothing needs a gradient.
 
     All members of a generation meet the same scenarios (common random numbers), which change from generation to
-    generation. At the end the search's best and its last policy meet fresh scenarios, and the better one stays; then it
-    meets doing nothing and constant actions, and :attr:`notes` say if it lost.
-    Only the steps of running episodes count, and episodes that are over leave the batch.
+    generation. At the end the search's best and its last policy meet fresh scenarios, and the better one stays.
+    Only the steps of running episodes count, and episodes that are over leave the batch. The budget is never exceeded;
+    what stays unspent is less than another generation would take. Where episodes have become longer from one generation
+    to the next, the last one may have to be broken off: its steps count, but nothing is learnt from them.
     """
 
     name = "policy-search"
@@ -70,13 +78,14 @@ class PolicySearch(TrainedPolicy):
             search: Name of a search.
             policy: Architecture; ``int8`` and ``spiking`` have no useful gradient.
             hidden: Widths of the hidden layers.
-            plant_steps: Budget of the whole training, exploration and validation included.
+            plant_steps: Budget of the whole training, exploration and the choice at its end included; its verdict at
+                the end (:mod:`steersman.controllers.verdict`) is not part of it, but is counted.
             scenarios: Scenarios of each generation.
             explore: Episodes from which observations are normalised.
             options: Settings of the search.
             module: A network of your own instead, ``obs -> raw action`` or a
-                :class:`~steersman.optimizers.policies.base.Policy`; raw actions are squashed
-                (:func:`~steersman.controllers.squash.to_action`), those of one-hot groups are scores.
+                :class:`~steersman.optimizers.policies.base.Policy`; raw actions in [-1, 1] span the bounds, those of
+                one-hot groups are scores.
             risk: What is minimised over the scenarios: the ``mean`` cost, the mean of its worst part (``cvar``), or
                 the ``worst``.
             tail: Share of the scenarios that ``cvar`` averages.
@@ -106,12 +115,30 @@ class PolicySearch(TrainedPolicy):
         self.options = dict(options or {})
         self.race, self.keep, self.floor, self.workers, self.compiled = race, keep, floor, workers, compiled
 
+    def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> PolicySearch:
+        """Build the policy for the problem's outputs and actions.
+
+        Raises:
+            ValueError: If the budget does not hold exploration, one generation and the choice at the end, for episodes
+                that last to the horizon.
+        """
+        super().bind(problem, model)
+        members = self._started(0).population
+        episodes = self.explore + members * self.scenarios + 2
+        if self.plant_steps < (need := episodes * problem.horizon):
+            raise ValueError(
+                f"plant_steps={self.plant_steps} does not cover one generation; it takes up to {need:,}: "
+                f"{self.explore} episodes of exploration, {members} members times {self.scenarios} scenarios and 2 at "
+                f"the end, {problem.horizon} steps each; raise it, or lower scenarios or explore"
+            )
+        return self
+
     def train(self, training: Training) -> TrainingCost:
         """Search within the budget; with a folder, from the last checkpoint on.
 
         Raises:
-            ValueError: If the budget does not cover one generation, workers are asked for and the training's
-                simulators cannot be pickled, or compiled steps and there is no plant.
+            ValueError: If workers are asked for and the training's simulators cannot be pickled, or compiled steps and
+                there is no plant.
             RuntimeError: If steps are to be compiled and cannot be.
         """
         start = time.process_time()
@@ -119,8 +146,7 @@ class PolicySearch(TrainedPolicy):
         if self.module is None:
             m, ny = self.problem.actions.m, self.problem.ny
             self._policy = build_policy(self.policy, ny, m, self.hidden, training.seed)
-        search = make_search(self.search, **self.options).start(flatten(self._policy), seed=training.seed)
-        episodes = self._episodes(training)
+        search, episodes = self._started(training.seed), self._episodes(training)
         executor: Executor = Workers(episodes, search, self.workers) if self.workers else InProcess(episodes)
         ledger = None if training.folder is None else training.folder / "plant-steps.jsonl"
         evaluation = Evaluation(episodes, executor, self.scenarios, self.race, self.keep, ledger)
@@ -128,41 +154,77 @@ class PolicySearch(TrainedPolicy):
             rivals, used = self._search(search, evaluation, training, used)
         finally:
             executor.close()
-        last = episodes.run(rivals, noise.fold(training.keys(4 * self.scenarios), _VALIDATE), all_ranks=True)
-        assign(self._policy, rivals[int(self._risk(last.cost).argmin())])
-        used += int(last.plant_steps.sum())
-        verdict = judge(self, training, 4 * self.scenarios)
+        better, steps = self._duel(rivals, episodes, training, self.plant_steps - used)
+        assign(self._policy, rivals[better])
+        used += steps
+        verdict = judge(self, training)
         self.notes = verdict.notes
         return TrainingCost(used + verdict.plant_steps, time.process_time() - start, ((used, verdict.cost),))
+
+    def _started(self, seed: int) -> Search[Any]:
+        return make_search(self.search, **self.options).start(flatten(self._policy), seed=seed)
 
     def _search(
         self, search: Search[Any], evaluation: Evaluation, training: Training, used: int
     ) -> tuple[Float[Tensor, "2 dim"], int]:
-        """The search's last and best points, and the plant steps up to then.
-
-        Episodes may be shorter than the horizon. So the search runs as long as the budget surely lasts, and then
-        again with what is left.
-        """
-        each = self.scenarios * self.problem.horizon
-        reserve = 8 * each + steps_at_most(self.problem.horizon, 4 * self.scenarios)
-        if self.plant_steps < (need := used + reserve + search.population * each):
-            raise ValueError(f"plant_steps={self.plant_steps} does not cover one generation; it takes {need:,}")
+        """The search's last and best points, and the plant steps up to then."""
+        ran = 0
 
         def spent() -> int:
-            return used + evaluation.plant_steps(search.generation)
+            return used + evaluation.plant_steps(search.generation + ran)
 
         def progress(fraction: float, text: str) -> None:
             training.progress(min(spent() / self.plant_steps, 1.0), text)
 
-        more, checkpoint = search.population, _checkpoint(training)
-        while more >= search.population:
-            found = minimise(
-                search, evaluation, budget_evaluations=search.evaluations + more, progress=progress,
-                checkpoint=checkpoint,
-            )  # fmt: skip
-            more = (self.plant_steps - reserve - spent()) // each
-        best = found.incumbent if found.best is None else found.best.x
-        return torch.stack([found.incumbent, best]), spent()
+        checkpoint = _checkpoint(training)
+        while (count := self._generations(search, evaluation, self.plant_steps - spent())) > 0:
+            try:
+                minimise(
+                    search, evaluation, budget_evaluations=search.evaluations + count * search.population,
+                    progress=progress, checkpoint=checkpoint,
+                )  # fmt: skip
+            except OutOfStepsError:
+                ran = 1  # the generation that was broken off
+                break
+        best = search.champion.best
+        return torch.stack([search.incumbent, search.incumbent if best is None else best.x]), spent()
+
+    def _generations(self, search: Search[Any], evaluation: Evaluation, left: int) -> int:
+        """How many generations to run next with so many control steps left; also sets the evaluation's limit.
+
+        As many as surely fit, whose episodes may all last to the horizon. Then one at a time, as long as the one before
+        would fit again; such a one is broken off where it would take what the choice at the end needs.
+        """
+        evaluation.limit, horizon = None, self.problem.horizon
+        episodes, duel = search.population * self.scenarios, 2 * _DUEL * self.scenarios
+        if (sure := (left - duel * horizon) // (episodes * horizon)) > 0:
+            return sure
+        if search.generation == 0:
+            return 1  # bind has seen to it that the first one fits
+        last = evaluation.of_generation(search.generation - 1)
+        if last is None or left - max(2 * horizon, duel * math.ceil(last / episodes)) < last:
+            return 0
+        evaluation.limit = left - 2 * horizon
+        return 1
+
+    def _duel(self, rivals: Tensor, episodes: Episodes, training: Training, left: int) -> tuple[int, int]:
+        """Which of two policies is better on fresh scenarios, and the control steps that this took."""
+        keys = noise.fold(training.keys(_DUEL * self.scenarios), _VALIDATE)
+        costs, used, horizon = [], 0, self.problem.horizon
+        while len(keys) and (fits := (left - used) // (2 * horizon)) > 0:
+            found = episodes.run(rivals, keys[:fits], all_ranks=True)
+            costs.append(found.cost)
+            used, keys = used + int(found.plant_steps.sum()), keys[fits:]
+        # A training that goes on with a smaller budget than it had may have nothing left.
+        return int(self._risk(torch.cat(costs, dim=1)).argmin()) if costs else 1, used
+
+    @torch.no_grad()
+    def decide(self, m: Measurement, budget_s: float | None) -> Decision:
+        """See :class:`~steersman.controllers.base.Controller`."""
+        if len(self._state) != m.n:
+            self._state = self._policy.initial_state(m.n)
+        raw, self._state = self._policy(self.observe(m.y), self._state)
+        return self._optimal(scored_action(self.problem.actions, raw.to(m.y)))
 
     def _episodes(self, training: Training) -> Episodes:
         like = flatten(self._policy)

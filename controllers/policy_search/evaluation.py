@@ -84,9 +84,17 @@ class Episodes:
         return Training(self.simulate, self.seed).keys(count, start=start)
 
     def run(
-        self, vectors: Float[Tensor, "some dim"], keys: Int64[Tensor, "episodes"], *, all_ranks: bool = False
+        self,
+        vectors: Float[Tensor, "some dim"],
+        keys: Int64[Tensor, "episodes"],
+        *,
+        all_ranks: bool = False,
+        limit: int | None = None,
     ) -> Costs:
         """Costs of members on the scenarios of these keys, the same for all; with ``all_ranks`` none ends early.
+
+        At ``limit`` control steps the episodes are broken off
+        (:func:`~steersman.controllers.policy_search.population.roll_out`).
 
         Raises:
             ValueError: If steps are to be compiled and there is no plant.
@@ -100,7 +108,7 @@ class Episodes:
             rule = GiveUp(self.floor, max(1, math.ceil(self.keep * len(vectors))), self.risk)
         simulator = self._simulator(len(bank))
         members = Population(p.network, vectors.to(simulator.device), p.mean, p.std, p.actions)
-        return roll_out(members, simulator, bank, rule, self._compiled_for(simulator))
+        return roll_out(members, simulator, bank, rule, self._compiled_for(simulator), limit)
 
     def _compiled_for(self, simulator: Simulator) -> CompiledSteps | None:
         if self.compiled and self._steps is None:
@@ -126,7 +134,12 @@ class Executor(Protocol):
     """Where the episodes of a generation run: it is sent numbers that the random draws follow from, never weights."""
 
     def __call__(
-        self, pop: Float[Tensor, "pop dim"], generation: int, rows: Int64[Tensor, "some"], keys: Int64[Tensor, "e"]
+        self,
+        pop: Float[Tensor, "pop dim"],
+        generation: int,
+        rows: Int64[Tensor, "some"],
+        keys: Int64[Tensor, "e"],
+        limit: int | None = None,
     ) -> Costs:
         """Costs of some rows of a generation's population on the scenarios of the keys.
 
@@ -135,6 +148,7 @@ class Executor(Protocol):
             generation: Its number, from which a replica of the search makes the same population.
             rows: Rows to run.
             keys: Keys of the scenarios.
+            limit: Control steps at which the episodes are broken off; each batch has its share of them.
         """
 
     def told(self, cost: Float[Tensor, "pop"]) -> None:
@@ -152,10 +166,16 @@ class InProcess:
         self.episodes, self.shards = episodes, shards
 
     def __call__(
-        self, pop: Float[Tensor, "pop dim"], generation: int, rows: Int64[Tensor, "some"], keys: Int64[Tensor, "e"]
+        self,
+        pop: Float[Tensor, "pop dim"],
+        generation: int,
+        rows: Int64[Tensor, "some"],
+        keys: Int64[Tensor, "e"],
+        limit: int | None = None,
     ) -> Costs:
         """See :class:`Executor`."""
-        return join([self.episodes.run(pop[part], keys) for part in rows.tensor_split(self.shards) if len(part)])
+        parts = [part for part in rows.tensor_split(self.shards) if len(part)]
+        return join([self.episodes.run(pop[part], keys, limit=share(limit, part, rows)) for part in parts])
 
     def told(self, cost: Float[Tensor, "pop"]) -> None:
         """Nothing to do: the search itself is here."""
@@ -170,7 +190,17 @@ def join(parts: list[Costs]) -> Costs:
         torch.cat([part.cost for part in parts]),
         torch.cat([part.plant_steps for part in parts]),
         sum(part.simulated for part in parts),
+        all(part.whole for part in parts),
     )
+
+
+def share(limit: int | None, part: Int64[Tensor, "some"], rows: Int64[Tensor, "all"]) -> int | None:
+    """The part of a limit that some of the rows have."""
+    return None if limit is None else limit * len(part) // len(rows)
+
+
+class OutOfStepsError(Exception):
+    """A generation was broken off at its limit of control steps."""
 
 
 class Evaluation:
@@ -178,7 +208,12 @@ class Evaluation:
 
     With a race, all members run the first few scenarios; the better part of them runs the others as well. The costs
     of those who drop out are those of their episodes, moved by as much as the others' costs changed on average.
+
+    Attributes:
+        limit: Control steps that the next generation may take; None is no limit.
     """
+
+    limit: int | None = None
 
     def __init__(
         self, episodes: Episodes, executor: Executor, scenarios: int, race: int, keep: float, ledger: Path | None = None
@@ -198,7 +233,11 @@ class Evaluation:
         self._ledger, self._steps = ledger, _read_ledger(ledger)
 
     def __call__(self, pop: Float[Tensor, "pop dim"], generation: int) -> Float[Tensor, "pop"]:
-        """Cost of each row; episode ``e`` of generation ``g`` has the training key ``g scenarios + e``."""
+        """Cost of each row; episode ``e`` of generation ``g`` has the training key ``g scenarios + e``.
+
+        Raises:
+            OutOfStepsError: If the generation would take more than :attr:`limit`. What it took counts.
+        """
         keys, self._steps[generation] = self.episodes.keys(generation * self.scenarios, self.scenarios), 0
         everyone = torch.arange(len(pop))
         cost = self._run(pop, generation, everyone, keys[: self.first])
@@ -212,6 +251,10 @@ class Evaluation:
     def plant_steps(self, generation: int) -> int:
         """Control steps of all generations before this one, those of an earlier process included."""
         return sum(steps for made, steps in self._steps.items() if made < generation)
+
+    def of_generation(self, generation: int) -> int | None:
+        """Control steps of one generation; None if it was never run."""
+        return self._steps.get(generation)
 
     def _book(self, generation: int) -> None:
         if self._ledger is not None:
@@ -230,8 +273,12 @@ class Evaluation:
         return moved
 
     def _run(self, pop: Tensor, generation: int, rows: Tensor, keys: Tensor) -> Tensor:
-        found = self.executor(pop, generation, rows, keys)
+        left = None if self.limit is None else self.limit - self._steps[generation]
+        found = self.executor(pop, generation, rows, keys, left)
         self._steps[generation] += int(found.plant_steps.sum())
+        if not found.whole:
+            self._book(generation)
+            raise OutOfStepsError
         return found.cost.to(pop.device)
 
 

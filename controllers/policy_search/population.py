@@ -79,11 +79,13 @@ class Costs:
         cost: Cost of each episode; of a member that was given up, a lower bound of it.
         plant_steps: Control steps each member used, of its running episodes only.
         simulated: Rows times control steps that the simulator computed, running or over.
+        whole: Whether all episodes went to their ends; if not, costs are those up to where the limit was reached.
     """
 
     cost: Float[Tensor, "pop episodes"]
     plant_steps: Int64[Tensor, "pop"]
     simulated: int
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def roll_out(
     scenarios: Scenarios,
     give_up: GiveUp | None = None,
     compiled: CompiledSteps | None = None,
+    limit: int | None = None,
 ) -> Costs:
     """Run every member on its scenarios.
 
@@ -132,14 +135,16 @@ def roll_out(
         give_up: When members are ended early; none are by default.
         compiled: Control steps of such policies on the simulator's plant; then rows that are over are looked for
             every few steps only.
+        limit: Control steps of running episodes after which all of them are broken off; none by default.
 
     Raises:
         ValueError: If the scenarios cannot be dealt out evenly.
+        RuntimeError: If the simulator ends no episode at the horizon.
     """
     pop = len(population.vectors)
     if len(scenarios) % pop:
         raise ValueError(f"{len(scenarios)} scenarios cannot be dealt to {pop} members; give equally many to each")
-    return _Rollout(population, simulator, scenarios, give_up, compiled).run()
+    return _Rollout(population, simulator, scenarios, give_up, compiled).run(limit)
 
 
 class _Rollout:
@@ -170,19 +175,37 @@ class _Rollout:
         simulator.reset(scenarios)
 
     @torch.no_grad()
-    def run(self) -> Costs:
-        while True:
+    def run(self, limit: int | None) -> Costs:
+        horizon = self.simulator.problem.horizon
+        for _ in range(horizon):
+            if limit is not None and self._next_total() > limit:
+                return self._costs(whole=False)
             fewer = self._advance()
             if fewer or self.give_up is not None:
                 self._store()
                 fewer |= self._end_hopeless()
             if fewer and not self._compact():
-                return Costs(self.cost.reshape(self.shape), self.steps.reshape(self.shape).sum(dim=1), self.simulated)
+                return self._costs(whole=True)
+        raise RuntimeError(f"{type(self.simulator).__name__} has episodes that go on after the horizon of {horizon}")
+
+    def _costs(self, *, whole: bool) -> Costs:
+        steps = self.steps.reshape(self.shape).sum(dim=1)
+        return Costs(self.cost.reshape(self.shape), steps, self.simulated, whole)
+
+    def _next_total(self) -> int:
+        """Control steps of all episodes once the batch has gone on, at most."""
+        self._store()
+        ahead = 1 if self._compiled_here() is None else STRIDE
+        return int(self.steps.sum()) + ahead * int(self.running.sum())
+
+    def _compiled_here(self) -> CompiledSteps | None:
+        fits = isinstance(self.simulator, PlantSimulator) and min(self.table.shape) > 1
+        return self.compiled if fits else None
 
     def _advance(self) -> bool:
         """Go on by a control step, or by some; whether a running episode has ended."""
-        if self.compiled is not None and isinstance(self.simulator, PlantSimulator) and min(self.table.shape) > 1:
-            return self._advance_compiled(self.compiled, self.simulator)
+        if (steps := self._compiled_here()) is not None:
+            return self._advance_compiled(steps)
         t = self.simulator.step(self._act(self.simulator.measure()))
         self.row_cost = self.row_cost + torch.where(self.running, t.cost, 0.0)
         self.row_steps = self.row_steps + self.running
@@ -193,7 +216,9 @@ class _Rollout:
             self.running = self.running & ~over
         return fewer
 
-    def _advance_compiled(self, steps: CompiledSteps, simulator: PlantSimulator) -> bool:
+    def _advance_compiled(self, steps: CompiledSteps) -> bool:
+        simulator = self.simulator
+        assert isinstance(simulator, PlantSimulator)  # noqa: S101 - _compiled_here has seen to it
         b = Batch(simulator.snapshot(), self.memory, self.running, self.row_cost, self.row_steps)
         b, fewer = steps(*self.population.stacked, b)
         simulator.restore(b.now)

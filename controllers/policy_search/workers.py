@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from steersman.controllers.policy_search.evaluation import Episodes, join
+from steersman.controllers.policy_search.evaluation import Episodes, join, share
 from steersman.controllers.policy_search.population import Costs
 from steersman.envs.processes import die_with_parent
 from steersman.optimizers.base import Search
@@ -47,15 +47,21 @@ class Workers:
         self._begun = False
 
     def __call__(
-        self, pop: Float[Tensor, "pop dim"], generation: int, rows: Int64[Tensor, "some"], keys: Int64[Tensor, "e"]
+        self,
+        pop: Float[Tensor, "pop dim"],
+        generation: int,
+        rows: Int64[Tensor, "some"],
+        keys: Int64[Tensor, "e"],
+        limit: int | None = None,
     ) -> Costs:
         """See :class:`~steersman.controllers.policy_search.evaluation.Executor`."""
         state = None if self._begun else self._search.state_dict()
         parts = rows.tensor_split(len(self._pools))
         told, self._told, self._begun = self._told, None, True
+        plan = self._plan if state else b""
+        messages = [(plan, state, generation, told, part, keys, share(limit, part, rows)) for part in parts]
         futures: list[Future[bytes]] = [
-            pool.submit(_work, pickle.dumps((self._plan if state else b"", state, generation, told, part, keys)))
-            for pool, part in zip(self._pools, parts, strict=True)
+            pool.submit(_work, pickle.dumps(message)) for pool, message in zip(self._pools, messages, strict=True)
         ]
         found = [pickle.loads(future.result()) for future in futures]  # noqa: S301 - from our own processes
         return join([part for part in found if len(part.cost)])
@@ -96,10 +102,10 @@ class _Replica:
             self.search.tell(told)
             self.pop = self.search.ask()
 
-    def run(self, rows: Tensor, keys: Tensor) -> Costs:
+    def run(self, rows: Tensor, keys: Tensor, limit: int | None) -> Costs:
         if not len(rows):
             return Costs(torch.zeros(0, len(keys)), torch.zeros(0, dtype=torch.int64), 0)
-        return self.episodes.run(self.pop[rows], keys)
+        return self.episodes.run(self.pop[rows], keys, limit=limit)
 
 
 _REPLICA: list[_Replica] = []
@@ -107,10 +113,10 @@ _REPLICA: list[_Replica] = []
 
 
 def _work(message: bytes) -> bytes:
-    plan, state, generation, told, rows, keys = pickle.loads(message)  # noqa: S301 - from the starting process
+    plan, state, generation, told, rows, keys, limit = pickle.loads(message)  # noqa: S301 - from the starting process
     torch.set_num_threads(1)
     if state is not None:
         _REPLICA[:] = [_Replica(plan, state)]
     (replica,) = _REPLICA
     replica.follow(generation, told)
-    return pickle.dumps(replica.run(rows, keys))
+    return pickle.dumps(replica.run(rows, keys, limit))

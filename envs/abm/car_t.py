@@ -14,7 +14,7 @@ from torch import Tensor
 from steersman.envs.abm._grid import moved, present, vacant, winners, words
 from steersman.envs.actions import ActionSet
 from steersman.envs.noise import fold, integers, uniform
-from steersman.envs.objective import Linear, Objective, PiecewiseLinear
+from steersman.envs.objective import Limit, Linear, Objective, PiecewiseLinear
 from steersman.envs.picture import pixels
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State
@@ -49,8 +49,9 @@ class CarT(Plant):
     State, ``[n, capacity]`` each: ``alive``, ``active`` bool, ``cell`` int64, ``potency`` float64, ``age`` int64; and
     ``bead`` bool ``[n, 2500]``, ``last`` the last action. Measured: cells, activated share, potent share, mean
     potency of activated cells, cells on beads (*), beads, time, last action. Performance: product (the summed
-    potency if at least eight cells are potent, else 0) and potent cells. Cost: ten for every unit of product that is
-    missing from 40 at the end, and before it 0.02 for each potent cell that is missing from 40.
+    potency if at least eight cells are potent, else 0), potent cells, and all cells, which VIOLATED ends where they
+    outgrow the capacity. Cost: ten for every unit of product that is missing from 40 at the end, and before it 0.02 for
+    each potent cell that is missing from 40.
     """
 
     def __init__(self, hold: int = 32, horizon: int = 50, *, division: float = 1e-3, capacity: int = 256) -> None:
@@ -76,14 +77,15 @@ class CarT(Plant):
             (0.0,) * 3, (1.0,) * 3, one_hot=((SKIP, ADD, REMOVE),), names=("skip", "add", "remove")
         )
         self.objective = Objective(
-            (Linear(name="potent", on="e", weights=(0.0, -0.02)),),
+            (Linear(name="potent", on="e", weights=(0.0, -0.02, 0.0)),),
             (PiecewiseLinear(name="product", on="e", index=0, points=((-40.0, 400.0), (0.0, 0.0))),),
             failure=10.0,
+            limits=(Limit(name="cells", index=2, low=-float(capacity), high=float(capacity)),),
         )
         self.measured = (
             "cells", "activated", "potent", "mean_potency", "on_beads", "beads", "time", "last_action",
         )  # fmt: skip
-        self.performed = ("product", "potent_cells")
+        self.performed = ("product", "potent_cells", "cells")
         self.exogenous = (6,)
 
     def params(self, key: Int64[Tensor, "n"]) -> Params:
@@ -160,16 +162,17 @@ class CarT(Plant):
         time, last = k.to(self.dtype) / self.horizon, s["last"].to(self.dtype)
         return torch.stack([cells, number / cells, strong / cells, mean, on_beads, beads, time, last], dim=1)
 
-    def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n 2"]:
-        """Product and potent cells."""
+    def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n 3"]:
+        """Product, potent cells and cells."""
         s, potent = self._potent(x)
         number = potent.sum(dim=1).to(self.dtype)
         total = (s["potency"] * (s["alive"] & s["active"])).sum(dim=1)
-        return torch.stack([torch.where(number >= 8, total, 0.0), number], dim=1)
+        cells = s["alive"].sum(dim=1).to(self.dtype)
+        return torch.stack([torch.where(number >= 8, total, 0.0), number, cells], dim=1)
 
-    def reference(self, k: Int64[Tensor, "n"], p: Params) -> Float[Tensor, "n 2"]:
-        """Forty potent cells of potency 1."""
-        return torch.full((len(k), 2), 40.0, dtype=self.dtype, device=k.device)
+    def reference(self, k: Int64[Tensor, "n"], p: Params) -> Float[Tensor, "n 3"]:
+        """Forty potent cells of potency 1; nothing is asked of the number of cells."""
+        return torch.nn.functional.pad(torch.full((len(k), 2), 40.0, dtype=self.dtype, device=k.device), (0, 1))
 
     def status(self, k: Int64[Tensor, "n"], x: State, p: Params) -> UInt8[Tensor, "n"]:
         """VIOLATED after an overflow of the slots."""

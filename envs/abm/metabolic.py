@@ -14,7 +14,7 @@ from torch import Tensor
 from steersman.envs.abm._grid import moved, present, vacant, winners, words
 from steersman.envs.actions import ActionSet
 from steersman.envs.noise import fold, integers, uniform
-from steersman.envs.objective import Objective, Quadratic
+from steersman.envs.objective import Limit, Objective, Quadratic
 from steersman.envs.picture import pixels
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State
@@ -49,8 +49,8 @@ class Metabolic(Plant):
     State: ``kind`` uint8 (0 is an empty slot), ``cell`` int64, ``bound`` bool, each ``[n, capacity]``; ``made`` and
     ``lost``, the augmented states of the ratio objective: exponential means over 50 ticks of the products
     harvested and of the substrate washed out, per tick, float64 ``[n]``; ``overflow`` bool ``[n]``. Outputs:
-    y = (substrate, first, second, product, made, waste, demand), z = (made, waste) with waste = lost / (lost + made).
-    A row ends as VIOLATED when its molecules outgrow the capacity.
+    y = (substrate, first, second, product, made, waste, demand), z = (made, waste, molecules) with waste =
+    lost / (lost + made). A row ends as VIOLATED when its molecules outgrow the capacity.
     """
 
     def __init__(self, hold: int = 10, horizon: int = 60, *, switching: bool = True, capacity: int = 1024) -> None:
@@ -71,12 +71,13 @@ class Metabolic(Plant):
         self.dt, self.hold, self.horizon, self.gradient, self.time_unit = 1.0, hold, horizon, "none", "tick"
         self.switching, self.capacity = switching, capacity
         self.actions = ActionSet((0.0,), (FEED,), names=("inflow",), units=("1/tick",))
+        room = Limit(name="molecules", index=2, low=-1.0 * capacity, high=1.0 * capacity)
         self.objective = Objective((
-            Quadratic(name="demand", on="e", weights=(4.0, 0.0)),
-            Quadratic(name="waste", on="z", weights=(0.0, 2.0)),
-        ), failure=10.0)  # fmt: skip
+            Quadratic(name="demand", on="e", weights=(4.0, 0.0, 0.0)),
+            Quadratic(name="waste", on="z", weights=(0.0, 2.0, 0.0)),
+        ), failure=10.0, limits=(room,))  # fmt: skip
         self.measured = ("substrate", "first", "second", "product", "made", "waste", "demand")
-        self.performed = ("made", "waste")
+        self.performed = ("made", "waste", "molecules")
         self.exogenous = (6,)
 
     def params(self, key: Int64[Tensor, "n"]) -> Params:
@@ -153,18 +154,18 @@ class Metabolic(Plant):
         """Counts of the four kinds, the flow of product, the share of waste, the demand."""
         kind = _dict(x)["kind"]
         counts = torch.stack([(kind == i).sum(dim=1) for i in range(1, 5)], dim=1).to(self.dtype)
-        return torch.cat([counts, self.perform(k, x, p), self.reference(k, p)[:, :1]], dim=1)
+        return torch.cat([counts, self.perform(k, x, p)[:, :2], self.reference(k, p)[:, :1]], dim=1)
 
-    def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n 2"]:
-        """Flow of product per tick and the share of waste."""
-        made, lost = _dict(x)["made"], _dict(x)["lost"]
-        return torch.stack([made, lost / (lost + made).clamp(min=1e-9)], dim=1)
+    def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n 3"]:
+        """Flow of product per tick, the share of waste, and molecules of all kinds."""
+        made, lost, kind = (_dict(x)[name] for name in ("made", "lost", "kind"))
+        return torch.stack([made, lost / (lost + made).clamp(min=1e-9), (kind > 0).sum(dim=1).to(self.dtype)], dim=1)
 
-    def reference(self, k: Int64[Tensor, "n"], p: Params) -> Float[Tensor, "n 2"]:
-        """Demand and no waste."""
+    def reference(self, k: Int64[Tensor, "n"], p: Params) -> Float[Tensor, "n 3"]:
+        """Demand and no waste; nothing is asked of the number of molecules."""
         switched = (p["switch_tick"] <= (k * self.hold)[:, None]).sum(dim=1, keepdim=True)
         demand = p["demand"].gather(1, switched.clamp(max=p["demand"].shape[1] - 1))
-        return torch.cat([demand, torch.zeros_like(demand)], dim=1)
+        return torch.nn.functional.pad(demand, (0, 2))
 
     def status(self, k: Int64[Tensor, "n"], x: State, p: Params) -> UInt8[Tensor, "n"]:
         """VIOLATED after an overflow of the slots."""

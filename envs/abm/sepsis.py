@@ -14,7 +14,7 @@ from torch import Tensor
 from steersman.envs.abm._grid import moved, vacant, words
 from steersman.envs.actions import ActionSet
 from steersman.envs.noise import fold, integers, uniform
-from steersman.envs.objective import Linear, Objective, Quadratic
+from steersman.envs.objective import Linear, Objective, Quadratic, within
 from steersman.envs.picture import pixels
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State
@@ -85,7 +85,7 @@ class Sepsis(Plant):
         self.objective = Objective((
             Linear(name="burden", on="z", weights=(4.0, 2.0)),
             Quadratic(name="therapy", on="u", weights=(0.01, 0.01)),
-        ), failure=4.0)  # fmt: skip
+        ), failure=4.0, limits=within((DEATH,), ("damage",)))  # fmt: skip
         self.measured = ("pro", "anti", "phagocytes", "regulators", "damage")
         self.performed = ("damage", "infection")
 

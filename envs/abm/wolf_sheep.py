@@ -16,7 +16,7 @@ from steersman.envs.abm._slots import SPECIES, setup
 from steersman.envs.abm._wolf_sheep_picture import picture
 from steersman.envs.actions import ActionSet
 from steersman.envs.noise import fold, integers
-from steersman.envs.objective import Objective, Quadratic
+from steersman.envs.objective import Limit, Objective, Quadratic
 from steersman.envs.plant import Plant, Status, Trail, going
 from steersman.envs.tree import Params, State, rows_like, tree_map
 
@@ -91,6 +91,11 @@ class WolfSheep(Plant):
                 Quadratic(name="removal", on="u", weights=(10.0, 10.0)),
             ),
             failure=10.0,
+            # Extinction is at less than half an animal; the targets are nearer to it than a tenth of the capacity.
+            limits=tuple(
+                Limit(name=name, index=i, low=0.5, high=capacity[i] + 0.5, margin=0.01)
+                for i, name in enumerate(SPECIES)
+            ),
         )
         self.measured = ("sheep", "wolves", "grass", "sheep_target", "wolf_target", "ticks_since_switch")
         self.performed = ("sheep", "wolves")

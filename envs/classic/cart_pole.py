@@ -15,7 +15,7 @@ from torch import Tensor
 
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
-from steersman.envs.objective import Objective, Opaque
+from steersman.envs.objective import Objective, Opaque, within
 from steersman.envs.picture import pixels
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State, tree_leaves
@@ -46,9 +46,10 @@ class CartPole(Plant):
         self.dt, self.hold, self.horizon = 0.02, 1, 500
         self.gradient = "exact"
         self.actions = ActionSet((0.0, 0.0), (1.0, 1.0), one_hot=((0, 1),), names=("left", "right"))
-        self.objective = Objective((Opaque(name="balanced", on="z", function=_balanced),))
         self.measured = ("position", "velocity", "angle", "angular velocity")
         self.performed = ("position", "angle")
+        balanced = Opaque(name="balanced", on="z", function=_balanced)
+        self.objective = Objective((balanced,), limits=within((TRACK, TILT), self.performed))
 
     def params(self, key: Int64[Tensor, "n"]) -> Params:
         """No parameters."""

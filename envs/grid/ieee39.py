@@ -117,16 +117,17 @@ class IEEE39(LineFaults):
 
     Args:
         dt: Integrator step in s; must divide 0.1 s.
+        version: See :mod:`~steersman.envs.grid.swing`.
 
     Raises:
-        ValueError: If ``dt`` does not divide 0.1 s.
+        ValueError: If ``dt`` does not divide 0.1 s, or there is no such version.
     """
 
     places = PLACES
 
-    def __init__(self, dt: float = 0.01) -> None:
+    def __init__(self, dt: float = 0.01, version: int = 1) -> None:
         """Set up the plant."""
-        self._faults_on(regulated(), dt)
+        self._faults_on(regulated(), dt, version)
 
 
 def tiled(copies: int) -> GridSystem:

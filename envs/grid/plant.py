@@ -15,6 +15,7 @@ from torch import Tensor
 from steersman.envs.grid.events import Event, Patch, patched, phases
 from steersman.envs.grid.network import eliminate
 from steersman.envs.grid.simulate import integrate, intervals
+from steersman.envs.grid.swing import check_version, separation_names, separations
 from steersman.envs.grid.system import GridSystem, Orders
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State, tree_leaves
@@ -26,8 +27,12 @@ class GridPlant(Plant, ABC):
     State: that of the :class:`~steersman.envs.grid.system.GridSystem`, ``[n, states]``, or a dict with it under
     ``grid`` where a subclass carries more. Measured: frequency deviations of the units in Hz, angles of all but the
     first relative to it in rad. Performance: deviations of the units from the frequency of the centre of inertia, and
-    that of the centre from the nominal one, in Hz. Angles of connected units that spread over more than pi are a loss
-    of synchronism (TERMINATED). Gradients are exact but for limits.
+    that of the centre from the nominal one, in Hz; in version 2 (:mod:`~steersman.envs.grid.swing`) also differences of
+    the angles in rad. Angles of connected units that spread over more than pi are a loss of synchronism (TERMINATED).
+    Gradients are exact but for limits.
+
+    A controller knows nothing of an event that has not begun. From then on it knows when that is over, as protection
+    has set times, and what else begins meanwhile, as the loss of the line by which a fault is cleared.
 
     Subclasses call :meth:`_setup`, set actions and objective, and say by :meth:`draw` what happens.
 
@@ -42,20 +47,23 @@ class GridPlant(Plant, ABC):
     places: dict[int, tuple[float, float]] | None = None
     gradient = "exact"
 
-    def _setup(self, system: GridSystem, dt: float, period: float, seconds: float) -> None:
+    def _setup(self, system: GridSystem, dt: float, period: float, seconds: float, version: int = 1) -> None:
         """Store what the base class needs.
 
         Raises:
-            ValueError: If ``dt`` does not divide the control period.
+            ValueError: If ``dt`` does not divide the control period, or there is no such version.
         """
+        check_version(version)
         hold = round(period / dt) if dt > 0 else 0
         if hold < 1 or not math.isclose(hold * dt, period, rel_tol=1e-9):
             raise ValueError(f"dt must divide the control period of {period} s, got {dt}; try {period / 20:g}")
         self.system, self.dt, self.hold, self.horizon = system, dt, hold, round(seconds / period)
+        self.version = version
         names = [str(system.case.buses.id[bus]) for bus in system.bus]
         angles = tuple(f"angle {name}-{names[0]}" for name in names[1:])
         self.measured = (*(f"frequency {name}" for name in names), *angles)
-        self.performed = (*(f"swing {name}" for name in names), "centre frequency")
+        self._apart = separation_names(names) if version == 2 else ()
+        self.performed = (*(f"swing {name}" for name in names), "centre frequency", *self._apart)
 
     # ---------------------------------------------------------- for subclasses
 
@@ -105,6 +113,25 @@ class GridPlant(Plant, ABC):
         """The equilibrium of the scenario's loading."""
         return p["start"].clone()
 
+    def known(self, k: Int64[Tensor, "n"], p: Params) -> Params:
+        """No event that has not begun; see the class."""
+        if "on" not in p:
+            return p
+        now = k.to(p["edges"])[:, None] * self.period
+        over = p["off"].where((p["on"] <= now) & p["off"].isfinite(), -math.inf).amax(dim=1, keepdim=True)
+        until = torch.maximum(now, over)
+        ahead = p["on"] > until
+        times = {name: p[name].where(p[name] <= until, math.inf) for name in ("edges", "trip")}
+        changes = {name: p[name].masked_fill(ahead, math.inf) for name in ("on", "off")}
+        places = {
+            "nodes": p["nodes"].masked_fill(ahead[..., None], 0),
+            "delta": p["delta"].masked_fill(ahead[..., None, None, None], 0.0),
+        }
+        # The network stays what it is after the last known change.
+        phase = torch.arange(p["network"].shape[1], device=k.device).minimum((p["edges"] <= until).sum(1, keepdim=True))
+        row = torch.arange(len(k), device=k.device)[:, None]
+        return p | times | changes | places | {"network": p["network"][row, phase]}
+
     # ------------------------------------------------------------------ physics
 
     def step(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], w: Tensor, p: Params) -> State:
@@ -153,12 +180,17 @@ class GridPlant(Plant, ABC):
         angle = self.system.angles(grid_state(x).T).T
         return torch.cat([self.frequency(x, p), angle[:, 1:] - angle[:, :1]], dim=1)
 
-    def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n nz"]:
-        """Deviations from the centre of inertia, and the deviation of the centre, in Hz."""
-        frequency = self.frequency(x, p)
+    def centre(self, frequency: Float[Tensor, "n units"]) -> Float[Tensor, "n 1"]:
+        """Deviation of the centre of inertia from those of the units."""
         H = torch.as_tensor(self.system.inertia).to(frequency)
-        centre = (frequency @ (H / H.sum()))[:, None]
-        return torch.cat([frequency - centre, centre], dim=1)
+        return (frequency @ (H / H.sum()))[:, None]
+
+    def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n nz"]:
+        """Deviations from the centre of inertia and of the centre in Hz, and in version 2 angles in rad."""
+        frequency = self.frequency(x, p)
+        centre = self.centre(frequency)
+        apart = [separations(self.system.angles(grid_state(x).T).T)] if self._apart else []
+        return torch.cat([frequency - centre, centre, *apart], dim=1)
 
     def status(self, k: Int64[Tensor, "n"], x: State, p: Params) -> UInt8[Tensor, "n"]:
         """TERMINATED where the angles of connected units spread over more than pi."""

@@ -76,6 +76,11 @@ class PreventiveRedispatch(Plant):
         walk = 0.4 * noise.normal(noise.fold(key, 1), INTERVALS).cumsum(dim=1)
         return {"forecast": torch.cat([first, first + walk], dim=1).clamp(0.2, 5.8)}
 
+    def known(self, k: Int64[Tensor, "n"], p: Params) -> Params:
+        """Forecasts up to the coming interval; the last one stands for those that are still to be made."""
+        made = torch.arange(INTERVALS + 1, device=k.device).minimum(k[:, None])
+        return {"forecast": p["forecast"].gather(1, made)}
+
     def initial(self, key: Int64[Tensor, "n"], p: Params) -> State:
         """No swing yet."""
         return torch.zeros(len(key), 1, dtype=self.dtype, device=key.device)

@@ -15,9 +15,17 @@ from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.grid import kundur
 from steersman.envs.grid.network import eliminate, real_form
+from steersman.envs.grid.swing import (
+    begin,
+    check_version,
+    separation_names,
+    separations,
+    swing_cost,
+    synchronism,
+)
 from steersman.envs.objective import Objective, Quadratic
 from steersman.envs.plant import Plant, Status, Trail
-from steersman.envs.tree import Params, State, tree_leaves
+from steersman.envs.tree import Params, State, rows_like, tree_leaves
 
 STORAGE_BUSES = (7, 8)
 BRAKE = 4.0
@@ -34,13 +42,15 @@ class TwoAreaGrid(Plant, ABC):
     ``delta_i' = 2 pi 60 omega_i`` and ``2 H_i omega_i' = Pm_i - Re(E_i conj(sum_j Y_ij E_j))``. Loads are
     constant impedances, so the network is a 4 x 4 matrix Y. A scenario is a self-clearing three-phase fault
     with a random bus, start and duration (off the integrator's grid) and a random loading; its operating point
-    is solved by a power flow. Subclasses attach conductances to buses, which enter Y exactly, by eliminating
-    those buses.
+    is solved by a power flow. Versions: :mod:`~steersman.envs.grid.swing`. A controller knows nothing of a fault that
+    has not begun, and where it is and when it clears from then on, as protection has set times. Subclasses attach
+    conductances to buses, which enter Y exactly, by eliminating those buses.
 
     State ``[n, 8]``: rotor angles in rad in the synchronous frame, speed deviations in pu. Measured: frequency
     deviations of the machines in Hz, angles of machines 2..4 relative to machine 1 in rad. Performance:
     deviations of the machines from the frequency of the centre of inertia, and that of the centre from 60 Hz,
-    all in Hz. A spread of the angles above pi is a loss of synchronism (TERMINATED).
+    all in Hz; in version 2 also the differences of all pairs of angles in rad, limited to +-pi. A spread of the angles
+    above pi is a loss of synchronism (TERMINATED).
 
     Integration: the force does not depend on the speed, so Runge-Kutta-Nystrom of order 4 (Hairer, Norsett,
     Wanner, Solving ODEs I, II.14) with three force evaluations; fault edges split the steps row by row.
@@ -55,15 +65,22 @@ class TwoAreaGrid(Plant, ABC):
     faults: tuple[float, float] = (0.2, 1.0)
     places: tuple[int, ...] = tuple(CRITICAL)
 
-    def __init__(self, dt: float) -> None:
+    def __init__(self, dt: float, version: int) -> None:
         """Set up what both variants share."""
+        check_version(version)
         self.hold = round(0.1 / dt) if dt > 0 else 0
         if self.hold < 1 or abs(self.hold * dt - 0.1) > 1e-12:
             raise ValueError(f"dt must divide the control period of 0.1 s, got {dt}; try 0.01 or 0.005")
-        self.dt, self.horizon = dt, 100
+        self.dt, self.horizon, self.version = dt, 100, version
         self.gradient = "exact"
         self.measured = (*(f"frequency {i}" for i in range(1, 5)), *(f"angle {i}-1" for i in range(2, 5)))
-        self.performed = (*(f"swing {i}" for i in range(1, 5)), "centre frequency")
+        self._apart = separation_names(list("1234")) if version == 2 else ()
+        self.performed = (*(f"swing {i}" for i in range(1, 5)), "centre frequency", *self._apart)
+
+    def _objective(self, term: Quadratic) -> Objective:
+        """The cost of swings and of the actions."""
+        swings = swing_cost(kundur.MACHINES, len(self._apart))
+        return Objective((*swings, term), failure=20.0, limits=synchronism(self.performed, self._apart))
 
     @abstractmethod
     def conductance(self, u: Float[Tensor, "n m"], p: Params) -> Float[Tensor, "n m"]:
@@ -72,14 +89,18 @@ class TwoAreaGrid(Plant, ABC):
     # ---------------------------------------------------------------- scenarios
 
     def params(self, key: Int64[Tensor, "n"]) -> Params:
-        """Faults at 0.5..1 s at :attr:`places`, lasting :attr:`faults` times the critical time, loadings 0.9..1.02."""
+        """Faults at :attr:`places`, lasting :attr:`faults` times the critical time, loadings 0.9..1.02.
+
+        They begin at 0.5..1 s in version 1, at any time or never in version 2.
+        """
         draw = noise.uniform(noise.fold(key, 0), 4)
         places = torch.tensor(self.places, device=key.device)
         critical = torch.tensor([CRITICAL[bus] for bus in self.places], dtype=torch.float64, device=key.device)
         choice = (draw[:, 0] * len(self.places)).long()
         shortest, longest = self.faults
         duration = critical[choice] * (shortest + (longest - shortest) * draw[:, 2])
-        return self.faulted(places[choice], 0.5 + 0.5 * draw[:, 1], duration, 0.9 + 0.12 * draw[:, 3])
+        start = begin(self.version, draw[:, 1], 0.5, 0.5, self.horizon * self.period)
+        return self.faulted(places[choice], start, duration, 0.9 + 0.12 * draw[:, 3])
 
     def faulted(
         self,
@@ -92,7 +113,7 @@ class TwoAreaGrid(Plant, ABC):
 
         Args:
             bus: Faulted bus, 1..10.
-            start: Start of the fault, s.
+            start: Start of the fault, s; infinite for no fault.
             duration: Duration, s; zero for no fault.
             loading: Factor on loads and dispatch.
 
@@ -123,6 +144,14 @@ class TwoAreaGrid(Plant, ABC):
     def initial(self, key: Int64[Tensor, "n"], p: Params) -> State:
         """The equilibrium of the scenario's loading."""
         return torch.cat([p["angle"], torch.zeros_like(p["angle"])], dim=1)
+
+    def known(self, k: Int64[Tensor, "n"], p: Params) -> Params:
+        """No fault (bus 0) until it has begun."""
+        ahead = p["start"] > k * self.period
+        sound = p["network"][:, :1].expand_as(p["network"])
+        nothing = {"start": math.inf, "clear": math.inf, "bus": 0}
+        hidden = {name: p[name].masked_fill(ahead, value) for name, value in nothing.items()}
+        return p | hidden | {"network": torch.where(rows_like(ahead, sound), sound, p["network"])}
 
     # ------------------------------------------------------------------ physics
 
@@ -174,11 +203,13 @@ class TwoAreaGrid(Plant, ABC):
         return torch.cat([kundur.FREQUENCY * speed, angle[:, 1:] - angle[:, :1]], dim=1)
 
     def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n nz"]:
-        """Deviations from the centre of inertia, and the deviation of the centre, in Hz."""
-        frequency = kundur.FREQUENCY * _parts(x)[1]
+        """Deviations from the centre of inertia and of the centre in Hz, and in version 2 angles in rad."""
+        angle, speed = _parts(x)
+        frequency = kundur.FREQUENCY * speed
         H = _inertia(frequency)
         centre = (frequency @ (H / H.sum()))[:, None]
-        return torch.cat([frequency - centre, centre], dim=1)
+        apart = [separations(angle)] if self._apart else []
+        return torch.cat([frequency - centre, centre, *apart], dim=1)
 
     def status(self, k: Int64[Tensor, "n"], x: State, p: Params) -> UInt8[Tensor, "n"]:
         """TERMINATED where the angles spread over more than pi."""
@@ -202,20 +233,19 @@ class TwoArea(TwoAreaGrid):
 
     Args:
         dt: Integrator step in s; must divide the control period of 0.1 s.
+        version: 1, or 2 for faults at any time or never and limits in z.
 
     Raises:
-        ValueError: If ``dt`` does not divide 0.1 s.
+        ValueError: If ``dt`` does not divide 0.1 s, or there is no such version.
     """
 
     attached = STORAGE_BUSES
 
-    def __init__(self, dt: float = 0.01) -> None:
+    def __init__(self, dt: float = 0.01, version: int = 1) -> None:
         """Set up the plant."""
-        super().__init__(dt)
+        super().__init__(dt, version)
         self.actions = ActionSet((-2.0, -2.0), (2.0, 2.0), names=("storage 7", "storage 8"), units=("pu", "pu"))
-        self.objective = Objective(
-            (*swing_cost(), Quadratic(name="effort", on="u", weights=(0.02, 0.02))), failure=20.0
-        )
+        self.objective = self._objective(Quadratic(name="effort", on="u", weights=(0.02, 0.02)))
 
     def conductance(self, u: Float[Tensor, "n m"], p: Params) -> Float[Tensor, "n m"]:
         """See the class."""
@@ -231,32 +261,25 @@ class TwoAreaBrake(TwoAreaGrid):
 
     Args:
         dt: Integrator step in s; must divide the control period of 0.1 s.
+        version: 1, or 2 for faults at any time or never and limits in z.
 
     Raises:
-        ValueError: If ``dt`` does not divide 0.1 s.
+        ValueError: If ``dt`` does not divide 0.1 s, or there is no such version.
     """
 
     attached = (6,)
     faults = (0.7, 1.1)
     places = (5, 6, 7)
 
-    def __init__(self, dt: float = 0.01) -> None:
+    def __init__(self, dt: float = 0.01, version: int = 1) -> None:
         """Set up the plant."""
-        super().__init__(dt)
+        super().__init__(dt, version)
         self.actions = ActionSet((0.0,), (1.0,), (True,), names=("brake 6",))
-        self.objective = Objective((*swing_cost(), Quadratic(name="braking", on="u", weights=(2.0,))), failure=20.0)
+        self.objective = self._objective(Quadratic(name="braking", on="u", weights=(2.0,)))
 
     def conductance(self, u: Float[Tensor, "n m"], p: Params) -> Float[Tensor, "n m"]:
         """Four pu while the brake is on."""
         return BRAKE * u
-
-
-def swing_cost() -> tuple[Quadratic, Quadratic]:
-    """Squares of the machines' deviations from the centre of inertia, and of the centre's from 60 Hz."""
-    return (
-        Quadratic(name="swing", on="z", weights=(5.0, 5.0, 5.0, 5.0, 0.0)),
-        Quadratic(name="frequency", on="z", weights=(0.0, 0.0, 0.0, 0.0, 1.0)),
-    )
 
 
 def _parts(x: State) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 4"]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +14,8 @@ from steersman.envs.grid import kundur_full
 from steersman.envs.grid.events import Event, Fault, LineTrip, LoadStep
 from steersman.envs.grid.plant import GridPlant, grid_state
 from steersman.envs.grid.simulate import Interval, integrate
-from steersman.envs.objective import L1, Limit, Linear, Objective, PiecewiseLinear, Quadratic
+from steersman.envs.grid.swing import begin, swing_cost, synchronism
+from steersman.envs.objective import L1, Linear, Objective, PiecewiseLinear, Quadratic
 from steersman.envs.tree import Params, State
 
 CRITICAL: dict[int, float] = {5: 0.380, 6: 0.430, 7: 0.490, 8: 0.620}
@@ -40,26 +40,29 @@ class TwoAreaFull(GridPlant):
     """Ride through a severe fault by moving the reference voltages of all four machines within +-0.1 pu.
 
     Machines: :mod:`~steersman.envs.grid.kundur_full`, 12 states each. A scenario is a self-clearing fault at buses 5
-    to 8 at 0.5..1 s, 0.2 to 1.02 times its critical duration, at a loading of 0.9 to 1.02. Control every 0.1 s for 10
-    s. Cost a step: squares of the swings and of the centre's deviation in Hz, ``5 |swing|^2 + df^2``, and ``10 |u|^2``.
+    to 8 at 0.5..1 s (version 1), or at any time or never, 0.2 to 1.02 times its critical duration, at a loading of 0.9
+    to 1.02. Control every 0.1 s for 10 s. Cost a step: squares of the swings and of the centre's deviation in Hz,
+    ``5 |swing|^2 + df^2``, and ``10 |u|^2``.
 
     Args:
         dt: Integrator step in s; must divide 0.1 s. Above 5 ms the limits of the exciters are hit inaccurately.
+        version: See :mod:`~steersman.envs.grid.swing`.
 
     Raises:
-        ValueError: If ``dt`` does not divide 0.1 s.
+        ValueError: If ``dt`` does not divide 0.1 s, or there is no such version.
     """
 
     places = PLACES
 
-    def __init__(self, dt: float = 0.005) -> None:
+    def __init__(self, dt: float = 0.005, version: int = 1) -> None:
         """Set up the plant."""
-        self._setup(kundur_full.full(), dt, 0.1, 10.0)
+        self._setup(kundur_full.full(), dt, 0.1, 10.0, version)
         self.actions = ActionSet(
             (-0.1,) * 4, (0.1,) * 4, names=tuple(f"Vref {i}" for i in range(1, 5)), units=("pu",) * 4
         )
         effort = Quadratic(name="effort", on="u", weights=(10.0,) * 4)
-        self.objective = Objective((*swing_cost(), effort), failure=20.0)
+        swings, limits = swing_cost(4, len(self._apart)), synchronism(self.performed, self._apart)
+        self.objective = Objective((*swings, effort), failure=20.0, limits=limits)
 
     def modulation(self, u: Float[Tensor, "n m"]) -> Float[Tensor, "n units"]:
         """The action."""
@@ -71,33 +74,37 @@ class TwoAreaFull(GridPlant):
         bus = _choose(unit[:, 0], list(CRITICAL))
         critical = _choose(unit[:, 0], list(CRITICAL.values())).double()
         duration = critical * (0.2 + 0.82 * unit[:, 2])
-        return 0.9 + 0.12 * unit[:, 3], [Fault(bus, 0.5 + 0.5 * unit[:, 1], duration)]
+        start = begin(self.version, unit[:, 1], 0.5, 0.5, self.horizon * self.period)
+        return 0.9 + 0.12 * unit[:, 3], [Fault(bus, start, duration)]
 
 
 class TwoAreaDamping(GridPlant):
     """Damp the oscillation between the areas (0.65 Hz, damping ratio 3.4 %) by the reference voltages.
 
-    A scenario is a fault of 20 to 80 ms at buses 5 to 8, at 0.2..0.4 s, followed in half of the scenarios by the trip
-    of a tie circuit as it clears, at a loading of 0.95 to 1.02. Actions are added to the references of the four
-    machines, within +-0.05 pu, every 0.05 s for 10 s. Cost a step: ``20 |swing|^2 + df^2 + 5 |u|^2``, swings in Hz.
+    A scenario is a fault of 20 to 80 ms at buses 5 to 8, at 0.2..0.4 s (version 1), or at any time or never, followed
+    in half of the scenarios by the trip of a tie circuit as it clears, at a loading of 0.95 to 1.02. Actions are added
+    to the references of the four machines, within +-0.05 pu, every 0.05 s for 10 s. Cost a step:
+    ``20 |swing|^2 + df^2 + 5 |u|^2``, swings in Hz.
 
     Args:
         dt: Integrator step in s; must divide 0.05 s.
+        version: See :mod:`~steersman.envs.grid.swing`.
 
     Raises:
-        ValueError: If ``dt`` does not divide 0.05 s.
+        ValueError: If ``dt`` does not divide 0.05 s, or there is no such version.
     """
 
     places = PLACES
 
-    def __init__(self, dt: float = 0.01) -> None:
+    def __init__(self, dt: float = 0.01, version: int = 1) -> None:
         """Set up the plant."""
-        self._setup(kundur_full.full(), dt, 0.05, 10.0)
+        self._setup(kundur_full.full(), dt, 0.05, 10.0, version)
         self.actions = ActionSet(
             (-0.05,) * 4, (0.05,) * 4, names=tuple(f"Vref {i}" for i in range(1, 5)), units=("pu",) * 4
         )
         effort = Quadratic(name="effort", on="u", weights=(5.0,) * 4)
-        self.objective = Objective((*swing_cost(20.0), effort), failure=20.0)
+        swings, limits = swing_cost(4, len(self._apart), 20.0), synchronism(self.performed, self._apart)
+        self.objective = Objective((*swings, effort), failure=20.0, limits=limits)
 
     def modulation(self, u: Float[Tensor, "n m"]) -> Float[Tensor, "n units"]:
         """The action."""
@@ -107,7 +114,8 @@ class TwoAreaDamping(GridPlant):
         """See the class."""
         unit = noise.uniform(noise.fold(key, 0), 5)
         bus = _choose(unit[:, 0], list(CRITICAL))
-        start, duration = 0.2 + 0.2 * unit[:, 1], 0.02 + 0.06 * unit[:, 2]
+        start = begin(self.version, unit[:, 1], 0.2, 0.2, self.horizon * self.period)
+        duration = 0.02 + 0.06 * unit[:, 2]
         trip = torch.where(unit[:, 3] < 0.5, start + duration, torch.inf)
         return 0.95 + 0.07 * unit[:, 4], [Fault(bus, start, duration), LineTrip(TIE_LINE, trip)]
 
@@ -123,28 +131,29 @@ LOWEST = -0.5
 class TwoAreaFrequency(GridPlant):
     """After a sudden load keep the frequency above 59.5 Hz with the least shed load and storage energy.
 
-    A scenario is a load of 2 to 6 pu that appears at bus 7 or 8 at 1 s, at a loading of 0.9 to 1. Actions: blocks of
-    0.5 pu to be shed at buses 7 and 8, 0..6 each, not connected again; power of a storage at either bus, within +-1.5
-    pu, as long as its 10 pu s last. All act as conductances at the voltage before the event. Control every 0.2 s for
-    20 s. Cost a step of 0.2 s: 0.2 times ``shed + 0.2 |storage| + 0.5 |df|`` (pu, Hz) and 20 per Hz below 59.5 Hz,
-    which is also the reported constraint.
+    A scenario is a load of 2 to 6 pu that appears at bus 7 or 8 at 1 s (version 1), or at any time or never, at a
+    loading of 0.9 to 1. Actions: blocks of 0.5 pu to be shed at buses 7 and 8, 0..6 each, not connected again; power of
+    a storage at either bus, within +-1.5 pu, as long as its 10 pu s last. All act as conductances at the voltage before
+    the event. Control every 0.2 s for 20 s. Cost a step of 0.2 s: 0.2 times ``shed + 0.2 |storage| + 0.5 |df|`` (pu,
+    Hz) and 20 per Hz below 59.5 Hz, which is also the reported constraint.
 
     State: ``grid``, ``shed [n, 2]`` in blocks, ``energy [n, 2]`` left in pu s. Measured and performed also: blocks
     shed and energies.
 
     Args:
         dt: Integrator step in s; must divide 0.2 s.
+        version: See :mod:`~steersman.envs.grid.swing`.
 
     Raises:
-        ValueError: If ``dt`` does not divide 0.2 s.
+        ValueError: If ``dt`` does not divide 0.2 s, or there is no such version.
     """
 
     ports = (7, 8)
     places = PLACES
 
-    def __init__(self, dt: float = 0.01) -> None:
+    def __init__(self, dt: float = 0.01, version: int = 1) -> None:
         """Set up the plant."""
-        self._setup(kundur_full.full(), dt, 0.2, 20.0)
+        self._setup(kundur_full.full(), dt, 0.2, 20.0, version)
         names = ("shed 7", "shed 8", "storage 7", "storage 8")
         self.actions = ActionSet(
             (0.0, 0.0, -STORAGE, -STORAGE), (float(BLOCKS), float(BLOCKS), STORAGE, STORAGE),
@@ -161,13 +170,15 @@ class TwoAreaFrequency(GridPlant):
         )
         stored = L1(name="storage", on="u", weights=(0.0, 0.0, 0.2 * self.period, 0.2 * self.period))
         terms = (Linear(name="shed", on="z", weights=shed), L1(name="frequency", on="z", weights=near), low, stored)
-        self.objective = Objective(terms, failure=50.0)
+        self.objective = Objective(terms, failure=50.0, limits=synchronism(self.performed, self._apart))
 
     def draw(self, key: Int64[Tensor, "n"]) -> tuple[Float[Tensor, "n"], Sequence[Event]]:
         """See the class."""
         unit = noise.uniform(noise.fold(key, 0), 3)
         bus = _choose(unit[:, 0], self.ports)
-        return 0.9 + 0.1 * unit[:, 2], [LoadStep(bus, 1.0, 2.0 + 4.0 * unit[:, 1])]
+        when = noise.uniform(noise.fold(key, 1))
+        time = begin(self.version, when, 1.0, 0.0, self.horizon * self.period)
+        return 0.9 + 0.1 * unit[:, 2], [LoadStep(bus, time, 2.0 + 4.0 * unit[:, 1])]
 
     def initial(self, key: Int64[Tensor, "n"], p: Params) -> State:
         """Equilibrium, nothing shed, full storages."""
@@ -196,7 +207,7 @@ class TwoAreaFrequency(GridPlant):
     def measure(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n ny"]:
         """See the class."""
         assert isinstance(x, dict)  # noqa: S101 - narrows the type
-        centre = super().perform(k, x, p)[:, -1:]
+        centre = self.centre(self.frequency(x, p))
         return torch.cat([super().measure(k, x, p), centre, x["shed"], x["energy"]], dim=1)
 
     def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n nz"]:
@@ -206,7 +217,7 @@ class TwoAreaFrequency(GridPlant):
 
     def constraints(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], p: Params) -> Float[Tensor, "n 1"]:
         """How far the centre's frequency is below 59.5 Hz."""
-        return LOWEST - super().perform(k, x, p)[:, -1:]
+        return LOWEST - self.centre(self.frequency(x, p))
 
 
 class TwoAreaBrakeFull(GridPlant):
@@ -236,11 +247,8 @@ class TwoAreaBrakeFull(GridPlant):
         angles = tuple(f"angle {there}-{here}" for here in (1, 2) for there in (3, 4))
         self.performed = (*self.performed, "area speeds", *angles)
         apart = L1(name="areas", on="z", weights=(*(0.0,) * 5, 1.0, *(0.0,) * 4))
-        limits = tuple(
-            Limit(name=name, index=self.performed.index(name), low=-math.pi, high=math.pi) for name in angles
-        )
         brake = Linear(name="braking", on="u", weights=(2.0,))
-        self.objective = Objective((apart, brake), failure=20.0, limits=limits)
+        self.objective = Objective((apart, brake), failure=20.0, limits=synchronism(self.performed, angles))
 
     def conductance(self, u: Float[Tensor, "n m"], x: State, p: Params) -> Float[Tensor, "n ports"]:
         """Four pu while the brake is on."""
@@ -278,11 +286,3 @@ class TwoAreaBrakeFull(GridPlant):
         angle = self.system.angles(grid_state(x).T).T
         between = (angle[:, None, 2:] - angle[:, :2, None]).flatten(1)
         return torch.cat([super().perform(k, x, p), apart[:, None], between], dim=1)
-
-
-def swing_cost(weight: float = 5.0) -> tuple[Quadratic, Quadratic]:
-    """Squares of the machines' deviations from the centre of inertia, and of the centre's from 60 Hz."""
-    return (
-        Quadratic(name="swing", on="z", weights=(*(weight,) * 4, 0.0)),
-        Quadratic(name="frequency", on="z", weights=(*(0.0,) * 4, 1.0)),
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,8 @@ def draw(trail: Trail, period: float, horizon: int, attached: tuple[int, ...], a
     axes[2].set_title(_title(actions), fontsize=9)
     axes[2].set_ylim(min(actions.lower) - 0.2, max(actions.upper) + 0.2)
     for a in axes:
-        a.axvspan(float(trail.p["start"][0]), float(trail.p["clear"][0]), color="gold", alpha=0.4, lw=0)
+        if bool(trail.p["start"][0].isfinite()):
+            a.axvspan(float(trail.p["start"][0]), float(trail.p["clear"][0]), color="gold", alpha=0.4, lw=0)
         a.set(xlim=(0, horizon * period), xlabel="time (s)")
         a.margins(y=0.18)
         a.ticklabel_format(useOffset=False)
@@ -84,8 +86,8 @@ def _diagram(axes: Any, trail: Trail, now: float, attached: tuple[int, ...], act
     state = "before the fault" if now < start else "fault" if now < clear else "after the fault"
     if start <= now < clear:
         axes.plot(*_PLACES[bus], marker="X", ms=18, color="gold", mec="red", zorder=5)
-    title = f"t = {now:.1f} s, {state} (bus {bus}, {start:.2f} to {clear:.2f} s)"
-    axes.set_title(title, fontsize=10)
+    when = f"{state} (bus {bus}, {start:.2f} to {clear:.2f} s)" if math.isfinite(start) else "no fault"
+    axes.set_title(f"t = {now:.1f} s, {when}", fontsize=10)
     axes.set(xlim=(-0.6, 9.6), ylim=(-1.5, 1.4))
     axes.axis("off")
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
-from steersman.envs.objective import Objective, Quadratic
+from steersman.envs.objective import Objective, Quadratic, within
 from steersman.envs.pde._space_time import draw
 from steersman.envs.pde.finite_volume import Burgers, Scheme
 from steersman.envs.pde.spectral import SpectralPlant
@@ -157,10 +157,12 @@ class BurgersOpenLoop(_Burgers):
         self._equation(scheme, substeps, everywhere if coverage == "FC" else outer, bound)
         self._seen = torch.nonzero(outer if coverage == "PO-PC" else everywhere)[:, 0]
         seen = len(self._seen)
-        self.objective = Objective((), (Quadratic(name="miss", on="e", weights=(1.0,) * seen),), failure=LIMIT**2)
+        miss = Quadratic(name="miss", on="e", weights=(1.0,) * seen)
         names = [f"{float(x):.3f}" for x in self.grid[self._seen]]
         self.measured = (*(f"u({x})" for x in names), *(f"target({x})" for x in names))
         self.performed = tuple(f"scaled u({x})" for x in names)
+        limits = within((LIMIT / math.sqrt(seen),) * seen, self.performed)
+        self.objective = Objective((), (miss,), failure=LIMIT**2, limits=limits)
         self.exogenous = tuple(range(seen, 2 * seen))
         self.constrained = ("unsafe",)
 
@@ -204,25 +206,41 @@ class BurgersTracking(_Burgers):
     squared error after each step, so the best possible cost is 0. Forces act everywhere. With ``noisy`` white noise of
     standard deviation 0.02 is added to u after each step, for feedback to matter. Measured: u and the target of the
     next step at 16 places.
+
+    Profiles on the way to a target differ from those of the equation by 1 % in the mean with ``central``, whose steps
+    are the first version's, and by 0.5 % with ``heun``, of which the steps make less than 0.01 % and the grid the rest.
     """
 
     def __init__(
-        self, scheme: Scheme = "central", substeps: int = 40, bound: float | None = FORCE, noisy: bool = False
+        self,
+        scheme: Scheme = "central",
+        substeps: int | None = None,
+        bound: float | None = FORCE,
+        noisy: bool = False,
     ) -> None:
         """Set up the task.
+
+        Args:
+            scheme: See :class:`~steersman.envs.pde.finite_volume.Burgers`.
+            substeps: Integrator steps of a control step; None for 40, or 80 if ``limited``.
+            bound: Largest modulus of the force at a point; None for no bound.
+            noisy: Whether there is process noise.
 
         Raises:
             ValueError: If the step is not stable or a number is out of range.
         """
+        if substeps is None:
+            substeps = 80 if scheme == "limited" else 40
         self.horizon, self.noisy = 80, noisy
         self._equation(scheme, substeps, torch.ones(POINTS, dtype=torch.bool), bound)
         self._seen = torch.arange(3, POINTS, POINTS // 16)
         weights = (1 / (POINTS * self.horizon),) * POINTS
         term = Quadratic(name="miss", on="e", weights=weights)
-        self.objective = Objective((term,), (term,), failure=LIMIT**2 / self.horizon)
         names = [f"{float(x):.3f}" for x in self.grid[self._seen]]
         self.measured = (*(f"u({x})" for x in names), *(f"next target({x})" for x in names))
         self.performed = tuple(f"u {j}" for j in range(POINTS))
+        limits = within((LIMIT,) * POINTS, self.performed)
+        self.objective = Objective((term,), (term,), failure=LIMIT**2 / self.horizon, limits=limits)
         self.exogenous = tuple(range(len(names), 2 * len(names)))
 
     def params(self, key: Int64[Tensor, "n"]) -> Params:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
-from steersman.envs.objective import Objective, Quadratic
+from steersman.envs.objective import Limit, Objective, Quadratic
 from steersman.envs.pde.vorticity import VorticityFlow, spectrum
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State, tree_leaves
@@ -70,13 +70,14 @@ class KolmogorovFlow(Plant):
         )
         self.objective = Objective(
             (
-                Quadratic(name="energy", on="z", weights=(0.0, 0.5)),
+                Quadratic(name="energy", on="z", weights=(0.0, 0.5, 0.0)),
                 Quadratic(name="effort", on="u", weights=(0.004,) * len(places)),
             ),
             failure=0.5 * FASTEST**2,
+            limits=(Limit(name="fastest", index=2, low=-FASTEST, high=FASTEST),),
         )
         self.measured = tuple(f"vorticity {i},{j}" for j in range(SENSORS) for i in range(SENSORS))
-        self.performed = ("rms vorticity", "rms speed")
+        self.performed = ("rms vorticity", "rms speed", "fastest")
 
     @cached_property
     def torques(self) -> Float[Tensor, "m N N"]:
@@ -120,10 +121,11 @@ class KolmogorovFlow(Plant):
         return _field(x)[:, ::apart, ::apart].flatten(1)
 
     def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n nz"]:
-        """Root mean squares of vorticity and speed."""
+        """Root mean squares of vorticity and speed, and the largest speed."""
         omega = _field(x)
-        speed = 2 * self.flow.velocity(omega).square().mean(dim=(1, 2, 3))
-        return torch.stack([omega.square().mean(dim=(1, 2)), speed], dim=1).clamp(min=1e-12).sqrt()
+        square = self.flow.velocity(omega).square()
+        speed, fastest = 2 * square.mean(dim=(1, 2, 3)), square.sum(dim=1).amax(dim=(1, 2))
+        return torch.stack([omega.square().mean(dim=(1, 2)), speed, fastest], dim=1).clamp(min=1e-12).sqrt()
 
     def status(self, k: Int64[Tensor, "n"], x: State, p: Params) -> UInt8[Tensor, "n"]:
         """VIOLATED where the flow is faster than the integrator is accurate for."""

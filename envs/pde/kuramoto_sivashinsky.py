@@ -15,7 +15,7 @@ from torch import Tensor
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.integrators import ETDRK4
-from steersman.envs.objective import Objective, Quadratic
+from steersman.envs.objective import Objective, Quadratic, within
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State, tree_leaves
 
@@ -109,6 +109,7 @@ class KuramotoSivashinsky(Plant):
         self.gradient = "exact"
         self.time_unit = "time units"
         places = [f"{i * LENGTH / SITES:g}" for i in range(SITES)]
+        grid = tuple(f"scaled u {j}" for j in range(POINTS))
         self.actions = ActionSet((-limit,) * SITES, (limit,) * SITES, names=tuple(f"force at x={x}" for x in places))
         self.objective = Objective(
             (
@@ -117,9 +118,10 @@ class KuramotoSivashinsky(Plant):
             ),
             # What the largest admissible state costs, so that leaving early never pays.
             failure=0.25 * LENGTH * LIMIT**2,
+            limits=within((math.sqrt(_SPACING) * LIMIT,) * POINTS, grid),
         )
         self.measured = tuple(f"u at x={x}" for x in places)
-        self.performed = (*(f"scaled u {j}" for j in range(POINTS)), "norm")
+        self.performed = (*grid, "norm")
 
     def params(self, key: Int64[Tensor, "n"]) -> Params:
         """No parameters."""

@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool2d, pad
 
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
-from steersman.envs.objective import Linear, Objective
+from steersman.envs.objective import Limit, Linear, Objective
 from steersman.envs.pde.staggered import Faces, StaggeredGrid
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State
@@ -141,8 +141,9 @@ class RayleighBenard(Plant):
     one roll fills the square and Nu is 2.158 (Ouertatani et al., C. R. Mecanique 336 (2008) 464); conduction has 1.
 
     State: ``u``, ``v`` on inner faces, ``T`` and ``p`` at centres. Measured: T, u and v averaged over 5 x 5 blocks.
-    Performance and stage cost: Nu at the cold plate. A scenario is the sense of the roll and smooth random
-    temperatures of rms 0.05 on top. A speed above 1 is VIOLATED. Gradients are exact.
+    Performance: Nu at the cold plate, which is the stage cost, and the largest component of a velocity, above 1 of
+    which a row is VIOLATED. A scenario is the sense of the roll and smooth random temperatures of rms 0.05 on top.
+    Gradients are exact.
 
     Args:
         points: Cells along a side, a multiple of 10.
@@ -166,9 +167,10 @@ class RayleighBenard(Plant):
         self.actions = ActionSet(
             (-LARGEST,) * SEGMENTS, (LARGEST,) * SEGMENTS, names=tuple(f"heater {i}" for i in range(SEGMENTS))
         )
-        self.objective = Objective((Linear(name="heat", on="z", weights=(1.0,)),), failure=10.0)
+        fastest = Limit(name="fastest", index=1, low=-FASTEST, high=FASTEST)
+        self.objective = Objective((Linear(name="heat", on="z", weights=(1.0, 0.0)),), failure=10.0, limits=(fastest,))
         self.measured = tuple(f"{name} {x},{y}" for name in ("T", "u", "v") for y in range(5) for x in range(5))
-        self.performed = ("Nu",)
+        self.performed = ("Nu", "fastest")
 
     def params(self, key: Int64[Tensor, "n"]) -> Params:
         """No parameters."""
@@ -207,22 +209,26 @@ class RayleighBenard(Plant):
         fields = torch.cat([x["T"][:, None], self.flow.grid.centred(Faces(x["u"], x["v"]))], dim=1)
         return avg_pool2d(fields, self.points // 5).flatten(1)
 
-    def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n 1"]:
-        """Nusselt number at the cold plate."""
+    def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n 2"]:
+        """Nusselt number at the cold plate, largest component of a velocity."""
         assert isinstance(x, dict)  # noqa: S101 - narrows the type
-        return self.flow.heat(x["T"])[:, None]
+        return torch.stack([self.flow.heat(x["T"]), _fastest(x)], dim=1)
 
     def status(self, k: Int64[Tensor, "n"], x: State, p: Params) -> UInt8[Tensor, "n"]:
         """VIOLATED where the flow is faster than the step is accurate for."""
         assert isinstance(x, dict)  # noqa: S101 - narrows the type
-        fastest = torch.maximum(x["u"].abs().amax(dim=(1, 2)), x["v"].abs().amax(dim=(1, 2)))
-        return (fastest > FASTEST).to(torch.uint8) * int(Status.VIOLATED)
+        return (_fastest(x) > FASTEST).to(torch.uint8) * int(Status.VIOLATED)
 
     def render(self, trail: Trail) -> NDArray[np.uint8]:
         """Temperature and flow now, Nu and the heaters over time."""
         from steersman.envs.pde.rayleigh_benard_picture import draw
 
         return draw(self, trail)
+
+
+def _fastest(x: dict[str, Tensor]) -> Float[Tensor, "n"]:
+    """Largest component of a velocity."""
+    return torch.maximum(x["u"].abs().amax(dim=(1, 2)), x["v"].abs().amax(dim=(1, 2)))
 
 
 @cache

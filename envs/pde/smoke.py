@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
-from steersman.envs.objective import Linear, Objective, Quadratic
+from steersman.envs.objective import Limit, Linear, Objective, Quadratic
 from steersman.envs.pde.staggered import Faces, StaggeredGrid
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State
@@ -77,8 +77,8 @@ class Smoke(Plant):
     State: ``u`` and ``v`` on faces, ``smoke [n, N, N]`` in shares of the whole per cell, ``through [n, 7]`` the
     shares counted. Smoke inside and counted sums to 1: bilinear sampling does not conserve it, so it is rescaled
     after each step. Measured: smoke in the 6 x 6 blocks of 8 inside, velocities at their centres, the shares.
-    Performance: ``1 - share through the target`` and the share still inside. Cost: ``1 - share`` at the end and
-    ``1e-4 / m |a|^2`` a step.
+    Performance: ``1 - share through the target``, the share still inside, and the largest component of a velocity,
+    above 8 of which a row is VIOLATED. Cost: ``1 - share`` at the end and ``1e-4 / m |a|^2`` a step.
 
     Actions: velocities ``(x, y)`` of the fans, patches of the ring of side ``patch``, within +-2. Steps of 1 held 8
     times, 32 control steps; midpoint semi-Lagrangian advection, exact projection. A scenario is the place of a
@@ -106,15 +106,17 @@ class Smoke(Plant):
         m = 2 * len(fans)
         names = tuple(f"fan {x:g},{y:g} {axis}" for axis in "xy" for x, y in self.fans)
         self.actions = ActionSet((-FAN,) * m, (FAN,) * m, names=names)
-        missed = Linear(name="missed", on="z", weights=(1.0, 0.0))
-        self.objective = Objective((Quadratic(name="fans", on="u", weights=(1e-4 / m,) * m),), (missed,), failure=1.0)
+        missed = Linear(name="missed", on="z", weights=(1.0, 0.0, 0.0))
+        fastest = Limit(name="fastest", index=2, low=-FASTEST, high=FASTEST)
+        effort = Quadratic(name="fans", on="u", weights=(1e-4 / m,) * m)
+        self.objective = Objective((effort,), (missed,), failure=1.0, limits=(fastest,))
         blocks = [(x, y) for y in range(RING, SIDE - RING, 8) for x in range(RING, SIDE - RING, 8)]
         self.measured = (
             *(f"smoke {x},{y}" for x, y in blocks),
             *(f"{axis} {x + 4},{y + 4}" for axis in "uv" for x, y in blocks),
             *(f"through {name}" for name, _, _ in EXITS),
         )
-        self.performed = ("missed", "inside")
+        self.performed = ("missed", "inside", "fastest")
 
     def _outside(self, x: int, y: int) -> bool:
         last = SIDE - RING
@@ -178,19 +180,23 @@ class Smoke(Plant):
         middle = slice(size + size // 2, -size, size)
         return torch.cat([blocks.flatten(1), fields[:, 1:, middle, middle].flatten(1), x["through"]], dim=1)
 
-    def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n 2"]:
-        """Share that has not gone through the target, share that is still inside."""
+    def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n 3"]:
+        """Share that has not gone through the target, share that is still inside, largest component of a velocity."""
         assert isinstance(x, dict)  # noqa: S101 - narrows the type
-        return torch.stack([1 - x["through"][:, TARGET], x["smoke"].sum(dim=(1, 2))], dim=1)
+        return torch.stack([1 - x["through"][:, TARGET], x["smoke"].sum(dim=(1, 2)), _fastest(x)], dim=1)
 
     def status(self, k: Int64[Tensor, "n"], x: State, p: Params) -> UInt8[Tensor, "n"]:
         """VIOLATED where the air crosses a whole block of sensors in a step: traces are not accurate any more."""
         assert isinstance(x, dict)  # noqa: S101 - narrows the type
-        fastest = torch.maximum(x["u"].abs().amax(dim=(1, 2)), x["v"].abs().amax(dim=(1, 2)))
-        return (fastest > FASTEST).to(torch.uint8) * int(Status.VIOLATED)
+        return (_fastest(x) > FASTEST).to(torch.uint8) * int(Status.VIOLATED)
 
     def render(self, trail: Trail) -> NDArray[np.uint8]:
         """Smoke, walls, air and fans now, and the shares over time."""
         from steersman.envs.pde.smoke_picture import draw
 
         return draw(self, trail)
+
+
+def _fastest(x: dict[str, Tensor]) -> Float[Tensor, "n"]:
+    """Largest component of a velocity."""
+    return torch.maximum(x["u"].abs().amax(dim=(1, 2)), x["v"].abs().amax(dim=(1, 2)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.integrators import ETDRK4
-from steersman.envs.objective import Objective, Quadratic
+from steersman.envs.objective import Objective, Quadratic, within
 from steersman.envs.pde._space_time import draw
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State, tree_leaves
@@ -78,7 +79,7 @@ class SpectralPlant(Plant):
             process_noise: Standard deviation of white noise that is added to u after each control step.
             sensor_noise: Standard deviation of the measurement noise.
             limit: Largest modulus of u.
-            objective: Cost of your own.
+            objective: Cost of your own; unless it states limits, those of u are added.
             dtype: Of states and outputs, float64 or float32; coefficients are computed in float64 either way.
 
         Raises:
@@ -108,12 +109,14 @@ class SpectralPlant(Plant):
         self.target = torch.zeros(points, dtype=dtype) if target is None else target.to(dtype)
         m, limits = len(actuators), math.inf if bound is None else float(bound)
         self.actions = ActionSet((-limits,) * m, (limits,) * m, names=tuple(f"force {i}" for i in range(m)))
-        self.objective = objective or Objective((
+        self.measured = tuple(f"u({i * length / points:g})" for i in sensors)
+        self.performed = tuple(f"scaled u {j}" for j in range(points))
+        own = objective or Objective((
             Quadratic(name="energy", on="e", weights=(self.period,) * points),
             Quadratic(name="effort", on="u", weights=(self.period * effort,) * m),
         ), failure=self.period * length * limit**2)  # fmt: skip
-        self.measured = tuple(f"u({i * length / points:g})" for i in sensors)
-        self.performed = tuple(f"scaled u {j}" for j in range(points))
+        bounds = (math.sqrt(length / points) * limit,) * points
+        self.objective = replace(own, limits=own.limits or within(bounds, self.performed))
         self._built: dict[torch.device, tuple[ETDRK4, Tensor, Tensor]] = {}
 
     @property

@@ -12,7 +12,6 @@ from torch import Tensor
 from steersman.controllers.base import Controller, Decision, Training
 from steersman.controllers.checks import ControllerCheckError, check_controller, check_fuzzed, check_time_limit
 from steersman.controllers.registry import CONTROLLERS, ControllerSpec, controller_spec, make_controller
-from steersman.controllers.sampling import SamplingMPC
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.registry import make_model
@@ -91,23 +90,11 @@ def test_a_thousand_spoiled_observations(spec: ControllerSpec, models: list[Dyna
     check_fuzzed(controller, make_simulator(plant_of(spec), 50), 20)
 
 
-JOINT = {"adjoint"}
-"""Rows share one search: each comes near its own optimum (``test_planners_exact``), not to equal numbers."""
-
-
-def same_draws(planner: SamplingMPC, mean: Tensor, std: Tensor) -> Tensor:
-    unit = torch.randn(1, planner.samples, *mean.shape[1:], generator=torch.Generator().manual_seed(2)).to(mean)
-    drawn = mean[:, None] + std[:, None] * unit
-    return planner.problem.actions.project(drawn.flatten(0, 2)).reshape(drawn.shape)
-
-
-@pytest.mark.parametrize("spec", [s for s in CONTROLLERS if s.name not in JOINT], ids=lambda s: s.name)
+@pytest.mark.parametrize("spec", CONTROLLERS, ids=lambda s: s.name)
 def test_a_row_acts_in_any_batch_as_it_would_alone(spec: ControllerSpec, models: list[Dynamics]) -> None:
-    """Neighbours may be spoiled. Samplers, which draw for all rows from one generator, are given equal draws."""
+    """Neighbours may be spoiled."""
     controller = bound(spec, models_of(spec, models)[0] if spec.needs_model else None)
     controller.train(Training(partial(make_simulator, plant_of(spec)), seed=0))
-    if isinstance(controller, SamplingMPC):
-        controller._draw = partial(same_draws, controller)  # type: ignore[method-assign]
     alone = make_simulator(plant_of(spec), 1)
 
     def run(key: Tensor, spoiled: bool) -> Tensor:

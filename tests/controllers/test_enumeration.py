@@ -32,7 +32,7 @@ BRAKE = "steersman/TwoAreaBrake-v1"
 def test_no_sequence_is_better() -> None:
     simulator, length = make_simulator(BRAKE, 2), 3
     scenarios = simulator.scenarios(noise.keys(4, 2))
-    controller = Enumeration(length).bind(simulator.problem, make_model("truth", make_plant(BRAKE)))
+    controller = Enumeration(length).bind(simulator.problem, make_model("hindsight", make_plant(BRAKE)))
     controller.reset(2)
     found = run_episodes(simulator, scenarios, lambda m: controller.act(m).u).cost
     lowest = torch.full((2,), math.inf, dtype=torch.float64)

@@ -1,16 +1,25 @@
 """Policy search: what a population's episodes cost, in whatever batch they run and wherever."""
 
+import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from dynamics_test_plants import Oscillator
 from torch import Tensor
 
 from steersman.controllers.base import Training
 from steersman.controllers.policy import build_policy
 from steersman.controllers.policy_search import PolicySearch
-from steersman.controllers.policy_search.evaluation import Episodes, Evaluation, InProcess, risk_measure
+from steersman.controllers.policy_search.evaluation import (
+    Episodes,
+    Evaluation,
+    InProcess,
+    OutOfStepsError,
+    risk_measure,
+)
 from steersman.controllers.policy_search.population import Costs, Population, roll_out
 from steersman.controllers.policy_search.workers import Workers
 from steersman.controllers.rollout import keep_rows, run_episodes
@@ -85,6 +94,26 @@ def test_episodes_that_are_over_leave_the_batch() -> None:
     assert live <= found.simulated < 1.6 * live < 0.5 * full
 
 
+def test_episodes_are_broken_off_at_the_limit_and_not_before() -> None:
+    simulator, bank = CART(6 * 4), CART(4).scenarios(noise.keys(5, 4)).tile(6)
+    members = population(simulator, 6, spread=3.0)
+    full = roll_out(members, simulator, bank)
+    total = int(full.plant_steps.sum())
+    exact = roll_out(members, simulator, bank, limit=total)
+    assert full.whole and exact.whole and torch.equal(exact.cost, full.cost)
+    for limit in (total - 1, total // 2, 23):
+        part = roll_out(members, simulator, bank, limit=limit)
+        assert not part.whole and limit - 24 < int(part.plant_steps.sum()) <= limit
+        assert bool((part.plant_steps <= full.plant_steps).all())
+
+
+def test_a_simulator_that_does_not_end_its_episodes_is_named() -> None:
+    simulator = LONG_CART(2)
+    simulator.problem = replace(simulator.problem, horizon=3)
+    with pytest.raises(RuntimeError, match="PlantSimulator has episodes that go on after the horizon of 3"):
+        roll_out(population(simulator, 2), simulator, simulator.scenarios(noise.keys(0, 2)))
+
+
 def test_kept_rows_go_on_bit_by_bit() -> None:
     simulator = make_simulator("steersman/TwoArea-v1", 5)
     simulator.reset(simulator.scenarios(noise.keys(3, 5)))
@@ -135,7 +164,7 @@ class Table:
     def __init__(self, cost: Tensor) -> None:
         self.cost, self.asked = cost, 0
 
-    def __call__(self, pop: Tensor, generation: int, rows: Tensor, keys: Tensor) -> Costs:
+    def __call__(self, pop: Tensor, generation: int, rows: Tensor, keys: Tensor, limit: int | None = None) -> Costs:
         first = self.asked == 0
         part = self.cost[rows, :1] if first else self.cost[rows, 1 : 1 + len(keys)]
         self.asked += part.numel()
@@ -174,9 +203,13 @@ def test_workers_give_the_numbers_of_this_process_bit_by_bit() -> None:
             for _ in range(2):
                 cost = evaluation(search.ask(), search.generation)
                 search.tell(cost)
+            evaluation.limit = 60
+            with pytest.raises(OutOfStepsError):
+                evaluation(search.ask(), search.generation)
         finally:
             executor.close()
-        results.append((cost, search.incumbent, evaluation.plant_steps(search.generation)))
+        assert 0 < evaluation.plant_steps(search.generation + 1) - evaluation.plant_steps(search.generation) <= 60
+        results.append((cost, search.incumbent, evaluation.plant_steps(search.generation + 1)))
     (a, x, n), (b, y, m) = results
     assert torch.equal(a, b) and torch.equal(x, y) and n == m > 0
 
@@ -187,6 +220,34 @@ def test_what_cannot_be_sent_to_workers_is_named() -> None:
         controller.train(Training(lambda n: CART(n), 0))
 
 
+def test_a_budget_is_checked_before_anything_runs_and_need_not_hold_more_than_a_generation() -> None:
+    """Episodes of the oscillator all last for 60 steps: 2 to explore, 8 members times 3 scenarios and 2 at the end."""
+    need = (2 + 8 * 3 + 2) * 60
+
+    def controller(plant_steps: int) -> PolicySearch:
+        made = PolicySearch("random", hidden=(2,), plant_steps=plant_steps, scenarios=3, explore=2, options={"size": 6})
+        return made.bind(Oscillator().problem)
+
+    with pytest.raises(
+        ValueError, match=rf"plant_steps={need - 1} does not cover one generation; .* up to {need:,}: 2"
+    ):
+        controller(need - 1)
+    for budget, spent in ((need, need), (need + 119, need), (need + 120, need + 120)):
+        price = controller(budget).train(Training(lambda n: PlantSimulator(Oscillator(), n), 0))
+        assert price.curve[0][0] == spent < price.plant_steps
+
+
+@pytest.mark.parametrize("plant_steps", [40_000, 43_000])
+def test_what_stays_unspent_is_less_than_another_generation(plant_steps: int, tmp_path: Path) -> None:
+    """Episodes begin with a few steps of at most 500, and become longer as the search goes on."""
+    controller = PolicySearch(plant_steps=plant_steps, hidden=()).bind(LONG_CART(1).problem)
+    ((spent, _),) = controller.train(Training(LONG_CART, 1, tmp_path)).curve
+    generations = [json.loads(line)[1] for line in (tmp_path / "plant-steps.jsonl").read_text().splitlines()]
+    assert max(generations) > 3 * generations[0]
+    left = plant_steps - spent
+    assert 0 <= left < max(generations) and left < plant_steps / 6
+
+
 def test_only_running_episodes_count_against_the_budget(tmp_path: Path) -> None:
     def train(folder: Path | None, plant_steps: int) -> tuple[PolicySearch, int]:
         settings = {"size": 6, "sigma": 0.1}
@@ -194,7 +255,7 @@ def test_only_running_episodes_count_against_the_budget(tmp_path: Path) -> None:
             "cma_es", hidden=(2,), plant_steps=plant_steps, scenarios=1, explore=2, options=settings
         )
         controller.bind(CART(1).problem)
-        return controller, controller.train(Training(CART, 1, folder)).plant_steps
+        return controller, controller.train(Training(CART, 1, folder)).curve[0][0]
 
     whole, spent = train(None, 2_000)
     assert 1_200 < spent <= 2_000

@@ -1,6 +1,9 @@
 """Transport and reaction-diffusion: schemes against exact solutions, and the peer's tasks against their figures."""
 
+import itertools
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,7 +29,13 @@ from steersman.envs.pde.boundary import (
 from steersman.envs.plant import Plant
 from steersman.envs.simulator import PlantSimulator
 
-PLANTS = (TransportBoundary, ReactionDiffusion, TransportBoundaryCompat, ReactionDiffusionCompat)
+PLANTS = (
+    partial(TransportBoundary, 2),
+    TransportBoundary,
+    ReactionDiffusion,
+    TransportBoundaryCompat,
+    ReactionDiffusionCompat,
+)
 
 
 def close_loop(plant: Plant, n: int) -> tuple[torch.Tensor, PlantSimulator]:
@@ -40,8 +49,8 @@ def close_loop(plant: Plant, n: int) -> tuple[torch.Tensor, PlantSimulator]:
     return cost, sim
 
 
-@pytest.mark.parametrize("make", PLANTS, ids=lambda c: c.__name__)
-def test_contract(make: type[Plant]) -> None:
+@pytest.mark.parametrize("make", PLANTS, ids=lambda c: getattr(c, "__name__", "second version"))
+def test_contract(make: Callable[[], Plant]) -> None:
     check_plant(make(), steps=3, tolerance=1e-9)
 
 
@@ -72,6 +81,40 @@ def test_transport_of_a_profile_is_exact_without_recirculation(monkeypatch: pyte
     after = plant.step(k, start, torch.full((1, 1), 0.5).double(), k, {})
     torch.testing.assert_close(after[0, :95], start[0, 5:100])
     torch.testing.assert_close(after[0, 96:], torch.full((5,), 0.5).double())
+
+
+def exact_end(level: float, rate: float, U: torch.Tensor, steps: int) -> tuple[float, float]:
+    """``u(0, t)`` before and after the jump that arrives at t in 1..2, for constant recirculation and held actions.
+
+    On a characteristic ``u(0, t) = U(t - 1) + rate times the integral of u(0, s) over the unit of time before t``, with
+    ``level`` for U before it arrives: an exponential up to t = 1, then ``v' = rate (v(t) - v(t - 1))`` and the jumps.
+    """
+    late = 0.05 * steps - 1
+    smooth = math.exp(rate * late) * (float(U[0]) + level * (math.exp(rate) - 1) - rate * level * late)
+    jumps = U.diff()[: steps - 20]
+    ages = late - 0.05 * torch.arange(1, len(jumps) + 1, dtype=torch.float64)
+    before = smooth + float((jumps[:-1] * torch.exp(rate * ages[:-1])).sum())
+    return before, before + float(jumps[-1])
+
+
+@pytest.mark.parametrize(("version", "order"), [(1, 1), (2, 2)])
+def test_order_of_transport_under_jumping_actions(version: int, order: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rate, level, steps = 1.3, 3.0, 30
+    monkeypatch.setattr("steersman.envs.pde.boundary.recirculation", lambda x: torch.full_like(x, rate))
+    U = 4 * noise.uniform(noise.keys(5, 1), steps + 1)[0] - 2
+    before, after = exact_end(level, rate, U, steps)
+    errors = []
+    for points in (81, 161, 321):
+        plant = TransportBoundary(version)
+        plant.points, plant.dt, plant.hold = points, 1 / (points - 1), (points - 1) // 20
+        x, k = torch.full((1, points), level, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
+        for j in range(steps):
+            x = plant.step(k, x, U[j].reshape(1, 1), k, {})  # type: ignore[assignment]
+        errors.append(abs(float(x[0, 0]) - (before if version == 1 else (before + after) / 2)))
+    found = [math.log2(a / b) for a, b in itertools.pairwise(errors)]
+    assert found == pytest.approx([order] * 2, abs=0.15), errors
+    with pytest.raises(ValueError, match="version must be 1"):
+        TransportBoundary(3)
 
 
 def test_diffusion_against_its_fundamental_mode_and_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,8 +180,8 @@ def test_the_augmented_states_follow_substep_by_substep() -> None:
     assert z.tolist() == pytest.approx([norms[899] - norms[999], norms[999], float(x["spent"]) + 3000])  # type: ignore[call-overload, index]
 
 
-@pytest.mark.parametrize("make", [TransportBoundary, ReactionDiffusion])
-def test_unstable_alone_and_calmed_by_backstepping(make: type[Plant]) -> None:
+@pytest.mark.parametrize("make", [TransportBoundary, partial(TransportBoundary, 2), ReactionDiffusion])
+def test_unstable_alone_and_calmed_by_backstepping(make: Callable[[], Plant]) -> None:
     plant = make()
     cost, sim = close_loop(plant, 16)
     assert bool((sim.measure().y.abs() < 0.5).all()) and not bool(sim.plant.status(sim.k, sim.x, {}).any())  # type: ignore[union-attr]

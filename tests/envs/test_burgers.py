@@ -14,8 +14,9 @@ from steersman.dynamics.plant_model import PlantModel
 from steersman.dynamics.registry import make_model
 from steersman.envs import noise
 from steersman.envs.checks import check_plant
-from steersman.envs.pde.burgers import BurgersNotebookCompat, BurgersOpenLoop, BurgersTracking
+from steersman.envs.pde.burgers import BurgersNotebookCompat, BurgersOpenLoop, BurgersTracking, forces, starts
 from steersman.envs.pde.finite_volume import Burgers, godunov, van_leer
+from steersman.envs.registry import make_plant
 from steersman.envs.simulator import PlantSimulator
 
 F64 = torch.float64
@@ -27,14 +28,40 @@ def exact(x: Tensor, t: float, nu: float) -> Tensor:
     return 2 * nu * math.pi * decay * torch.sin(math.pi * x) / (2 + decay * torch.cos(math.pi * x))
 
 
-@pytest.mark.parametrize("scheme", ["central", "limited"])
+@pytest.mark.parametrize("scheme", ["central", "heun", "limited"])
 def test_order_in_space(scheme: str) -> None:
     nu, errors = 0.1, []
-    for points in (31, 63, 127) if scheme == "central" else (32, 64, 128):
+    for points in (32, 64, 128) if scheme == "limited" else (31, 63, 127):
         equation = Burgers(points, nu, 1e-5, scheme)  # type: ignore[arg-type]
         after = equation.run(exact(equation.grid, 0.0, nu)[None], torch.zeros(1, points, dtype=F64), 2000)
         errors.append(float((after[0] - exact(equation.grid, 0.02, nu)).abs().mean()))
     assert math.log2(errors[1] / errors[2]) == pytest.approx(2, abs=0.35), errors
+
+
+@pytest.mark.parametrize(("scheme", "order"), [("central", 1), ("heun", 2), ("limited", 2)])
+def test_order_in_time(scheme: str, order: int) -> None:
+    errors, fine = [], 1600
+    for substeps in (fine, 80, 160):
+        equation = Burgers(128, 0.01, 0.1 / substeps, scheme)  # type: ignore[arg-type]
+        key = noise.keys(1, 4)
+        after = equation.run(starts(equation.grid, key), forces(equation.grid, key, 1)[:, 0], substeps)
+        if substeps == fine:
+            reference = after
+        else:
+            errors.append(float((after - reference).abs().mean()))
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.2), errors
+
+
+def test_steps_of_the_second_version_are_accurate_and_each_scheme_has_stable_ones() -> None:
+    first, second, fine = (make_plant(f"BurgersTracking-{v}", **kw) for v, kw in (
+        ("v1", {}), ("v2", {}), ("v2", {"substeps": 400})
+    ))  # fmt: skip
+    key = noise.keys(2026, 4)
+    ways = [plant.params(key)["target"][:, :20] for plant in (first, second, fine)]
+    size = ways[2].square().mean().sqrt()
+    far, near = (float((way - ways[2]).square().mean().sqrt() / size) for way in ways[:2])
+    assert near < 2e-4 and far > 4e-3
+    assert BurgersTracking(scheme="limited").hold == 80 and first.hold == second.hold == 40
 
 
 def test_mass_is_conserved_but_for_the_ends() -> None:
@@ -88,8 +115,10 @@ def test_unstable_or_unresolved(arguments: tuple[object, ...], message: str) -> 
         BurgersOpenLoop("PO-PC", scheme="limited", substeps=80),
         BurgersTracking(),
         BurgersTracking(noisy=True),
+        BurgersTracking(scheme="heun"),
+        BurgersTracking(scheme="limited"),
     ],
-    ids=["FC", "FO-PC", "PO-PC", "tracking", "noisy"],
+    ids=["FC", "FO-PC", "PO-PC", "tracking", "noisy", "heun", "limited"],
 )
 def test_contract(plant) -> None:  # type: ignore[no-untyped-def]
     check_plant(plant, steps=3, n=4, tolerance=1e-9)
@@ -118,8 +147,6 @@ def test_the_safe_variant_begins_and_ends_within_the_bound_and_a_penalty_keeps_t
 
 
 def test_the_forces_that_made_the_target_reach_it() -> None:
-    from steersman.envs.pde.burgers import forces
-
     plant = BurgersOpenLoop(substeps=40)
     sim = PlantSimulator(plant, 4)
     scenarios = sim.scenarios(noise.keys(0, 4))
@@ -141,8 +168,6 @@ def test_the_adjoint_on_a_coarse_model_solves_the_fine_task() -> None:
 
 
 def test_tracking_a_known_way_is_free_and_renders() -> None:
-    from steersman.envs.pde.burgers import forces
-
     plant = BurgersTracking()
     sim = PlantSimulator(plant, 1)
     scenarios = sim.scenarios(noise.keys(0, 1))

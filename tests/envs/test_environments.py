@@ -17,6 +17,12 @@ from steersman.envs.vector import PlantVectorEnv
 
 each_plant = pytest.mark.parametrize("spec", PLANTS, ids=lambda s: s.name)
 CHEAP = "Pendulum-v1"
+pytestmark = pytest.mark.filterwarnings("ignore:.*is out of date:DeprecationWarning")
+
+
+def test_gymnasium_points_from_a_published_task_to_the_one_that_replaces_it() -> None:
+    with pytest.warns(DeprecationWarning, match="upgrading to version `v2`"):
+        gymnasium.make("steersman.envs:steersman/TwoArea-v1").close()
 
 
 @each_plant

@@ -62,7 +62,13 @@ SMALLER: dict[str, Callable[[], Plant]] = {
 }
 EQUILIBRIUM: dict[str, Callable[[Plant], State]] = {"CavityFlow-v1": driven, "RayleighBenard-v1": conducting}
 
-LASTING = {"RayleighBenard-v1": 2, "KuramotoSivashinsky-v1": 7, "TransportBoundary-v1": 2, "Wave-v1": 2}
+LASTING = {
+    "RayleighBenard-v1": 2,
+    "KuramotoSivashinsky-v1": 7,
+    "TransportBoundary-v1": 2,
+    "TransportBoundary-v2": 2,
+    "Wave-v1": 2,
+}
 """Modes that do not decay by themselves, of some plants, so that the check is not one of nothing."""
 
 

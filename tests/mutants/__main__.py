@@ -63,6 +63,8 @@ def main(
             for mutant in mutants:
                 console.print(f"{_where(mutant)}\n{mutant.diff}", markup=False, soft_wrap=True)
             return 0
+        if stale := areas.fresh(ROOT):
+            console.print(f"{len(stale)} files of tests are not as the map knows them: --trace-tests renews it")
         arena = Arena(ROOT, Path(scratch), ROOT / "results" / "mutants" / "verdicts.jsonl", processes or _cores())
         verdicts = _judged(arena, mutants, areas, console)
         minutes = (time.monotonic() - began) / 60

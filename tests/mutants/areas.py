@@ -1,8 +1,9 @@
 """Which tests judge a mutant: those that call its function, as once traced, and new ones whose file imports its module.
 
 ``areas.json`` holds, for each function, tests that called it: first those of its own folder, of these first the ones
-that call little else, up to :data:`ENOUGH` seconds of processor time. ``python tests/mutants --trace-tests`` brings the
-map up to date, running only the files of tests that have changed since.
+that call little else, up to :data:`ENOUGH` seconds of processor time. A test with many sets of parameters is kept with
+a second one only where every other test has its place. ``python tests/mutants --trace-tests`` brings the map up to
+date, running only the files of tests that have changed since, or whose subjects have moved.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,7 +25,7 @@ from draw import Mutant
 
 ENOUGH = 45.0
 """Seconds of processor time, traced, after which no further test of a function is kept."""
-FEW, MOST = 3, 24
+FEW, MOST = 3, 60
 """So many tests of a function are kept whatever they take, and no more than so many."""
 UNKNOWN_S = 3.0
 """Seconds that a test is taken to need that has not been traced."""
@@ -53,17 +54,22 @@ class Areas:
         return cls(**json.loads(MAP.read_text())) if MAP.exists() else cls()
 
     def fresh(self, root: Path) -> list[str]:
-        """Files of tests that are not as they were traced."""
-        return [path for path in test_files(root) if self.files.get(path) != digest(root / path)]
+        """Files of tests that are not as they were traced, or called what has moved since."""
+        moved = {
+            self.tests[i][0].partition("::")[0]
+            for path, functions in self.functions.items()
+            if not (root / path).exists()
+            for places in functions.values()
+            for i in places
+        }
+        return [path for path in test_files(root) if path in moved or self.files.get(path) != digest(root / path)]
 
     def of(self, mutant: Mutant, root: Path, there: list[str]) -> tuple[list[str], float]:
         """Tests for a mutant among those that there are, and about how many seconds they take."""
         own = self.functions.get(mutant.path, {})
         name = mutant.statement.function
-        places = own.get(name) or [i for f, found in own.items() if f.startswith(f"{name}.") for i in found]
-        places = places or [i for found in own.values() for i in found]
         known = {test: took for test, took, _ in self.tests}
-        traced = [self.tests[i][0] for i in dict.fromkeys(places)]
+        traced = [self.tests[i][0] for i in own.get(name, ())] or self._united(mutant.path, name)
         module, folder = module_of(mutant.path), f"tests/{mutant.path.partition('/')[0]}/"
         if sum(test.startswith(folder) for test in traced) >= FEW:
             # Whole comparisons call everything and judge little of it.
@@ -81,6 +87,14 @@ class Areas:
         new = [test for test in near if test not in known and test not in kept]
         new = [test for test in new if not any(word in test for word in NEVER)]
         return kept + new, seconds + UNKNOWN_S * len(new)
+
+    def _united(self, path: str, name: str) -> list[str]:
+        """Tests of whatever is inside a class, or else of all functions of a file."""
+        own = self.functions.get(path, {})
+        inside = [i for f, found in own.items() if f.startswith(f"{name}.") for i in found]
+        places = inside or [i for found in own.values() for i in found]
+        known = {test: (took, breadth) for test, took, breadth in self.tests}
+        return _best(path, [self.tests[i][0] for i in places], known)
 
 
 def digest(path: Path) -> str:
@@ -173,8 +187,15 @@ def _best(path: str, tests: list[str], known: dict[str, tuple[float, int]]) -> l
     """Tests to keep: of the module's own folder first, of these first those that call little else."""
     folder = f"tests/{path.partition('/')[0]}/"
     usable = [test for test in dict.fromkeys(tests) if not any(word in test for word in NEVER)]
+    narrow = sorted(usable, key=lambda test: (not test.startswith(folder), known[test][1], known[test][0]))
+    # Errors that are refused early call the least; the many sets of parameters of one such test would fill all places.
+    turns: Counter[str] = Counter()
+    turn = {}
+    for test in narrow:
+        name = test.partition("[")[0]
+        turn[test], turns[name] = turns[name], turns[name] + 1
     kept, total = [], 0.0
-    for test in sorted(usable, key=lambda test: (not test.startswith(folder), known[test][1], known[test][0])):
+    for test in sorted(narrow, key=lambda test: (not test.startswith(folder), turn[test])):
         if total + known[test][0] <= ENOUGH or len(kept) < FEW:
             kept.append(test)
             total += known[test][0]

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Queue
 
+from areas import MAP, digest
 from calls import PACKAGES
 from draw import Mutant
 
@@ -130,11 +131,11 @@ class Arena:
     """Copies of the tree, the verdicts so far, and which tests are to be trusted."""
 
     def __init__(self, root: Path, scratch: Path, state: Path, processes: int) -> None:
-        """Make ``processes`` copies in ``scratch`` and read verdicts of this very tree from ``state``."""
+        """Make ``processes`` copies in ``scratch`` and read verdicts of this very tree and map from ``state``."""
         self.copies: Queue[Copy] = Queue()
         for i in range(processes):
             self.copies.put(Copy(root, scratch / str(i) / "tree"))
-        self.processes, self.state, self.digest = processes, state, tree_digest(root)
+        self.processes, self.state, self.digest, self.asked = processes, state, tree_digest(root), digest(MAP)
         self.trusted: dict[str, bool] = {}
 
     def collected(self) -> list[str]:
@@ -146,11 +147,16 @@ class Arena:
             self.copies.put(copy)
 
     def known(self) -> dict[str, Verdict]:
-        """Verdicts that hold for the present tree."""
+        """Verdicts that hold for the present tree; that of a survivor only as long as the map asks the same tests."""
         if not self.state.exists():
             return {}
-        entries = [json.loads(line) for line in self.state.read_text().splitlines()]
-        return {e["name"]: Verdict(**e) for e in entries if e.pop("digest") == self.digest}
+        found = {}
+        for line in self.state.read_text().splitlines():
+            entry = json.loads(line)
+            tree, asked = entry.pop("digest"), entry.pop("map", "")
+            if tree == self.digest and (entry["killed"] or asked == self.asked):
+                found[entry["name"]] = Verdict(**entry)
+        return found
 
     def run(
         self,
@@ -179,7 +185,7 @@ class Arena:
     def _keep(self, verdict: Verdict) -> None:
         self.state.parent.mkdir(parents=True, exist_ok=True)
         with self.state.open("a") as file:
-            file.write(json.dumps({"digest": self.digest, **asdict(verdict)}) + "\n")
+            file.write(json.dumps({"digest": self.digest, "map": self.asked, **asdict(verdict)}) + "\n")
 
     def _judge(self, mutant: Mutant, tests: list[str], seconds: float) -> Verdict:
         copy, began = self.copies.get(), time.monotonic()

@@ -83,7 +83,8 @@ def _page(score: Score, pairs: list[tuple[Mutant, Verdict]]) -> list[str]:
         "",
         f"{score.killed} of {len(pairs)} breaks of one statement were noticed by the tests of their area (`make mutants`,"
         f" seed {score.seed}, {score.minutes:.0f} minutes in {score.processes} processes, sources and tests"
-        f" `{score.digest}`). Needed are {NEEDED} of {OF}.",
+        f" `{score.digest}`). Needed are {NEEDED} of {OF}. Survivors of earlier runs of a seed have tests by now: what share"
+        " of breaks goes unnoticed elsewhere, only a new seed tells.",
         "",
         "| folder | equivalent | judged | killed |",
         "|---|---|---|---|",

@@ -240,6 +240,26 @@ def test_aimed_frames_keep_their_law_about_the_direction() -> None:
     torch.testing.assert_close(aimed(frames, along.expand(4000, 3)), frames)
 
 
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_a_frame_is_aimed_alone_and_in_a_batch(k: int) -> None:
+    """Rows before the last keep their angle to what they were reflected in; the last undoes the change of orientation."""
+    gen, like = torch.Generator().manual_seed(1), torch.zeros((), dtype=F64)
+    along = torch.tensor([0.0, 2.0, -1.0, 3.0], dtype=F64)
+    unit = along / along.norm()
+    frames = torch.stack([haar_frame(4, k, gen, like) for _ in range(6)])
+    batch = aimed(frames, along.expand(6, 4))
+    for frame, found in zip(frames, batch, strict=True):
+        torch.testing.assert_close(aimed(frame, along), found)
+        torch.testing.assert_close(found[0], unit)
+        normal = frame[0] - unit
+        mirror = torch.eye(4, dtype=F64) - 2 * torch.outer(normal, normal) / normal.square().sum()
+        image = frame @ mirror
+        signs = torch.ones(k, 1, dtype=F64)
+        if k > 1:
+            signs[-1] = -1
+        torch.testing.assert_close(found, signs * image)
+
+
 def test_sample_size_is_met() -> None:
     cost = torch.randn(40, 6, generator=torch.Generator().manual_seed(0), dtype=F64)
     for fraction in (0.25, 0.5, 0.9):
@@ -248,12 +268,14 @@ def test_sample_size_is_met() -> None:
 
 
 def test_schedules() -> None:
-    for shape in ("linear", "cosine", "power"):
+    for shape in ("linear", "cosine", "power", "root"):
         schedule = Schedule(1.0, 0.01, 100, shape)
         values = [schedule(i) for i in range(120)]
         assert values[0] == 1.0 and values[100] == values[119] == pytest.approx(0.01)
         assert all(a >= b for a, b in itertools.pairwise(values))
     assert Schedule(1.0, 0.01, 100, "power")(50) == pytest.approx(0.1)
+    # A quarter of the way from 1 to 16 in squares: 1 / sqrt(1 + 15 / 4).
+    assert Schedule(1.0, 0.25, 100, "root")(25) == pytest.approx(1 / math.sqrt(4.75))
     assert value_at(2.0, 5) == 2.0
     with pytest.raises(ValueError, match="positive"):
         Schedule(1.0, 0.0, 10)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,8 @@ from steersman.optimizers.checkpoint import (
     write_checkpoint,
 )
 from steersman.optimizers.resumable import Descent, Resumable
+
+USUAL_S = resumable.SAVE_EVERY_S
 
 leaves = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats(allow_nan=False) | st.text(max_size=5)
 trees = st.recursive(
@@ -151,6 +154,27 @@ def test_checkpoints_are_rare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert not (tmp_path / "rare").exists()
     assert torch.equal(Fit().run(tmp_path / "rare"), Fit().run(None))
     assert (tmp_path / "rare" / "first.safetensors").is_file()
+
+
+@pytest.mark.parametrize("killed_at", range(3, 9))
+def test_a_kill_costs_half_a_minute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, killed_at: int) -> None:
+    """Steps of ten seconds each: every third is saved, and no more than the two after it are to be done again."""
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], process_time=lambda: now[0])
+    monkeypatch.setattr(resumable, "SAVE_EVERY_S", USUAL_S)
+    monkeypatch.setattr(resumable, "time", clock)
+
+    def step(i: int) -> bool:
+        now[0] += 10.0
+        if i == killed_at:
+            raise KilledError
+        return False
+
+    w = torch.zeros(1, dtype=torch.float64)
+    with pytest.raises(KilledError):
+        Resumable(tmp_path).run("first", Descent([w], torch.optim.SGD([w], 0.1)), 100, step)
+    kept = read_checkpoint(tmp_path / "first.safetensors")[1]
+    assert kept["done"] == killed_at // 3 * 3 and kept["seconds"] == 10.0 * kept["done"]
 
 
 @pytest.mark.parametrize("harm", DAMAGE.values(), ids=DAMAGE)

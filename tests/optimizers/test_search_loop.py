@@ -108,6 +108,24 @@ def test_errors_name_the_remedy() -> None:
         minimise(OpenAIES().start(start()), cost_of, budget_evaluations=5)
     with pytest.raises(RuntimeError, match="start"):
         minimise(OpenAIES(), cost_of, budget_evaluations=500)
+    for every in (0, -3):
+        with pytest.raises(ValueError, match=f"checkpoint_every must be at least 1, got {every}"):
+            minimise(OpenAIES().start(start()), cost_of, budget_evaluations=500, checkpoint_every=every)
+
+
+def test_checkpoints_come_at_their_interval(tmp_path: Path) -> None:
+    """How many generations a kill would cost, asked before each; the end is saved whatever the interval."""
+    for every, lags in ((1, [0] * 8), (3, [0, 1, 2, 0, 1, 2, 0, 1])):
+        file, seen = tmp_path / f"{every}.safetensors", []
+
+        def evaluate(x: Tensor, generation: int, file: Path = file, seen: list[int] = seen) -> Tensor:
+            kept = len(read_checkpoint(file)[1]["history"]) if file.exists() else 0
+            seen.append(generation - kept)
+            return cost_of(x, generation)
+
+        search = OpenAIES(size=10).start(start())
+        result = minimise(search, evaluate, budget_evaluations=100, checkpoint=file, checkpoint_every=every)
+        assert seen == lags and len(read_checkpoint(file)[1]["history"]) == len(result.history) == 8
 
 
 def test_no_finite_cost_has_no_best() -> None:

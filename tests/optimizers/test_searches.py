@@ -1,6 +1,7 @@
 """Conformance: every enrolled search, and variants of the composed ones, pass the same tests."""
 
 import math
+import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -281,6 +282,18 @@ def test_state_of_another_search_or_other_settings_is_refused() -> None:
         FrameStep().load_state_dict(state)
     with pytest.raises(ValueError, match="settings"):
         PolyStep(block=3).load_state_dict(state)
+
+
+@pytest.mark.skipif(PeerPolyStep not in INSTALLED, reason="needs steersman[peers]")
+def test_the_peer_begins_and_goes_on_without_advice() -> None:
+    """The package advises against cubes of more than four dimensions; this one was asked for."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        search = PeerPolyStep(solver="softmax", divisor="mean", polytope=Polytope.CUBE, block=5).start(start(10))
+        search.tell(sphere(search.ask(), 0))
+        again = PeerPolyStep(solver="softmax", divisor="mean", polytope=Polytope.CUBE, block=5)
+        again.load_state_dict(search.state_dict())
+    assert not said and torch.equal(again.incumbent, search.incumbent)
 
 
 def test_registry() -> None:

@@ -87,6 +87,16 @@ def test_trust_region_rule() -> None:
     assert still.judge(3.0, Evidence(9.0, 0.0, 1.0)).multiplier == 3.0 and not still.adapts
 
 
+@pytest.mark.parametrize("rule", [PathLength, TrustRegion])
+def test_rules_refuse_a_range_without_the_radii_of_the_schedules(rule: type[PathLength | TrustRegion]) -> None:
+    """A multiplier begins at 1."""
+    for smallest, largest in ((0.0, 8.0), (-0.1, 8.0), (1.5, 8.0), (0.1, 0.9), (0.1, math.inf), (math.nan, 8.0)):
+        with pytest.raises(ValueError, match=f"1 must lie between .* got {smallest} and {largest}"):
+            rule(smallest=smallest, largest=largest)
+    still = rule(smallest=1.0, largest=1.0)
+    assert still.judge(1.0, Evidence(0.0, 1.0, 1.0)).multiplier == 1.0
+
+
 def test_a_step_that_is_taken_back_ends_at_the_best_known_point() -> None:
     """The step itself made things worse; of probes and the point before it, the best is where the search goes on."""
 

@@ -102,3 +102,67 @@ def test_the_map_and_the_equivalents_are_about_what_there_is() -> None:
     assert all(0 <= i < len(areas["tests"]) for found in areas["functions"].values() for p in found.values() for i in p)
     for entry in json.loads((FOLDER / "equivalents.json").read_text()).values():
         assert (ROOT / entry["path"]).exists() and len(entry["reason"]) > 20
+
+
+def test_many_parameters_of_one_test_leave_places_for_others(modules: tuple[ModuleType, ModuleType]) -> None:
+    import areas
+
+    refused = [f"tests/envs/test_a.py::test_refused[{i}]" for i in range(areas.MOST)]
+    broad, abroad = "tests/envs/test_b.py::test_whole_episodes", "tests/experiments/test_c.py::test_all"
+    known = dict.fromkeys(refused, (0.01, 5)) | {broad: (0.5, 200), abroad: (0.1, 2)}
+    kept = areas._best("envs/a.py", [*refused, abroad, broad], known)
+    assert kept == [refused[0], broad, *refused[1 : areas.MOST - 1]]
+
+
+def test_files_that_have_changed_or_whose_subjects_have_moved_are_to_be_traced(
+    modules: tuple[ModuleType, ModuleType], tmp_path: Path
+) -> None:
+    import areas
+
+    (tmp_path / "envs").mkdir()
+    (tmp_path / "envs" / "here.py").touch()
+    (tmp_path / "tests" / "envs").mkdir(parents=True)
+    files = [f"tests/envs/test_{name}.py" for name in ("changed", "kept", "moved", "new")]
+    for file in files:
+        (tmp_path / file).touch()
+    known = {file: areas.digest(tmp_path / file) for file in files[:3]}
+    (tmp_path / files[0]).write_text("# more\n")
+    tests = [(f"{file}::test_it", 0.1, 1) for file in files[:3]]
+    functions = {"envs/here.py": {"one": [0, 1]}, "envs/gone.py": {"one": [2]}}
+    assert areas.Areas(known, tests, functions).fresh(tmp_path) == [files[0], files[2], files[3]]
+
+
+def test_a_survivor_is_judged_again_when_the_map_names_other_tests(
+    modules: tuple[ModuleType, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import arena
+
+    state, asked = tmp_path / "verdicts.jsonl", tmp_path / "areas.json"
+    monkeypatch.setattr(arena, "MAP", asked)
+    asked.write_text("{}")
+    first = arena.Arena(ROOT, tmp_path, state, 0)
+    for name, by in (("killed", "a test"), ("survivor", "")):
+        first._keep(arena.Verdict(name, bool(by), by, 3, 1.0))
+    assert set(arena.Arena(ROOT, tmp_path, state, 0).known()) == {"killed", "survivor"}
+    asked.write_text("{ }")
+    assert set(arena.Arena(ROOT, tmp_path, state, 0).known()) == {"killed"}
+
+
+def test_what_runs_on_import_is_judged_by_all_tests_of_the_file_or_class(
+    modules: tuple[ModuleType, ModuleType],
+) -> None:
+    import areas
+    import calls
+
+    one, other, far = (f"tests/envs/test_a.py::test_{name}" for name in ("one", "other", "far"))
+    functions = {"envs/a.py": {"Thing.size": [0], "Thing.grow": [1, 0], "check": [2]}}
+    known = areas.Areas({}, [(one, 0.1, 9), (other, 0.1, 3), (far, 0.1, 5)], functions)
+    assert known._united("envs/a.py", "Thing") == [other, one]
+    assert known._united("envs/a.py", "<module>") == [other, far, one]
+    calls._called.clear()
+    before = sys.gettrace()
+    sys.settrace(calls._note)
+    exec(compile("class Body:\n    def method(self): return 1\nBody().method()\n", "made.py", "exec"), {})
+    sys.settrace(before)
+    assert [code.co_qualname for code in calls._called if code.co_filename == "made.py"] == ["Body.method"]
+    calls._called.clear()
