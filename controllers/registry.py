@@ -63,6 +63,13 @@ CONTROLLERS: tuple[ControllerSpec, ...] = (
         "neural", "steersman.controllers.neural:NeuralPolicy", "network trained through a model", True, learns=True
     ),
     ControllerSpec(
+        "imitation",
+        "steersman.controllers.imitation:Imitation",
+        "network that imitates a planner with the same model",
+        True,
+        learns=True,
+    ),
+    ControllerSpec(
         "policy-search",
         "steersman.controllers.policy_search:PolicySearch",
         "policy found without gradients",

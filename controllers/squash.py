@@ -51,10 +51,16 @@ def scored_action(actions: ActionSet, raw: Float[Tensor, "*b m"]) -> Float[Tenso
     return chosen
 
 
+def widths(actions: ActionSet, like: Tensor) -> Float[Tensor, "m"]:
+    """The range of each action, 1 where it is open or has none."""
+    width = _shape(actions.lower, actions.upper, like.dtype, like.device).width
+    return torch.where(width > 0, width, 1.0)
+
+
 def spread_of(actions: ActionSet, raw: Float[Tensor, "k m"]) -> float:
-    """The largest spread of an action over some rows, relative to its range (to 1 where it is open)."""
-    u, s = to_action(actions, raw), _shape(actions.lower, actions.upper, raw.dtype, raw.device)
-    return float(((u.amax(dim=0) - u.amin(dim=0)) / torch.where(s.width > 0, s.width, 1.0)).max())
+    """The largest spread of an action over some rows, relative to its range."""
+    u = to_action(actions, raw)
+    return float(((u.amax(dim=0) - u.amin(dim=0)) / widths(actions, raw)).max())
 
 
 def decided(actions: ActionSet, u: Float[Tensor, "n m"], gen: torch.Generator | None = None) -> Float[Tensor, "n m"]:
