@@ -52,7 +52,7 @@ class Reinforcement(Controller, ABC):
 
     Budgets are plant steps and are spent to the last one: the copies of the plant are as many as ``envs`` says, or
     fewer, down to about half of it, so that their number divides the budget. Where none does, less than one step of all
-    copies stays unspent. The verdict at the end (:mod:`steersman.controllers.verdict`) is not part of the budget, but is
+    copies stays unspent. The verdict at the end (:mod:`steersman.controllers.verdict`) is no part of it, but is
     counted.
     """
 
