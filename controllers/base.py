@@ -14,12 +14,14 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from steersman.dynamics.base import Dynamics, Window
+from steersman.dynamics.base import Dynamics, Trajectories, Window
+from steersman.dynamics.collect import Exciter, HeldLevels
 from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
 from steersman.envs.simulator import Measurement, Simulator
 
-Track = Literal["data only", "solver access"]
+Track = Literal["data only", "solver access", "hindsight"]
+"""What a controller may know: measured outputs, also the plant's equations and state, or even what is still to come."""
 
 Bound = TypeVar("Bound", bound="Controller")
 """The class of a controller, for methods that return self (beartype cannot check typing.Self in plain methods)."""
@@ -61,12 +63,16 @@ class Training:
         seed: Seed of everything random in training; scenarios come from a stream that evaluation never uses.
         folder: Where checkpoints and logs go; None keeps nothing.
         progress: Called with a fraction in 0..1 and a short text.
+        excite: Makes the signal that exploration excites the plant with: where the model has data, that of the data.
+        data: What the model was fitted to, for controllers that fit it again; None where nobody knows.
     """
 
     simulate: Callable[[int], Simulator]
     seed: int
     folder: Path | None = None
     progress: Callable[[float, str], None] = lambda fraction, text: None
+    excite: Callable[[], Exciter] = HeldLevels
+    data: Trajectories | None = None
 
     def keys(self, n: int, start: int = 0) -> Int64[Tensor, "n"]:
         """Keys of training scenarios ``start .. start+n-1``."""
@@ -75,10 +81,17 @@ class Training:
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """Price of a training: plant control steps used and CPU seconds spent."""
+    """Price of a training, and what it bought on the way.
+
+    Attributes:
+        plant_steps: Plant control steps used.
+        cpu_seconds: CPU seconds spent.
+        curve: Learning curve: plant steps up to then, and the mean cost of episodes under the policy of then.
+    """
 
     plant_steps: int = 0
     cpu_seconds: float = 0.0
+    curve: tuple[tuple[int, float], ...] = ()
 
 
 class Controller(ABC):
@@ -93,7 +106,8 @@ class Controller(ABC):
         uses_state: Whether it reads ``m.x``; it then runs in the "solver access" track.
         resumed: Whether its training went on from a checkpoint that does not hold everything, so that the result is not
             that of an uninterrupted training.
-        notes: What a reader of the results should know, in whole sentences (:meth:`note`).
+        notes: What a reader of the results should know, such as what a training found that nobody should deploy the
+            controller without knowing, in whole sentences (:meth:`note`).
     """
 
     name: ClassVar[str]
@@ -109,6 +123,8 @@ class Controller(ABC):
     @property
     def track(self) -> Track:
         """Track of the comparison that the controller runs in."""
+        if self.model is not None and self.model.needs_future:
+            return "hindsight"
         inside = self.model is not None and self.model.needs_state
         return "solver access" if self.uses_state or inside else "data only"
 
@@ -121,7 +137,7 @@ class Controller(ABC):
         Raises:
             ValueError: If the controller cannot serve this problem; the message names the remedy.
         """
-        self.problem, self.model = problem, model
+        self.problem, self.model, self.notes = problem, model, ()
         return self
 
     def train(self, training: Training) -> TrainingCost:

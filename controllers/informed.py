@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steersman.controllers.base import Controller, Memory, Training
+from steersman.controllers.experience import Experience, experience
 from steersman.controllers.plan import PlanCost, plan_cost, with_slopes
 from steersman.controllers.rollout import run_episodes
-from steersman.dynamics.base import Dynamics, Hidden, Prediction, Recorder, Window
-from steersman.dynamics.collect import HeldLevels
+from steersman.dynamics.base import Dynamics, Hidden, Prediction, Recorder, Trajectories, Window
 from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
 from steersman.envs.scenarios import Scenarios
@@ -29,6 +29,7 @@ class Rollouts(ABC):
 
     Attributes:
         used: Plant control steps so far.
+        curve: Plant steps, and the mean cost of episodes under the policy of then.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class Rollouts(ABC):
         assert controller.model is not None  # noqa: S101 - a controller without model refuses to be bound
         self.controller, self.law, self.memory, self.training, self.batch = controller, law, memory, training, batch
         self.problem: ControlProblem = controller.problem
-        self.model: Dynamics = controller.model
+        self.model: Dynamics = controller.model.in_training()
         self.used = 0
+        self.curve: list[tuple[int, float]] = []
 
     @abstractmethod
     def loss(self, length: int) -> Float[Tensor, ""]:
@@ -58,7 +60,11 @@ class Rollouts(ABC):
         """Cost of the present policy, comparable until :meth:`renew`."""
 
     def renew(self) -> None:  # noqa: B027 - optional hook
-        """Called halfway: starting points that the policy itself visits may be taken up."""
+        """Called now and then: starting points that the policy itself visits may be taken up."""
+
+    def seen(self) -> Float[Tensor, "k ny"] | None:
+        """Outputs that the policy should tell apart, if there are any yet."""
+        return None
 
     def whole(self, length: int) -> bool:
         """Whether :meth:`state_dict` holds all that the next rollouts, of ``length`` steps, depend on."""
@@ -78,9 +84,12 @@ class Rollouts(ABC):
 
 
 class ModelRollouts(Rollouts):
-    """Rollouts through the model, from windows of episodes under exploration, later half of them under the policy.
+    """Rollouts through the model, from windows of episodes under exploration, later of those under the policy.
 
     Through the plant itself ("truth") every step of a rollout is charged as a plant step.
+
+    Attributes:
+        data: The episodes so far.
     """
 
     def __init__(
@@ -93,33 +102,62 @@ class ModelRollouts(Rollouts):
         explore: int,
         doubt: float,
         penalty: float,
+        *,
+        deployed: Law | None = None,
+        ahead: int | None = None,
+        begun: tuple[Dynamics, Window] | None = None,
     ) -> None:
-        """See :class:`~steersman.controllers.neural.NeuralPolicy` for ``explore``, ``doubt`` and ``penalty``."""
+        """See :class:`~steersman.controllers.neural.NeuralPolicy` for ``explore``, ``doubt`` and ``penalty``.
+
+        Args:
+            controller: See :class:`Rollouts`, as the next four.
+            law: What is trained.
+            memory: Fresh memory.
+            training: What the training may use.
+            batch: Rollouts per gradient step.
+            explore: Episodes that starting points are taken from.
+            doubt: Price of the model's doubt.
+            penalty: Price of soft constraints.
+            deployed: What is validated, where ``law`` draws its decisions; the same by default.
+            ahead: Longest rollout; a whole episode by default.
+            begun: Another model than the controller's and starting points to go on from, instead of exploration.
+        """
         super().__init__(controller, law, memory, training, batch)
-        self.explore = explore
+        self.explore, self.deployed = explore, deployed
+        self.ahead = self.problem.horizon if ahead is None else ahead
         self.cost = PlanCost(with_slopes(self.problem), doubt, penalty)
         self.gen = torch.Generator().manual_seed(training.seed)
-        self.pool = self._starts(0)
-        self._renewed_by: dict[str, Tensor] = {}
+        self.data: list[Trajectories] = []
+        self._renewed_by: list[dict[str, Tensor]] = []
+        if begun is None:
+            self._take(self._explore())
+        else:
+            self.model, self.pool = begun
 
     def renew(self) -> None:
-        """Take starting points from fresh episodes, half of them under the policy."""
-        self._renewed_by = {name: t.clone() for name, t in self.controller.state_dict().items()}
-        self.pool = self._starts(1)
+        """Take starting points from fresh episodes under the policy."""
+        self._renewed_by.append({name: t.clone() for name, t in self.controller.state_dict().items()})
+        found = self._own(len(self._renewed_by))
+        self.curve.append((self.used, float(found.cost.mean())))
+        self._take(found)
 
     def state_dict(self) -> dict[str, Any]:
-        """See :class:`Rollouts`: of starting points, the policy that they were found under."""
-        return {"gen": self.gen.get_state(), "used": self.used, "renewed by": self._renewed_by}
+        """See :class:`Rollouts`: of starting points, the policies that they were found under."""
+        return {"gen": self.gen.get_state(), "used": self.used, "curve": self.curve, "renewed by": self._renewed_by}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`Rollouts`."""
-        if state["renewed by"]:
-            now = {name: t.clone() for name, t in self.controller.state_dict().items()}
-            self.controller.load_state_dict(state["renewed by"])
+        now = {name: t.clone() for name, t in self.controller.state_dict().items()}
+        for weights in state["renewed by"]:
+            self.controller.load_state_dict(weights)
             self.renew()
-            self.controller.load_state_dict(now)
+        self.controller.load_state_dict(now)
         self.gen.set_state(state["gen"])
-        self.used = int(state["used"])
+        self.used, self.curve = int(state["used"]), list(state["curve"])
+
+    def seen(self) -> Float[Tensor, "k ny"]:
+        """See :class:`Rollouts`."""
+        return self.pool.y[self._fixed(), -1]
 
     def loss(self, length: int) -> Float[Tensor, ""]:
         """See :class:`Rollouts`."""
@@ -129,43 +167,46 @@ class ModelRollouts(Rollouts):
     @torch.no_grad()
     def validate(self, length: int) -> float:
         """Cost of rollouts from fixed starts."""
-        rows = torch.linspace(0, len(self.pool.y) - 1, min(self.batch, len(self.pool.y))).long()
-        return float(self._cost(self.pool.rows(rows), length))
+        return float(self._cost(self.pool.rows(self._fixed()), length, self.deployed))
 
-    def _cost(self, window: Window, length: int) -> Float[Tensor, ""]:
-        m, model = window.now, self.model
+    def _fixed(self) -> Tensor:
+        return torch.linspace(0, len(self.pool.y) - 1, min(self.batch, len(self.pool.y))).long()
+
+    def _cost(self, window: Window, length: int, law: Law | None = None) -> Float[Tensor, ""]:
+        m, model, law = window.now, self.model, law or self.law
         if model.needs_state:
             self.used += length * m.n
         h, state, y, U = model.init(window), self.memory(m.n), m.y, []
         recorder = Recorder(model, **self.cost.asks)
         for _ in range(length):
-            u, state = self.law(y, state)
+            u, state = law(y, state)
             h = recorder.step(h, u)
             y = recorder.y
             U.append(u)
         return self._mean(self.cost(recorder.prediction(), torch.stack(U, dim=1), m), length)
 
-    def _starts(self, stage: int) -> Window:
-        simulator, training = self.training.simulate(self.explore), self.training
-        keys = training.keys(self.explore, start=(_STARTS + stage) * self.explore)
-        simulator.reset(simulator.scenarios(keys))
-        exciter = HeldLevels()
+    def _explore(self) -> Experience:
+        """Episodes under the exciter alone."""
+        simulator, keys = self.training.simulate(self.explore), self._keys(0)
+        exciter = self.training.excite()
         exciter.start(simulator.actions, keys, simulator.dtype)
+        return experience(simulator, keys, exciter, context=self.model.context, ahead=self.ahead)
+
+    def _own(self, stage: int) -> Experience:
+        """Episodes under the policy."""
+        simulator = self.training.simulate(self.explore)
         self.controller.reset(simulator.n)
-        memory = Memory(self.model.context)
-        own = (torch.arange(simulator.n) % 2 == 0) & (stage > 0)
-        alive = torch.ones(simulator.n, dtype=torch.bool)
-        windows: list[Window] = []
-        for _ in range(simulator.problem.horizon):
-            m = simulator.measure(simulator.problem.horizon)
-            windows.append(memory.push(m).rows(alive.nonzero().flatten()))
-            u = torch.where(own[:, None], self.controller.act(m).u, exciter(m))
-            t = simulator.step(u)
-            self.used += int(alive.sum())
-            alive = alive & ~t.ended
-            if not bool(alive.any()):
-                break
-        return _joined(windows)
+        return experience(
+            simulator, self._keys(stage), lambda m: self.controller.act(m).u,
+            context=self.model.context, ahead=self.ahead,
+        )  # fmt: skip
+
+    def _take(self, found: Experience) -> None:
+        self.pool, self.used = found.starts, self.used + found.steps
+        self.data.append(found.data)
+
+    def _keys(self, stage: int) -> Tensor:
+        return self.training.keys(self.explore, start=(_STARTS + stage) * self.explore)
 
 
 class PlantRollouts(Rollouts):
@@ -196,11 +237,16 @@ class PlantRollouts(Rollouts):
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`Rollouts`."""
-        return {"round": self.round, "used": self.used}
+        return {"round": self.round, "used": self.used, "curve": self.curve}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`Rollouts`."""
         self.round, self.used, self.left = int(state["round"]), int(state["used"]), 0
+        self.curve = list(state["curve"])
+
+    def seen(self) -> Float[Tensor, "k ny"]:
+        """See :class:`Rollouts`; episodes must have begun."""
+        return self.y[:, -1]
 
     def loss(self, length: int) -> Float[Tensor, ""]:
         """See :class:`Rollouts`; new episodes begin when ``length`` steps are not left, or no row is."""
@@ -250,24 +296,6 @@ class PlantRollouts(Rollouts):
         """Mean cost of whole episodes on fixed scenarios."""
         self.controller.reset(self.judge.n)
         found = run_episodes(self.judge, self.exam, lambda m: self.controller.act(m).u)
+        self.curve.append((self.used, float(found.cost.mean())))
         self.used += found.plant_steps
-        return float(found.cost.mean()) / self.problem.horizon
-
-
-def _joined(windows: list[Window]) -> Window:
-    cat = torch.cat
-    first = windows[0].now
-    xs, ps, futures = ([getattr(w.now, name) for w in windows] for name in ("x", "p", "hindsight"))
-    x, p, hindsight = (None if trees[0] is None else _join_trees(trees) for trees in (xs, ps, futures))
-    now = type(first)(
-        cat([w.now.k for w in windows]), cat([w.now.y for w in windows]), cat([w.now.r for w in windows]),
-        cat([w.now.u_prev for w in windows]), x, p, hindsight,  # type: ignore[arg-type]
-    )  # fmt: skip
-    return Window(cat([w.y for w in windows]), cat([w.u for w in windows]), now)
-
-
-def _join_trees(trees: list[Hidden]) -> Hidden:
-    first = trees[0]
-    if isinstance(first, Tensor):
-        return torch.cat([t for t in trees if isinstance(t, Tensor)])
-    return {name: torch.cat([t[name] for t in trees if isinstance(t, dict)]) for name in first}
+        return self.curve[-1][1] / self.problem.horizon

@@ -4,174 +4,22 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from steersman.controllers.base import Controller, Decision, Memory, Training, TrainingCost
+from steersman.controllers.linear_quadratic import AffineFeedback
+from steersman.controllers.quadratic_cost import quadratic_cost, regulation
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.kalman import KalmanFilter
-from steersman.dynamics.linear import AffineSystem, LinearDynamics
+from steersman.dynamics.linear import LinearDynamics
 from steersman.dynamics.linearize import flatten_state
-from steersman.dynamics.riccati import riccati
-from steersman.envs.objective import Linear, Objective, Quadratic
 from steersman.envs.plant import ControlProblem
 from steersman.envs.settings import at_least, positive
 from steersman.envs.simulator import Measurement
-
-
-@dataclass(frozen=True)
-class QuadraticCost:
-    """``z'Qz - 2 r'Ez + 2 q'z + u'Ru + 2 g'u + (u - u_prev)'S(u - u_prev)``, all matrices diagonal.
-
-    Attributes:
-        Q: Weights of z, those of e included.
-        E: Weights of e alone, one for each reference; where all are zero, z need not be what references are for.
-        q: Linear cost of z.
-        R: Weights of u.
-        g: Linear cost of u.
-        S: Weights of the change of u.
-    """
-
-    Q: Float[Tensor, "nz"]
-    E: Float[Tensor, "nr"]
-    q: Float[Tensor, "nz"]
-    R: Float[Tensor, "m"]
-    g: Float[Tensor, "m"]
-    S: Float[Tensor, "m"]
-
-
-def quadratic_cost(problem: ControlProblem) -> QuadraticCost:
-    """Read the stage cost of a problem; the failure cost is left out.
-
-    Raises:
-        ValueError: If a term is neither quadratic nor linear, or no term prices the actions.
-    """
-    nz, m = problem.nz, problem.actions.m
-    Q, E, q = torch.zeros(3, nz, dtype=torch.float64)
-    R, g, S = torch.zeros(3, m, dtype=torch.float64)
-    for term in _terms(problem.objective):
-        w = torch.tensor(term.weights, dtype=torch.float64)
-        match term.on, isinstance(term, Quadratic):
-            case "e", True:
-                Q, E = Q + w, E + w
-            case "z", True:
-                Q = Q + w
-            case "u", True:
-                R = R + w
-            case "du", True:
-                S = S + w
-            case (("e" | "z"), False):
-                q = q + w / 2
-            case "u", False:
-                g = g + w / 2
-            case _:
-                raise ValueError(f"term {term.name!r}: a linear cost of changes adds up to nothing; drop it")
-    if not bool((R + S > 0).all()):
-        raise ValueError("LQR needs a quadratic cost of every action; add Quadratic(on='u') to the objective")
-    return QuadraticCost(Q, E, q, R, g, S)
-
-
-def regulation(problem: ControlProblem, outputs: int, effort: float) -> QuadraticCost:
-    """Cost ``|y|^2 + effort |u|^2`` of bringing outputs to zero, in place of the problem's own."""
-    zero_y, zero_u = torch.zeros(outputs, dtype=torch.float64), torch.zeros(problem.actions.m, dtype=torch.float64)
-    none = torch.zeros(problem.nz, dtype=torch.float64)
-    return QuadraticCost(zero_y + 1, none, zero_y, zero_u + effort, zero_u, zero_u)
-
-
-def _terms(objective: Objective) -> list[Quadratic | Linear]:
-    found: list[Quadratic | Linear] = []
-    for term in objective.stage:
-        if not isinstance(term, Quadratic | Linear):
-            raise ValueError(
-                f"LQR reads quadratic and linear terms, but {term.name!r} is {type(term).__name__}; "
-                "give lqr an effort of its own, or use sampling or mixed-integer MPC for this objective"
-            )
-        found.append(term)
-    return found
-
-
-class AffineFeedback:
-    """``u = -K (s, u_prev) - k(r)``, optimal for an affine model, over a receding or an infinite horizon.
-
-    With ``V_j(x) = x'P_j x + 2 p_j'x`` for j steps to go, ``k = (R + B'PB)^-1 (B'(Pc + p) + g)`` and
-    ``p_{j+1} = q + (A - BK)'(P_j c + p_j) - K'g`` (completing the square; Bertsekas, Dynamic Programming I, 3.1).
-    The infinite horizon holds the present reference for ever and takes the p that repeats itself.
-    """
-
-    def __init__(self, system: AffineSystem, cost: QuadraticCost, horizon: int | None) -> None:
-        """Solve the Riccati equation; ``horizon=None`` is the infinite one."""
-        self.horizon = horizon
-        self._augment(system, cost)
-        if horizon is None:
-            P = riccati(self.A - self.B @ self._cross, self.B, self.Qs - self.N @ self._cross, self.R)
-            self._P, self._K = [P], [self._gain(P)]
-            self._fixed_point()
-            return
-        self._P, self._K = [self.Qs], []
-        for _ in range(horizon):
-            P = self._P[-1]
-            K = self._gain(P)
-            self._K.append(K)
-            self._P.append(self.Qs + self.A.T @ P @ self.A - K.T @ (self.R + self.B.T @ P @ self.B) @ K)
-
-    def _gain(self, P: Tensor) -> Tensor:
-        solved: Tensor = torch.linalg.solve(self.R + self.B.T @ P @ self.B, self.B.T @ P @ self.A + self.N.T)
-        return solved
-
-    def _augment(self, sys: AffineSystem, cost: QuadraticCost) -> None:
-        """State ``(s, u_prev)``: the change of u becomes a cross term ``2 x'N u``."""
-        ns, m = sys.B.shape
-        eye, pad = torch.eye(m, dtype=torch.float64), torch.zeros(m, ns, dtype=torch.float64)
-        A, B, S = sys.A.double(), sys.B.double(), torch.diag(cost.S)
-        self.A = _block(A, 0 * S)
-        self.B = torch.cat([B, eye])
-        self.c = torch.cat([sys.c.double(), pad[:, 0]])
-        Cz = sys.Cz.double()
-        self.Qs = _block(Cz.T @ (cost.Q[:, None] * Cz), S)
-        self.R, self.N, self.g = torch.diag(cost.R) + S, torch.cat([pad.T, -S]), cost.g
-        self._cross = torch.linalg.solve(self.R, self.N.T)
-        self._q0 = torch.cat([Cz.T @ (cost.Q * sys.dz.double() + cost.q), pad[:, 0]])
-        aim = Cz.T * -cost.E if bool(cost.E.any()) else Cz.new_zeros(ns, len(cost.E))
-        self._qr = torch.cat([aim, torch.zeros(m, len(cost.E), dtype=torch.float64)])
-
-    def _fixed_point(self) -> None:
-        P, K = self._P[0], self._K[0]
-        closed = (self.A - self.B @ K).T
-        right = (self._q0 + closed @ P @ self.c - K.T @ self.g)[:, None]
-        eye = torch.eye(len(closed), dtype=torch.float64)
-        solution = torch.linalg.lstsq(eye - closed, torch.cat([right, self._qr], dim=1), driver="gelsd").solution
-        self._p0, self._pr = solution[:, 0], solution[:, 1:]
-
-    def __call__(self, s: Float[Tensor, "n ns"], m: Measurement) -> Float[Tensor, "n m"]:
-        """Optimal actions for model states ``s``."""
-        x = torch.cat([s, m.u_prev], dim=1).double()
-        if self.horizon is None:
-            p, P, K = self._p0 + m.r[:, 0].double() @ self._pr.T, self._P[0], self._K[0]
-        else:
-            p, P, K = self._backward(m.references(self.horizon).double())
-        k = torch.linalg.solve(self.R + self.B.T @ P @ self.B, ((P @ self.c + p) @ self.B + self.g).T).T
-        u: Tensor = -x @ K.T - k
-        return u.to(s)
-
-    def _backward(self, r: Float[Tensor, "n h nz"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Linear part of the cost-to-go one step ahead, with its P, and the first gain."""
-        p = self._q0 + r[:, -1] @ self._qr.T
-        last = r.shape[1] - 1
-        for j in range(last):
-            P, K = self._P[j], self._K[j]
-            after = (P @ self.c + p) @ (self.A - self.B @ K)
-            p = self._q0 + r[:, last - j - 1] @ self._qr.T + after - self.g @ K
-        return p, self._P[last], self._K[last]
-
-
-def _block(a: Tensor, b: Tensor) -> Tensor:
-    """Block-diagonal matrix of two square ones."""
-    whole = a.new_zeros(len(a) + len(b), len(a) + len(b))
-    whole[: len(a), : len(a)], whole[len(a) :, len(a) :] = a, b
-    return whole
 
 
 class _LinearQuadratic(Controller, ABC):
@@ -181,8 +29,9 @@ class _LinearQuadratic(Controller, ABC):
         """Store the settings.
 
         Args:
-            horizon: Steps of the receding horizon, over which the reference is previewed; None is infinite, with
-                the present reference held.
+            horizon: Steps of the receding horizon, over which the reference is previewed. Near the end of the episode
+                it is the steps that are left, and the objective's terminal terms are its end. None is infinite, with
+                the present reference held and no terminal terms.
             effort: Brings the measured outputs to zero at the price ``|y|^2 + effort |u|^2``, for plants whose own
                 objective is not quadratic; None takes the plant's objective.
 
@@ -198,7 +47,8 @@ class _LinearQuadratic(Controller, ABC):
         """Solve for the feedback.
 
         Raises:
-            ValueError: If the model is not linear, or the objective not quadratic and no effort is given.
+            ValueError: If the model is not linear, the objective not quadratic and no effort is given, or the infinite
+                horizon has no optimum.
         """
         if not isinstance(model, LinearDynamics):
             raise ValueError(
@@ -208,11 +58,11 @@ class _LinearQuadratic(Controller, ABC):
         self._system = model.state_space()
         system = self._system
         if self.effort is None:
-            cost = quadratic_cost(problem)
+            cost = quadratic_cost(problem, terminal=self.horizon is not None)
         else:
             system = replace(system, Cz=system.C, dz=system.d)
             cost = regulation(problem, len(system.C), self.effort)
-        self._feedback = AffineFeedback(system, cost, self.horizon)
+        self._feedback = AffineFeedback(system, cost, self.horizon, problem.horizon)
         return self
 
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:

@@ -21,10 +21,12 @@ _TUNE = 0x71D
 
 
 class PID(Controller):
-    """``u = -(kp e + ki integral(e) + kd de/dt)``, one loop per action, e a combination of measured outputs.
+    """``u = -(kp e + ki integral(e) + kd dv/dt)``, one loop per action, v a combination of measured outputs.
 
-    The integral is conditional: it stands still in a loop whose action is beyond its bounds and would be pushed
-    further out. The derivative is that of the measurement's combination, by backward difference.
+    The error is ``e = v - r`` with the reference r of the performance output that has the name of the loop's measured
+    output, and zero where there is none. A combination that is stated is the error as it is. The integral is
+    conditional: it stands still in a loop whose action is beyond its bounds and would be pushed further out. The
+    derivative is that of v, by backward difference, so that a step of the reference is no kick.
     """
 
     name = "pid"
@@ -46,8 +48,8 @@ class PID(Controller):
             ki: Integral gains, per unit of the problem's time.
             kd: Derivative gains, times the unit of time.
             error: Matrix ``[m, ny]``: row i combines measured outputs into the error of action i; references
-                that the plant measures enter with a minus sign. By default loop i takes the i-th measured
-                output that is not exogenous.
+                enter as far as the plant measures them, with a minus sign. By default loop i takes the i-th measured
+                output that is not exogenous, minus its reference.
             tune: Sets of gains to try in training, the given ones among them; 0 takes them as they are.
             decades: How far tuning scales each gain, up and down, in powers of ten.
             scenarios: Training scenarios for each set of gains, the same for all.
@@ -72,10 +74,14 @@ class PID(Controller):
         super().bind(problem, model)
         m = problem.actions.m
         self._M = torch.tensor(self.error or _identity(problem), dtype=torch.float64)
+        self._R = torch.zeros(m, problem.nz, dtype=torch.float64)
+        self._asked = torch.zeros(problem.nz, dtype=torch.bool)
         if tuple(self._M.shape) != (m, problem.ny):
             raise ValueError(f"error must be {m} rows of {problem.ny} weights, got shape {tuple(self._M.shape)}")
+        if self.error is None:
+            self._R = _references(problem, self._M)
         self._gains = torch.stack([_row(name, getattr(self, name), m) for name in ("kp", "ki", "kd")])
-        self._loop = _Loop(self._gains, self._M, problem)
+        self._loop = _Loop(self._gains, self._M, self._R, problem)
         return self
 
     def train(self, training: Training) -> TrainingCost:
@@ -89,7 +95,7 @@ class PID(Controller):
         simulator = training.simulate(self.tune * self.scenarios)
         bank = simulator.scenarios(training.keys(self.scenarios).repeat(self.tune))
         gains = (scale * self._gains).repeat_interleave(self.scenarios, dim=0).to(simulator.dtype)
-        loop = _Loop(gains.transpose(0, 1), self._M, self.problem)
+        loop = _Loop(gains.transpose(0, 1), self._M, self._R, self.problem)
         episode = run_episodes(simulator, bank, lambda m: self.problem.actions.project(loop(m)))
         best = int(episode.cost.reshape(self.tune, -1).mean(dim=1).argmin())
         self.load_state_dict({"gains": scale[best] * self._gains})
@@ -102,7 +108,21 @@ class PID(Controller):
 
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
         """See :class:`~steersman.controllers.base.Controller`."""
+        asked = self._asked | (m.r[:, 0] != 0).any(dim=0).cpu()
+        if not torch.equal(asked, self._asked):
+            self._asked = asked
+            self.notes = self._unfollowed()
         return self._optimal(self._loop(m))
+
+    def _unfollowed(self) -> tuple[str, ...]:
+        """References that have been there and that no loop follows."""
+        left = (self._asked & ~self._R.bool().any(dim=0)).nonzero().flatten().tolist()
+        if not left:
+            return ()
+        names = ", ".join(self.problem.performed[i] for i in left[:5]) + (", ..." if len(left) > 5 else "")
+        if self.error is None:
+            return (f"it does not follow the references of {names}: none of its loops measures an output of that name",)
+        return (f"its stated error knows the references of {names} only as far as measured outputs hold them",)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The gains ``[3, m]`` in the order kp, ki, kd."""
@@ -111,14 +131,14 @@ class PID(Controller):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """See :class:`~steersman.controllers.base.Controller`."""
         self._gains = state["gains"]
-        self._loop = _Loop(self._gains, self._M, self.problem)
+        self._loop = _Loop(self._gains, self._M, self._R, self.problem)
 
 
 class _Loop:
     """The law with its memory; gains ``[3, m]``, or ``[3, n, m]`` for a batch of different ones."""
 
-    def __init__(self, gains: Tensor, M: Tensor, problem: ControlProblem) -> None:
-        self.gains, self.M, self.actions, self.period = gains, M, problem.actions, problem.period
+    def __init__(self, gains: Tensor, M: Tensor, R: Tensor, problem: ControlProblem) -> None:
+        self.gains, self.M, self.R, self.actions, self.period = gains, M, R, problem.actions, problem.period
         self._integral: Tensor | None = None
         self._before: Tensor | None = None
 
@@ -130,16 +150,17 @@ class _Loop:
             self._before = torch.where(mask[:, None], torch.nan, self._before)
 
     def __call__(self, m: Measurement) -> Float[Tensor, "n m"]:
-        e = m.y @ self.M.to(m.y).T
+        v = m.y @ self.M.to(m.y).T
+        e = v - m.r[:, 0].to(m.y) @ self.R.to(m.y).T
         kp, ki, kd = self.gains.to(m.y).unbind(0)
         integral = torch.zeros_like(e) if self._integral is None or len(self._integral) != m.n else self._integral
-        before = e if self._before is None or len(self._before) != m.n else self._before
-        rate = torch.where(before.isnan(), 0.0, (e - before) / self.period)
+        before = v if self._before is None or len(self._before) != m.n else self._before
+        rate = torch.where(before.isnan(), 0.0, (v - before) / self.period)
         u = -(kp * e + ki * (integral + e * self.period) + kd * rate)
         lower, upper = self.actions.bounds(u)
         push = -ki * e
         windup = ((u > upper) & (push > 0)) | ((u < lower) & (push < 0))
-        self._integral, self._before = torch.where(windup, integral, integral + e * self.period), e
+        self._integral, self._before = torch.where(windup, integral, integral + e * self.period), v
         return torch.where(windup, u + ki * e * self.period, u)
 
 
@@ -149,6 +170,12 @@ def _identity(problem: ControlProblem) -> list[list[float]]:
     if len(kept) < m:
         raise ValueError(f"there are {m} actions but {len(kept)} outputs; give PID an error matrix [{m}, {problem.ny}]")
     return [[float(j == kept[i]) for j in range(problem.ny)] for i in range(m)]
+
+
+def _references(problem: ControlProblem, M: Tensor) -> Float[Tensor, "m nz"]:
+    """The references that belong to combinations of outputs, by the outputs' names."""
+    same = [[float(z == y) for z in problem.performed] for y in problem.measured]
+    return M @ torch.tensor(same, dtype=M.dtype).reshape(problem.ny, problem.nz)
 
 
 def _row(name: str, value: float | tuple[float, ...], m: int) -> Tensor:

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from steersman.dynamics.base import Dynamics, Hidden, Prediction
+from steersman.envs.objective import Term
 from steersman.envs.plant import ControlProblem
 from steersman.envs.settings import at_least
 from steersman.envs.simulator import Measurement
@@ -49,11 +50,12 @@ def plan_cost(
         penalty: Price of a unit of soft-constraint violation, at each step.
     """
     objective, h = problem.objective, U.shape[1]
-    k = now.k[:, None, None] + torch.arange(h, device=U.device)
+    left = (problem.horizon - now.k)[:, None, None] - torch.arange(h, device=U.device)
     lost, over = _ends(problem, prediction)
     before = torch.cat([torch.zeros_like(over[..., :1]), over[..., :-1]], dim=-1)
-    acts = (k < problem.horizon) & ~before
-    stays = acts & ~over & (k + 1 < problem.horizon)
+    live, followed = _lasts(left)
+    acts = live & ~before
+    stays = acts & ~over & followed
     dU = U - torch.cat([now.u_prev[:, None].to(U), U[:, :-1]], dim=1)
     # Outputs that cost nothing may be anything: they must not reach the sums, nor their gradients.
     z = torch.where((acts & ~lost)[..., None], prediction.z, 0.0)
@@ -63,12 +65,36 @@ def plan_cost(
     if objective.terminal:
         cost = cost + torch.where(acts & ~stays & ~lost, objective.terminal_cost(z, r), 0.0)
     if objective.failure:
-        cost = cost + torch.where(acts & lost, objective.failure * (problem.horizon - k).to(cost), 0.0)
+        cost = cost + torch.where(acts & lost, objective.failure * left.to(cost), 0.0)
     if doubt and prediction.doubt is not None:
         cost = cost + torch.where(acts, doubt * torch.relu(prediction.doubt - 1), 0.0)
     if penalty and prediction.violation is not None:
         cost = cost + torch.where(acts, penalty * prediction.violation, 0.0)
     return cost.sum(dim=-1).mean(dim=-1)
+
+
+def charged_terms(problem: ControlProblem, k: int, h: int) -> tuple[tuple[Term, ...], ...]:
+    """Terms that :func:`plan_cost` adds up in each step of a plan which neither a failure nor a goal ends.
+
+    Terms in actions are of the step's action, terms in outputs (terminal ones among them) of what follows it. Steps
+    beyond the end of the episode have no entry.
+
+    Args:
+        problem: Objective, and control steps of an episode.
+        k: Control step that the plan is made at.
+        h: Control steps that the plan looks ahead.
+    """
+    objective = problem.objective
+    actions = tuple(term for term in objective.stage if term.on in ("u", "du"))
+    outputs = tuple(term for term in objective.stage if term.on in ("z", "e"))
+    live, followed = _lasts(problem.horizon - k - torch.arange(h))
+    charged = ((outputs if on else objective.terminal) + actions for on in followed[live].tolist())
+    return tuple(charged)
+
+
+def _lasts(left: Int64[Tensor, "*b"]) -> tuple[Bool[Tensor, "*b"], Bool[Tensor, "*b"]]:
+    """Whether an episode with so many control steps left takes another one, and whether it goes on after that."""
+    return left > 0, left > 1
 
 
 def _ends(problem: ControlProblem, prediction: Prediction) -> tuple[Bool[Tensor, "n p h"], Bool[Tensor, "n p h"]]:

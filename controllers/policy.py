@@ -1,4 +1,4 @@
-"""What trained policies share: how outputs become observations and raw actions become admissible ones."""
+"""What trained policies share: how outputs become observations, and how a population acts on them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from steersman.controllers.base import Controller, Decision, Training
+from steersman.controllers.squash import scored_action
 from steersman.dynamics.base import Dynamics
-from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.windows import spread
+from steersman.dynamics.collect import collect
+from steersman.dynamics.regression import spread
 from steersman.envs.actions import ActionSet
 from steersman.envs.plant import ControlProblem
 from steersman.envs.settings import at_least
@@ -50,32 +51,6 @@ class Unremembering(Policy):
         return self.module(obs), state
 
 
-def to_action(actions: ActionSet, raw: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
-    """Continuous actions from raw ones in [-1, 1] (clipped): 0 is the action nearest to zero, +-1 are the bounds.
-
-    An unbounded side has a scale of 1. Integer actions are left to be rounded by a projection.
-    """
-    lower, upper = actions.bounds(raw)
-    neutral = torch.minimum(torch.maximum(torch.zeros_like(lower), lower), upper)
-    up = torch.where(torch.isfinite(upper), upper - neutral, 1.0)
-    down = torch.where(torch.isfinite(lower), neutral - lower, 1.0)
-    raw = raw.clamp(-1.0, 1.0)
-    return neutral + torch.relu(raw) * up - torch.relu(-raw) * down
-
-
-def scored_action(actions: ActionSet, raw: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
-    """As :func:`to_action`, but raw entries of one-hot groups are scores as they are.
-
-    A projection takes the largest score; clipping would make ties of the large ones.
-    """
-    if sum(map(len, actions.one_hot)) == actions.m:
-        return raw
-    chosen = to_action(actions, raw)
-    for group in actions.one_hot:
-        chosen[..., list(group)] = raw[..., list(group)]
-    return chosen
-
-
 def member_actions(
     forward: Callable[..., Any],
     actions: ActionSet,
@@ -102,8 +77,8 @@ def member_actions(
 class TrainedPolicy(Controller, ABC):
     """A policy on normalised measured outputs; subclasses say how it is trained.
 
-    Observations are ``(y - mean) / std`` of exploratory episodes, clipped to :data:`LIMIT`; a plant that measures
-    its references shows them to the policy as well.
+    Observations are ``(y - mean) / std`` of the model's data or of exploratory episodes, clipped to :data:`LIMIT`; a
+    plant that measures its references shows them to the policy as well.
     """
 
     def __init__(self, policy: PolicyName, hidden: tuple[int, ...], explore: int, module: nn.Module | None) -> None:
@@ -141,7 +116,7 @@ class TrainedPolicy(Controller, ABC):
         if len(self._state) != m.n:
             self._state = self._policy.initial_state(m.n)
         raw, self._state = self._policy(self.observe(m.y), self._state)
-        return self._optimal(to_action(self.problem.actions, raw).to(m.y))
+        return self._optimal(scored_action(self.problem.actions, raw.to(m.y)))
 
     def observe(self, y: Float[Tensor, "*b ny"]) -> Float[Tensor, "*b ny"]:
         """Normalised observations in the type of the policy's weights."""
@@ -149,11 +124,14 @@ class TrainedPolicy(Controller, ABC):
         return ((y.to(like) - self._mean.to(like)) / self._std.to(like)).clamp(-LIMIT, LIMIT)
 
     def _normalise(self, training: Training) -> int:
-        """Take mean and spread from exploratory episodes; the plant steps they used."""
-        simulator = training.simulate(self.explore)
-        data = collect(simulator, HeldLevels(), episodes=self.explore, seed=training.seed + 1)
+        """Take mean and spread from the model's data, or from exploratory episodes; the plant steps they used."""
+        data, used = training.data, 0
+        if data is None:
+            simulator = training.simulate(self.explore)
+            data = collect(simulator, training.excite(), episodes=self.explore, seed=training.seed + 1)
+            used = data.steps
         self._mean, self._std = spread(data.y[:, :-1][data.valid].double())
-        return data.steps
+        return used
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights and normalisation."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from steersman.controllers.base import Controller
+from steersman.envs.settings import missing
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ def controller_spec(name: str) -> ControllerSpec:
     for spec in CONTROLLERS:
         if spec.name == name:
             return spec
-    raise ValueError(f"unknown controller {name!r}; known: {', '.join(spec.name for spec in CONTROLLERS)}")
+    known = [spec.name for spec in CONTROLLERS]
+    raise ValueError(f"unknown controller {missing(name, known)}")
 
 
 def make_controller(name: str, **settings: Any) -> Controller:

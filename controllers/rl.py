@@ -23,6 +23,7 @@ from torch import Tensor
 from steersman.controllers.base import Controller, Decision, Training, TrainingCost
 from steersman.controllers.rl_budget import EvenPPO, check_warmup, copies, updates_of
 from steersman.controllers.scaling import CLIP, RobustNormalize, compress
+from steersman.controllers.verdict import judge
 from steersman.dynamics.base import Dynamics
 from steersman.envs.plant import ControlProblem
 from steersman.envs.sb3 import SB3VecEnv
@@ -51,7 +52,7 @@ class Reinforcement(Controller, ABC):
 
     Budgets are plant steps and are spent to the last one: the copies of the plant are as many as ``envs`` says, or
     fewer, down to about half of it, so that their number divides the budget. Where none does, less than one step of all
-    copies stays unspent.
+    copies stays unspent. The verdict at the end (:mod:`steersman.controllers.verdict`) comes on top and is counted.
     """
 
     def __init__(
@@ -125,7 +126,9 @@ class Reinforcement(Controller, ABC):
         finally:
             algorithm.logger.close()
             env.close()
-        return TrainingCost(done, time.process_time() - start)
+        verdict = judge(self, training)
+        self.notes = verdict.notes
+        return TrainingCost(done + verdict.plant_steps, time.process_time() - start, ((done, verdict.cost),))
 
     def _environment(self, training: Training, rows: int) -> RobustNormalize:
         simulator = training.simulate(rows)

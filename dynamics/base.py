@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -79,6 +79,27 @@ class Trajectories:
         cut = max(1, min(len(self) - 1, round(fraction * len(self))))
         return self.index(slice(0, cut)), self.index(slice(cut, None))
 
+    @classmethod
+    def join(cls, parts: Sequence[Trajectories]) -> Trajectories:
+        """All episodes of some data, one after the other; shorter ones end in transitions that never happened.
+
+        Raises:
+            ValueError: If there is none, or the periods differ.
+        """
+        if len(periods := {part.period for part in parts}) != 1:
+            raise ValueError(f"joined data need one control period, got {sorted(periods)}")
+        length = max(part.u.shape[1] for part in parts)
+        whole = [part.padded(length) for part in parts]
+        y, z, u, valid = (torch.cat([getattr(part, name) for part in whole]) for name in ("y", "z", "u", "valid"))
+        return cls(y, z, u, valid, parts[0].period)
+
+    def padded(self, length: int) -> Trajectories:
+        """The same episodes with so many transitions; those that never happened repeat the last outputs."""
+        more = length - self.u.shape[1]
+        y, z = (torch.cat([x, x[:, -1:].expand(-1, more, -1)], dim=1) for x in (self.y, self.z))
+        u = torch.cat([self.u, self.u.new_zeros(len(self), more, self.u.shape[2])], dim=1)
+        return Trajectories(y, z, u, torch.cat([self.valid, self.valid.new_zeros(len(self), more)], 1), self.period)
+
     def save(self, path: Path | str) -> None:
         """Write to a safetensors file."""
         parts = {name: getattr(self, name).detach().cpu().contiguous() for name in ("y", "z", "u", "valid")}
@@ -129,6 +150,7 @@ class Dynamics(nn.Module, ABC):
     Attributes:
         context: Number of measurements that :meth:`init` needs (1: only the newest).
         needs_state: Whether :meth:`init` reads ``window.now.x`` ("solver access").
+        needs_future: Whether it reads ``window.now.hindsight``: what it makes possible is a bound and no rival.
         progress: Called during a fit with a fraction in 0..1 and a short text.
         checkpoint: Folder in which a fit by gradient leaves its state every so many seconds; a fit that was killed goes
             on from there and ends with the bits of one that was not. None keeps nothing.
@@ -136,8 +158,14 @@ class Dynamics(nn.Module, ABC):
 
     context: int = 1
     needs_state: bool = False
+    needs_future: bool = False
     progress: Callable[[float, str], None] = staticmethod(lambda fraction, text: None)
     checkpoint: Path | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of results that rest on the fit should know, in whole sentences."""
+        return ()
 
     @property
     def earlier_seconds(self) -> float:
@@ -180,6 +208,10 @@ class Dynamics(nn.Module, ABC):
     def doubt(self, h: Hidden, u: Float[Tensor, "n m"]) -> Float[Tensor, "n"] | None:
         """How far outside its data the model is asked (0: inside, 1: at the edge), or None if unknown."""
         return None
+
+    def in_training(self) -> Dynamics:
+        """The model that policies are trained through which see outputs only, and so may live through all there is."""
+        return self
 
     def branch(self, h: Hidden, count: int) -> Hidden:
         """``count`` copies of each row, next to each other; in models with noise each has noise of its own."""

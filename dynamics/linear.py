@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +10,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steersman.dynamics.arx import ARX, RIDGES, contexts, identify, longest_window
 from steersman.dynamics.base import Hidden, Trajectories, Window
 from steersman.dynamics.learned import Learned
 from steersman.dynamics.linearize import flatten_state, linearize
-from steersman.dynamics.windows import affine_fit, cut, starts
 from steersman.envs.plant import Plant
 from steersman.envs.settings import at_least
 from steersman.envs.tree import Params, State
+
+MOST = 8
+"""Measurements in a window, at most, where nothing is said."""
+RIDGE = 1e-10
+"""Weight of the squared coefficients, where it is neither given nor chosen."""
+DISAGREE = 0.05
+"""Relative difference of spectral radii above 1 that is worth a word."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +51,26 @@ class AffineSystem:
     W: Float[Tensor, "ns ns"]
 
 
+class SpectrumWarning(UserWarning):
+    """The data do not settle how fast the fastest mode of a linear model grows."""
+
+
 class LinearDynamics(Learned):
     """Affine state-space model with matrices ``A_, B_, c_, C_, d_, Cz_, dz_, W_``.
 
     Fitted to data, the state holds the last ``context`` kept outputs and the ``context - 1`` actions between
     them, oldest first, and the last block row of ``A_`` is an ARX model found by ridge regression on normalised
-    columns (Ljung, System Identification, 2nd ed., section 4.2); z is read out affinely from the same state.
-    Made by :meth:`from_plant`, the state is the plant's own, flattened.
+    columns (Ljung, System Identification, 2nd ed., section 4.2); z is read out affinely from the same state. How
+    many measurements that are, and the ridge, is chosen by predictions of held-out episodes several steps ahead
+    (:func:`~steersman.dynamics.arx.identify`), since longer windows than the data tell apart bring modes that the plant
+    does not have. Made by :meth:`from_plant`, the state is the plant's own, flattened.
 
     At the start of an episode a window is filled by repetition, which no ARX model can explain; its first
     ``context - 1`` predictions are therefore worse than the later ones.
+
+    Attributes:
+        context: Measurements in the window; before a fit, the most that there may be.
+        radii_: Spectral radii of the choices that predicted as well, beyond chance, the one taken first.
     """
 
     A_: Tensor
@@ -64,64 +82,86 @@ class LinearDynamics(Learned):
     dz_: Tensor
     W_: Tensor
     full_state_: Tensor
+    context_: Tensor
+    radii_: Tensor
 
-    def __init__(self, context: int = 4, ridge: float = 1e-10) -> None:
+    def __init__(self, context: int | None = None, ridge: float | None = None, choose: bool = True) -> None:
         """Store the settings.
 
         Args:
-            context: Measurements in the window, at least 1.
-            ridge: Weight of the squared coefficients of normalised columns against the mean squared error.
+            context: The most measurements that the window may hold, at least 1; fewer are taken if they predict as
+                well. None is 8, or what the episodes hold.
+            ridge: Weight of the squared coefficients of normalised columns against the mean squared error; None
+                chooses it.
+            choose: False takes the window of ``context`` measurements as it is, and 1e-10 for a ridge that is not
+                given.
 
         Raises:
-            ValueError: If a setting is out of range.
+            ValueError: If a setting is out of range, or ``choose=False`` comes without a context.
         """
         super().__init__()
         at_least(1, context=context)
         at_least(0, ridge=ridge)
-        self.context, self.ridge = context, ridge
+        if context is None and not choose:
+            raise ValueError("choose=False needs a context: the number of measurements in the window")
+        self._most, self._ridge, self._choose = context, ridge, choose
+        self.context = context or MOST
 
     def fit(self, data: Trajectories) -> LinearDynamics:
         """Identify the model; see the class for the method.
+
+        Warns:
+            SpectrumWarning: If choices that predict as well disagree on how fast the fastest mode grows.
 
         Raises:
             ValueError: If the data are not finite, do not fit the bound problem or hold no whole window.
         """
         self._prepare(data)
-        length = self.context
-        rows = starts(data.valid, length, 1)
-        kept = data.y[..., self.kept_]
-        nk, m = kept.shape[-1], data.u.shape[-1]
-        y = cut(kept, rows, 1 - length, length).flatten(1)
-        u = cut(data.u, rows, 1 - length, length).flatten(1)
-        target = cut(kept, rows, 1, 1).flatten(1)
-        phi = torch.cat([y, u], dim=1)
-        # Differences are regressed: slow outputs nearly repeat, and the ridge then pulls towards persistence.
-        weights, offset = affine_fit(phi, target - y[:, -nk:], self.ridge)
-        residual = target - y[:, -nk:] - phi @ weights - offset
-        weights[(length - 1) * nk : length * nk] += torch.eye(nk, dtype=phi.dtype)
-        self._companion(weights.T, offset, nk, m)
-
-        # Outputs are read after the step, since z may hold what the step itself brought, such as a reward.
-        y, u = cut(kept, rows, 2 - length, length).flatten(1), cut(data.u, rows, 2 - length, length - 1).flatten(1)
-        z, dz = affine_fit(torch.cat([y, u], dim=1), cut(data.z, rows, 1, 1).flatten(1), self.ridge)
-        self._learn("Cz_", z.T.contiguous())
-        self._learn("dz_", dz)
-        now = slice((length - 1) * nk, length * nk)
+        most = self._most or min(MOST, longest_window(data.valid))
+        lengths = contexts(most) if self._choose else [most]
+        ridges = RIDGES if self._choose else (RIDGE,)
+        if self._ridge is not None:
+            ridges = (self._ridge,)
+        problem = getattr(self, "problem", None)
+        zero = data.u.new_zeros(1, data.u.shape[-1])
+        neutral = zero[0] if problem is None else problem.actions.neutral(1, zero)[0]
+        found, good = identify(data, self.kept_, neutral, lengths, ridges)
+        self._companion(found, data.u.shape[-1])
+        self._learn("Cz_", found.V.T)
+        self._learn("dz_", found.d)
         W = torch.zeros_like(self.A_)
-        W[now, now] = residual.T @ residual / len(residual)
+        newest = slice((found.context - 1) * len(found.b), found.context * len(found.b))
+        W[newest, newest] = found.covariance
         self._learn("W_", W)
-        self._set_mode(False)
+        self._learn("radii_", torch.tensor([choice.radius for choice in good], dtype=torch.float64))
+        self._set_mode(False, found.context)
+        for note in self.notes:
+            warnings.warn(note, SpectrumWarning, stacklevel=2)
         return self
 
-    def _companion(self, weights: Tensor, offset: Tensor, nk: int, m: int) -> None:
-        """State-space form of ``y+ = weights [y window, u window] + offset``."""
-        past_y, past_u = self.context * nk, (self.context - 1) * m
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See :class:`~steersman.dynamics.base.Dynamics`."""
+        radii = self.radii_ if "radii_" in self._buffers and len(self.radii_) else torch.ones(1)
+        low, high = float(radii.min()), float(radii.max())
+        if high <= max(1.0, low) * (1 + DISAGREE):
+            return ()
+        return (
+            f"the linear model's fastest mode grows {float(radii[0]):.3g}-fold in a step, but models that predict as "
+            f"well say {low:.3g} to {high:.3g}: the data do not settle it; collect longer or more episodes, or excite "
+            "more",
+        )
+
+    def _companion(self, found: ARX, m: int) -> None:
+        """State-space form of an ARX model."""
+        nk, weights = len(found.b), found.W.T
+        past_y, past_u = found.context * nk, (found.context - 1) * m
         ns = past_y + past_u
         A, B, c = weights.new_zeros(ns, ns), weights.new_zeros(ns, m), weights.new_zeros(ns)
         A[: past_y - nk, nk:past_y] = torch.eye(past_y - nk, dtype=A.dtype)
         A[past_y - nk : past_y] = weights[:, :ns]
         B[past_y - nk : past_y] = weights[:, ns:]
-        c[past_y - nk : past_y] = offset
+        c[past_y - nk : past_y] = found.b
         if past_u:
             A[past_y : ns - m, past_y + m :] = torch.eye(past_u - m, dtype=A.dtype)
             B[ns - m :] = torch.eye(m, dtype=A.dtype)
@@ -143,7 +183,7 @@ class LinearDynamics(Learned):
         Raises:
             ValueError: If x has more than one row or leaves that are not floating-point numbers.
         """
-        model = cls(context=1).bind(plant.problem)
+        model = cls(context=1, choose=False).bind(plant.problem)
         model._set_outputs(len(plant.measured), plant.exogenous)
         found = linearize(plant, x, u, p)
         kept = model.kept_
@@ -153,16 +193,19 @@ class LinearDynamics(Learned):
         }  # fmt: skip
         for name, value in matrices.items():
             model._learn(name, value)
-        model._set_mode(True)
+        model._set_mode(True, 1)
         return model
 
-    def _set_mode(self, full_state: bool) -> None:
+    def _set_mode(self, full_state: bool, context: int) -> None:
         self._learn("full_state_", torch.tensor(full_state))
-        self.needs_state = full_state
+        self._learn("context_", torch.tensor(context))
+        self.needs_state, self.context = full_state, context
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
         self.needs_state = bool(self._buffers.get("full_state_", torch.tensor(False)))
+        if "context_" in self._buffers:
+            self.context = int(self.context_)
 
     def state_space(self) -> AffineSystem:
         """The matrices as one object; its state is ``h["s"]``.

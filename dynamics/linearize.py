@@ -55,7 +55,7 @@ def linearize(plant: Plant, x: State, u: Float[Tensor, "1 m"], p: Params) -> Exp
     ``..._key`` are left out); process noise drawn from a key is frozen at one draw, which biases the offset.
 
     Raises:
-        ValueError: If x is not one row of floating-point leaves.
+        ValueError: If x is not one row of floating-point leaves, or derivatives there are not finite.
     """
     for leaf in tree_leaves(x):
         if leaf.shape[0] != 1 or not leaf.is_floating_point():
@@ -92,6 +92,11 @@ def linearize(plant: Plant, x: State, u: Float[Tensor, "1 m"], p: Params) -> Exp
 
     exact = plant.gradient == "exact"
     J, C, Cz = (_jacobian(f, v, exact) for f, v in ((move, point), (measure, s[0]), (perform, s[0])))
+    if not all(bool(torch.isfinite(found).all()) for found in (J, C, Cz)):
+        raise ValueError(
+            f"{type(plant).__name__} has no finite derivatives at this state; linearise elsewhere, for example where "
+            "an episode starts"
+        )
     return Expansion(
         A=J[:, :ns], B=J[:, ns:], c=move(point[None])[0] - J @ point,
         C=C, d=measure(s)[0] - C @ s[0], Cz=Cz, dz=perform(s)[0] - Cz @ s[0],

@@ -94,6 +94,10 @@ class PlantModel(Dynamics):
         """Rows that have ended at their goal, or by an end that is neither good nor bad."""
         return _parts(h)[3] >= int(Status.REACHED)
 
+    def in_training(self) -> Dynamics:
+        """With all that is still to come: what policies are to cope with must happen to them."""
+        return Hindsight(self.plant, self.seed)
+
     def branch(self, h: Hidden, count: int) -> Hidden:
         """Copies of each row with disturbances of their own; one copy keeps those that the row has."""
         copies = super().branch(h, count)
@@ -114,6 +118,8 @@ class PlantModel(Dynamics):
 
 class Hindsight(PlantModel):
     """The plant with all parameters of the episode, events that are still to come included: a bound, not a rival."""
+
+    needs_future = True
 
     def _params(self, now: Measurement) -> Params | None:
         return now.hindsight

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from steersman.dynamics.base import Hidden, Trajectories, Window
 from steersman.dynamics.learned import Learned
-from steersman.dynamics.windows import affine_fit, cut, starts
+from steersman.dynamics.regression import affine_fit
+from steersman.dynamics.windows import cut, starts
 from steersman.envs.settings import at_least, positive
 from steersman.optimizers.resumable import Descent
 

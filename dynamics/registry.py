@@ -9,6 +9,7 @@ from typing import Any
 
 from steersman.dynamics.base import Dynamics
 from steersman.envs.plant import Plant
+from steersman.envs.settings import missing
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def model_spec(name: str) -> ModelSpec:
     for spec in MODELS:
         if spec.name == name:
             return spec
-    raise ValueError(f"unknown model {name!r}; known: {', '.join(spec.name for spec in MODELS)}")
+    known = [spec.name for spec in MODELS]
+    raise ValueError(f"unknown model {missing(name, known)}")
 
 
 def make_model(name: str, plant: Plant | None, **settings: Any) -> Dynamics:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from steersman.dynamics.base import Hidden, Trajectories, Window
 from steersman.dynamics.learned import Learned
-from steersman.dynamics.windows import affine_fit, cut, ridge, spread, starts
+from steersman.dynamics.regression import affine_fit, ridge, spread
+from steersman.dynamics.windows import cut, starts
 
 
 class Windowed(Learned, ABC):

@@ -66,35 +66,3 @@ def require_finite(data: Trajectories) -> None:
             raise ValueError(
                 f"{name} of episode {episode} is not finite at step {t}; mark such transitions as not valid"
             )
-
-
-def spread(x: Float[Tensor, "*k d"]) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
-    """Mean and standard deviation of each column; the deviation of a constant column is given as 1."""
-    flat = x.reshape(-1, x.shape[-1])
-    mean, std = flat.mean(dim=0), flat.std(dim=0, correction=0)
-    return mean, torch.where(std > 1e-12 * (1 + mean.abs()), std, 1.0)
-
-
-def ridge(phi: Float[Tensor, "k d"], target: Float[Tensor, "k o"], weight: float) -> Float[Tensor, "d o"]:
-    """Minimiser of ``|phi W - target|^2 / k + weight |W|^2``.
-
-    The tall system is first reduced by a QR factorisation: normal equations would square its condition number. Equal
-    inputs give equal bits.
-    """
-    k, d = phi.shape
-    r = torch.linalg.qr(torch.cat([phi, target], dim=1), mode="r").R
-    damped = torch.cat([r[:, :d], (weight * k) ** 0.5 * torch.eye(d, dtype=phi.dtype, device=phi.device)])
-    right = torch.cat([r[:, d:], phi.new_zeros(d, target.shape[1])])
-    # The default driver of a CPU, gelsy, reads pivots from memory that torch does not initialise: it rounds by chance.
-    driver = "gelsd" if phi.device.type == "cpu" else "gels"
-    solution: Tensor = torch.linalg.lstsq(damped, right, driver=driver).solution
-    return solution
-
-
-def affine_fit(
-    x: Float[Tensor, "k d"], target: Float[Tensor, "k o"], weight: float
-) -> tuple[Float[Tensor, "d o"], Float[Tensor, "o"]]:
-    """``W`` and ``b`` of ``target ~ x W + b`` by ridge regression on normalised columns of both."""
-    (mx, sx), (mt, st) = spread(x), spread(target)
-    w = ridge((x - mx) / sx, (target - mt) / st, weight) * st / sx[:, None]
-    return w, mt - mx @ w

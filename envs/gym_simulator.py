@@ -19,7 +19,7 @@ from steersman.envs.foreign.make import horizon
 from steersman.envs.foreign.outputs import Outputs, Reading
 from steersman.envs.foreign.rows import Report, lengthened
 from steersman.envs.foreign.simulator import RowSimulator
-from steersman.envs.foreign.spaces import Actions, action_set
+from steersman.envs.foreign.spaces import Actions, Space, action_set
 from steersman.envs.objective import Linear, Objective, PiecewiseLinear, Term
 from steersman.envs.plant import ControlProblem
 
@@ -36,6 +36,9 @@ class GymSimulator(RowSimulator):
     (:mod:`steersman.envs.foreign.spaces`), the performance output z is the same and the reward, as its last entry.
     By default planners minimise minus the predicted reward. An objective that the caller states is what they minimise
     instead; it does not change what is charged.
+
+    Attributes:
+        draws: Whether the environment can draw pictures, if it is made for them (``render_mode="rgb_array"``).
     """
 
     def __init__(
@@ -71,11 +74,13 @@ class GymSimulator(RowSimulator):
                     "the environment has no max_episode_steps, so its episodes may never end: set max_episode_steps "
                     "beside its id, or put gymnasium.wrappers.TimeLimit around it"
                 )
-            outputs, actions = Outputs(first.observation_space, reading), Actions(first.action_space)
+            outputs = Outputs(_space(first, "observation_space"), reading)
+            actions = Actions(_space(first, "action_space"))
             goal = _objective(objective, outputs, actions.set.names)
         except ValueError:
             first.close()
             raise
+        self.draws = "rgb_array" in ((first.metadata or {}).get("render_modes") or ())
         source = Environments(make, outputs, actions, reading.termination, length, first)
         problem = ControlProblem(
             actions.set, goal, 1.0, length, outputs.measured,
@@ -125,6 +130,14 @@ class GymSimulator(RowSimulator):
         if self._now.r is None:
             return super()._references(preview)
         return torch.from_numpy(lengthened(self._now.r, preview + 1))
+
+
+def _space(env: gymnasium.Env[Any, Any], name: str) -> Space:
+    found = getattr(env, name, None)
+    if isinstance(found, gymnasium.Space):
+        return found
+    missing = "is missing" if found is None else f"is of type {type(found).__name__}"
+    raise ValueError(f"{name} {missing}; give the environment one of gymnasium.spaces, such as Box")
 
 
 def _objective(stated: Goal | None, outputs: Outputs, actions: tuple[str, ...]) -> Objective:

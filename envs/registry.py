@@ -15,6 +15,7 @@ from steersman.envs.foreign.make import WrapperSettings, env_maker, imported
 from steersman.envs.foreign.outputs import Reading
 from steersman.envs.gym_simulator import Goal, GymSimulator
 from steersman.envs.plant import Plant
+from steersman.envs.settings import missing
 from steersman.envs.simulator import PlantSimulator, Simulator
 from steersman.envs.vector import PlantVectorEnv
 
@@ -260,7 +261,7 @@ def make_plant(id: str, **kwargs: Any) -> Plant:
             plant = getattr(importlib.import_module(module), attribute)(**(spec.kwargs | kwargs))
             assert isinstance(plant, Plant)  # noqa: S101 - narrows the type
             return plant
-    raise ValueError(f"unknown plant {id!r}; known: {', '.join(plant_ids())}")
+    raise ValueError(f"unknown plant {missing(id, plant_ids())}")
 
 
 def make_env(plant: str, render_mode: str | None = None, **kwargs: Any) -> PlantEnv:

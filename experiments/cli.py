@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,13 +19,13 @@ from rich.table import Table
 from steersman.controllers.registry import CONTROLLERS
 from steersman.dynamics.registry import MODELS
 from steersman.envs import noise
-from steersman.envs.registry import PLANTS, make_plant
-from steersman.envs.simulator import draw_scenarios
+from steersman.envs.registry import PLANTS, make_simulator
 from steersman.experiments.benchmarks.base import BENCHMARKS, bench_table, run_benchmark, write_rows
 from steersman.experiments.compare import compare
 from steersman.experiments.executor import InProcess, Processes
 from steersman.experiments.progress import bar, live
-from steersman.experiments.report import terminal_tables, to_json, write_parquet, write_report
+from steersman.experiments.report import run_notes, terminal_tables, to_json, write_parquet, write_report
+from steersman.experiments.results import told_failures
 from steersman.experiments.runs import job_table, jobs_named, open_store, whole
 from steersman.experiments.settings import SpecError
 from steersman.experiments.simulate import simulate
@@ -48,20 +48,24 @@ class Compare:
     episodes: int | None = None
     """Scenarios per plant, instead of the file's."""
     seeds: int | None = None
-    """Training seeds, instead of the file's."""
+    """Training seeds on every plant, instead of the file's."""
     device: str | None = None
     """Where plants and models run, such as cuda, instead of the file's."""
     workers: int | None = None
     """Processes; by default one per core; 0 runs everything in this one."""
     limit_s: float | None = None
-    """Seconds that a fit or a run may take before it is ended and reported as failed."""
+    """Seconds that a fit or a run may take before it is ended and reported as failed; not with --workers 0."""
     json: bool = False
     """Print the scores as JSON instead of a table."""
 
     def run(self, console: Console) -> int:
         """Run, and print where the report lies; the status is 1 if a run failed."""
+        if self.workers is not None and self.workers < 0:
+            raise SpecError(f"--workers must be 1 or more, or 0 to run everything in this process, got {self.workers}")
         spec = read_spec(self.source)
         given = {name: getattr(self, name) for name in ("episodes", "seeds", "device", "limit_s")}
+        if self.seeds is not None:
+            spec = replace(spec, plants=tuple(replace(plant, seeds=None) for plant in spec.plants))
         spec = parse_spec(asdict(spec) | {name: value for name, value in given.items() if value is not None})
         out = self.out or Path("results") / spec.name
         executor = InProcess() if self.workers == 0 else Processes(self.workers)
@@ -76,10 +80,11 @@ class Compare:
                 console.print(escape(note), soft_wrap=True)
             for table in terminal_tables(found):
                 console.print(table)
+            for note in run_notes(found.results, plants=True):
+                console.print(escape(note), soft_wrap=True)
             _say_where(console, "Report", out / "report.html")
-        for failure in found.failures:
-            who = escape(f"{failure.plant}, {failure.controller}:")
-            Console(stderr=True).print(f"[red]{who}[/red] {escape(failure.error)}", soft_wrap=True)
+        for who, error in told_failures(found):
+            Console(stderr=True).print(f"[red]{escape(who)}:[/red] {escape(error)}", soft_wrap=True)
         return 1 if found.failures else 0
 
 
@@ -147,6 +152,8 @@ class Simulate:
             _print(json.dumps(asdict(found)))
         else:
             console.print(f"cost {found.cost:.6g} over {found.steps} control steps, status {found.status}")
+            for note in found.notes:
+                console.print(escape(f"{note}."), soft_wrap=True)
             if self.gif is not None:
                 _say_where(console, "Film", self.gif)
         return 0
@@ -157,7 +164,7 @@ class Scenarios:
     """Write the scenarios that a comparison meets to a file, and print their SHA-256: who has it has the same task."""
 
     env: Annotated[str, tyro.conf.Positional]
-    """Id of a plant."""
+    """Id of a plant, or of anything that a comparison takes; an environment's scenario is its seed alone."""
     episodes: int = 50
     """Number of scenarios."""
     seed: int = ComparisonSpec.bank
@@ -169,11 +176,16 @@ class Scenarios:
         """Draw, write, print."""
         if self.episodes < 1:
             raise ValueError(f"--episodes is {self.episodes}; give 1 or more")
-        drawn = draw_scenarios(make_plant(self.env), noise.keys(self.seed, self.episodes))
-        path = self.out or Path("results/scenarios") / f"{self.env.rpartition('/')[2]}-{self.seed}.safetensors"
+        simulator = make_simulator(self.env, 1)
+        drawn = simulator.scenarios(noise.keys(self.seed, self.episodes))
+        simulator.close()
+        name = self.env.rpartition("/")[2].replace(":", "-")
+        path = self.out or Path("results/scenarios") / f"{name}-{self.seed}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn.save(path)
         console.print(escape(f"{drawn.digest()}  {path}"), soft_wrap=True)
+        if drawn.x0 is None:
+            console.print("It holds seeds alone: the environment draws the rest, and its code and version decide.")
         return 0
 
 
@@ -223,7 +235,7 @@ class Runs:
     show: str = ""
     """Key of a job, or its beginning: print it in full."""
     delete: tuple[str, ...] = ()
-    """Keys of jobs to delete, or 'older' (newer code has answered the same), or 'failed'."""
+    """Keys of jobs to delete, or 'older' (newer code has answered them, or tried if they failed), or 'failed'."""
 
     def run(self, console: Console) -> int:
         """List, show or delete."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from steersman.controllers.registry import controller_spec
 from steersman.envs.registry import PLANTS
+from steersman.envs.settings import missing
 from steersman.experiments.closure import refresh
 from steersman.experiments.executor import Executor, InProcess
 from steersman.experiments.files import load_result
@@ -45,7 +46,7 @@ def compare(
     Args:
         spec: What to compare.
         out: Folder of the store.
-        executor: Where jobs run; in this process by default.
+        executor: Where jobs run; in this process by default, where no job can be ended (``limit_s``).
         progress: Called a few times a second with the state of the jobs.
         command: The command line, for the report.
 
@@ -53,12 +54,17 @@ def compare(
         SpecError: If the specification cannot run; nothing has been started then.
         StoreError: If the store cannot be used.
     """
+    executor = executor or InProcess()
+    if spec.limit_s is not None and not executor.ends_jobs:
+        raise SpecError(
+            f"limit_s = {spec.limit_s:g}: a job that runs in this process cannot be ended; leave limit_s out, or give "
+            "jobs processes of their own (--workers 1 or more)"
+        )
     look_beside(spec.folder)
     refresh(modules_of(spec))
     planned = plan(spec)
     summaries = check_problems(spec)
     store = Store(out / "store")
-    executor = executor or InProcess()
     phases = _phases(planned)
     old = store.older([job_of(p.run) for p in planned])
     try:
@@ -93,7 +99,7 @@ def _checked(spec: ComparisonSpec, plant: PlantEntry, where: str) -> PlantSummar
     simulator.close()
     for name in plant.shown:
         if name not in problem.performed:
-            raise SpecError(f"{where}.shown: no output {name!r}; known: {', '.join(problem.performed)}")
+            raise SpecError(f"{where}.shown: no output {missing(name, problem.performed)}")
     for j, entry in enumerate(plant.controllers):
         known = controller_spec(entry.use)
         try:

@@ -23,7 +23,7 @@ Progress = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Per scenario: cost, violation, status, steps, decisions by outcome; and what was recorded."""
+    """Per scenario: cost, violation, status, steps, decisions by outcome; what was recorded, and what is to be said."""
 
     cost: Tensor
     violation: Tensor
@@ -35,6 +35,7 @@ class Evaluation:
     seconds: float
     bank: str
     trail: Trail | None
+    notes: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -84,7 +85,7 @@ def evaluate(
     tape.last(simulator.perform(), simulator.measure().r[:, 0])
     return Evaluation(
         cost, violation, status, steps, outcomes, inadmissible, tape.episodes(horizon),
-        time.process_time() - start, scenarios.digest(), trail,
+        time.process_time() - start, scenarios.digest(), trail, simulator.notes,
     )  # fmt: skip
 
 

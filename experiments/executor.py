@@ -23,7 +23,13 @@ ATTEMPTS = 2
 
 
 class Executor(ABC):
-    """Runs jobs of a store. Jobs report through the store, so an executor only has to start them."""
+    """Runs jobs of a store. Jobs report through the store, so an executor only has to start them.
+
+    Attributes:
+        ends_jobs: Whether it can end a job that takes too long.
+    """
+
+    ends_jobs: bool = True
 
     @abstractmethod
     def start(self, folder: Path, keys: Sequence[str], limit_s: float | None = None) -> None:
@@ -32,7 +38,7 @@ class Executor(ABC):
         Args:
             folder: Folder of the store.
             keys: The jobs.
-            limit_s: Seconds that a job may take; None for any.
+            limit_s: Seconds that a job may take; None for any, and where the executor cannot end jobs.
         """
 
     @abstractmethod
@@ -46,14 +52,25 @@ class Executor(ABC):
 class InProcess(Executor):
     """One job after the other, here: for tests and debuggers. It cannot end a job that takes too long."""
 
+    ends_jobs = False
+
+    def __init__(self) -> None:
+        """Begin without any job."""
+        self._waiting: deque[tuple[Path, str]] = deque()
+
     def start(self, folder: Path, keys: Sequence[str], limit_s: float | None = None) -> None:
-        """See :class:`Executor`."""
-        for key in keys:
-            work(folder, key)
+        """See :class:`Executor`; the work is done by :meth:`wait`."""
+        self._waiting.extend((folder, key) for key in keys)
 
     def wait(self, seconds: float) -> bool:
+        """Do one job, however long it takes, so that the caller can tell of progress in between."""
+        if self._waiting:
+            work(*self._waiting.popleft())
+        return not self._waiting
+
+    def close(self) -> None:
         """See :class:`Executor`."""
-        return True
+        self._waiting.clear()
 
 
 class Processes(Executor):

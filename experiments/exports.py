@@ -78,7 +78,7 @@ def _plain(score: Score, found: Sequence[Score], baseline: str) -> dict[str, Any
         "price": [r.price for r in runs],
         "per_seed": [
             {"seed": s.runs[0].seed, "cost": s.mean, **_compared(s.difference), "failures": s.runs[0].failures,
-             "notes": list(s.runs[0].notes)}
+             "notes": list(s.runs[0].notes), "curve": list(map(list, s.runs[0].curve))}
             for s in per_seed(score, base)
         ],
         "scenario": score.scenario.tolist(),

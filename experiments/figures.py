@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from steersman.experiments.results import PlantSummary, RunResult
+from steersman.experiments.statistics.paired import Difference
 from steersman.experiments.statistics.scores import Score
 
 COLOURS = ("#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#64b5cd", "#b0a342", "#3b8686")
@@ -45,9 +46,9 @@ def differences(scores: Sequence[Score], colour: dict[str, str], baseline: str, 
         each, tint = d.each[:POINTS] * unit[name], colour[name]
         wobble = height + 0.28 * np.sin(np.arange(len(each)) * 2.4)
         axes.plot(np.where(np.isfinite(each), each, np.nan), wobble, ".", color=tint, alpha=0.25, ms=4, mew=0)
-        if d.interval is not None and np.isfinite([d.interval.low, d.interval.high]).all():
-            ends = [d.interval.low * unit[name], d.interval.high * unit[name]]
-            axes.plot(ends, [height, height], "-", color=tint, lw=3, solid_capstyle="butt")
+        ends = _ends(d, shares)
+        if np.isfinite(ends).all():
+            axes.plot(ends, [height] * len(ends), "-", color=tint, lw=3, solid_capstyle="butt")
         if np.isfinite(d.mean):
             axes.plot(d.mean * unit[name], height, "o", color=tint, mec="white", ms=8)
     axes.axvline(0, color="black", lw=0.8)
@@ -91,6 +92,14 @@ def trajectories(plant: PlantSummary, runs: Sequence[RunResult], colour: dict[st
 
 def _longest(series: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     return max(series, key=lambda s: int(np.isfinite(s).sum()))
+
+
+def _ends(d: Difference, shares: bool) -> list[float]:
+    """Ends of the verdict's interval in the unit of the figure, none where nothing is tested."""
+    found = d.gain_interval if shares else d.interval
+    if found is None:
+        return []
+    return [-100 * found.high, -100 * found.low] if shares else [found.low, found.high]
 
 
 def _finite(value: float) -> float:

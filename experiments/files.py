@@ -40,7 +40,7 @@ def load_result(path: Path) -> RunResult:
         arrays = {name: file[name] for name in _ARRAYS}
         episodes = Episodes(*(file[f"episodes.{field.name}"] for field in fields(Episodes)))
     picture = path.with_suffix(".png").read_bytes()
-    meta["notes"] = tuple(meta["notes"])
+    meta["notes"], meta["curve"] = tuple(meta["notes"]), tuple(map(tuple, meta.get("curve", ())))
     return RunResult(
         **{**meta, **arrays, "latency": Latency(**meta["latency"]), "episodes": episodes, "picture": picture}
     )

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from steersman.experiments.results import Comparison
 from steersman.experiments.statistics.evidence import Interval
-from steersman.experiments.statistics.paired import MINIMUM, Difference
+from steersman.experiments.statistics.paired import GAIN, MINIMUM, Difference
 from steersman.experiments.statistics.ranking import Ranking, ranking
 from steersman.experiments.statistics.scores import Score
 from steersman.experiments.texts import number, percent, percents
 
 TRACKS = ("data only", "solver access")
+LEAST = f"{100 * GAIN:.0f} % or more"
+"""What counts as beating the baseline, in words."""
 
 
 def headline(baseline: str, found: Sequence[Score]) -> str:
@@ -25,13 +27,18 @@ def headline(baseline: str, found: Sequence[Score]) -> str:
     """
     ranks = ranking(found)
     base = next((s for s in found if s.controller == baseline), None)
-    rivals = [s for s in found if s.difference is not None]
+    rivals = [s for s in found if s.difference is not None and s.rivals]
     if base is None:
         parts = [f"{baseline} has no result here, so no controller is compared with it."]
     elif not rivals:
         parts = [f"Only {baseline} has results here."]
     else:
-        parts = [_against(baseline, rivals, ranks), *_untested(rivals), *_failing(baseline, rivals)]
+        parts = [
+            _against(baseline, rivals, ranks),
+            *_lesser(baseline, rivals),
+            *_untested(rivals),
+            *_failing(baseline, rivals),
+        ]
     return " ".join([*parts, *duel(ranks)])
 
 
@@ -116,14 +123,14 @@ def short(plant: str) -> str:
 
 
 def _against(baseline: str, rivals: Sequence[Score], ranks: Ranking) -> str:
-    """How many beat the baseline, and the best of them in each track."""
+    """How many beat the baseline, by how much at least, and the best of them in each track."""
     tested = [s for s in rivals if s.difference is not None and s.difference.interval is not None]
     if not tested:
         reasons = ", ".join(dict.fromkeys(s.difference.untested for s in rivals if s.difference is not None))
         return f"Not tested, {reasons}: verdicts need finite costs on {MINIMUM} scenarios or more."
     winners = [s for s in ranks.order if s.difference is not None and s.difference.beats]
     if not winners:
-        return f"No controller of {len(tested)} tested is shown to beat {baseline} by 5 % or more."
+        return f"No controller of {len(tested)} tested is shown to beat {baseline} by {LEAST}."
     parts = []
     most = max(s.difference.pairs for s in tested if s.difference is not None)
     for track in TRACKS:
@@ -132,7 +139,19 @@ def _against(baseline: str, rivals: Sequence[Score], ranks: Ranking) -> str:
             amount = _amount(best.difference, best.difference.interval)
             some = f" on its n = {best.difference.pairs}" if best.difference.pairs < most else ""
             parts.append(f"with {track} the best of them is {marked(best, about=True)}, which {amount}{some}")
-    return f"{len(winners)} of {len(tested)} controllers tested beat {baseline}; {'; '.join(parts)}."
+    beat = "beats" if len(winners) == 1 else "beat"
+    return f"{len(winners)} of {len(tested)} controllers tested {beat} {baseline} by {LEAST}; {'; '.join(parts)}."
+
+
+def _lesser(baseline: str, rivals: Sequence[Score]) -> list[str]:
+    """Those that are shown to cost less, but by less than what counts as beating."""
+    better = [(s, s.difference) for s in rivals if s.difference is not None and s.difference.verdict == "better"]
+    told = [
+        f"{marked(s, about=True)} {_amount(d, d.interval)}"
+        for s, d in better
+        if d.interval is not None and not d.beats and not d.failures.shown
+    ]
+    return [f"Better than {baseline} by less: {'; '.join(told)}."] if told else []
 
 
 def _amount(d: Difference, ends: Interval) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import numpy as np
 from steersman.controllers.base import Outcome
 from steersman.experiments.statistics.ranking import regret, regret_scenarios
 from steersman.experiments.statistics.scores import Score
-from steersman.experiments.texts import DASH, number, numbers, seconds
+from steersman.experiments.texts import DASH, number, numbers, percent, seconds
 
 
 @dataclass(frozen=True)
@@ -60,16 +59,16 @@ def line(score: Score, lost: str | None, name: str, mark: str = "") -> Line:
     failed = score.failed(score.scenario)
     return Line(
         controller=name,
-        beats=d is not None and d.beats,
+        beats=d is not None and d.beats and score.rivals,
         cost=number(score.mean) + mark,
         interval=numbers(score.interval),
         iqm=number(score.iqm),
         difference=DASH if d is None else number(d.mean),
         difference_interval=DASH if d is None else numbers(d.interval),
-        gain=DASH if d is None else percentage(d.gain),
+        gain=DASH if d is None else percent(d.gain, 1),
         gain_interval=gain_range(score),
         verdict=verdict(score),
-        wins=DASH if d is None else f"{100 * d.wins:.0f} %",
+        wins=DASH if d is None else f"{percent(d.wins)} %",
         regret=lost or "",
         decision=seconds(mean(lambda r: r.latency.p50)),
         tail=f"{seconds(mean(lambda r: r.latency.p95))} / {seconds(mean(lambda r: r.latency.max))}",
@@ -88,6 +87,8 @@ def line(score: Score, lost: str | None, name: str, mark: str = "") -> Line:
 def verdict(score: Score) -> str:
     """The verdict of a row, what it speaks of, and failures that forbid to call it better."""
     d = score.difference
+    if not score.rivals:
+        return "a bound: it knows what is still to come"
     if d is None:
         return DASH
     told = f"{d.verdict}: {score.about}" if score.about and d.interval is not None else d.verdict
@@ -105,15 +106,10 @@ def _fallbacks(score: Score) -> str:
     return ", ".join(f"{kind} {100 * share:.1f} %" for kind, share in found.items()) or "none"
 
 
-def percentage(share: float) -> str:
-    """A share in percent with one decimal; a dash where shares mean nothing."""
-    return f"{100 * share + 0.0:.1f}" if math.isfinite(share) else DASH
-
-
 def gain_range(score: Score) -> str:
     """Interval of the gain in percent."""
     ends = None if score.difference is None else score.difference.gain_interval
-    return DASH if ends is None else f"{percentage(ends.low)} .. {percentage(ends.high)}"
+    return DASH if ends is None else f"{percent(ends.low, 1)} .. {percent(ends.high, 1)}"
 
 
 def outcomes(score: Score) -> dict[str, float]:

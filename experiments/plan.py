@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from dataclasses import dataclass as plain
 from typing import Any
@@ -15,6 +16,7 @@ from pydantic.dataclasses import dataclass
 from steersman.controllers.registry import CONTROLLERS, controller_spec
 from steersman.dynamics.registry import MODELS, model_spec
 from steersman.envs.registry import PLANTS
+from steersman.envs.settings import missing
 from steersman.experiments.closure import code_digest, files_in, modules_in
 from steersman.experiments.environment import STRICT, Environment
 from steersman.experiments.settings import SpecError, validated
@@ -138,6 +140,7 @@ def plan(spec: ComparisonSpec) -> list[Planned]:
     names = [plant.name for plant in spec.plants]
     if len(set(names)) < len(names):
         raise SpecError(f"plants: names must differ, got {', '.join(names)}; set label where an id comes twice")
+    _require_known(spec)
     found: list[Planned] = []
     for i, plant in enumerate(spec.plants):
         where = f"plants.{i}"
@@ -148,6 +151,23 @@ def plan(spec: ComparisonSpec) -> list[Planned]:
         for j, entry in enumerate(plant.controllers):
             found += _planned(spec, plant, entry, f"{where}.controllers.{j}")
     return found
+
+
+def _require_known(spec: ComparisonSpec) -> None:
+    """Raises: SpecError at the first controller or model that does not exist: what follows from that comes later."""
+    for i, plant in enumerate(spec.plants):
+        for j, entry in enumerate(plant.controllers):
+            _named(controller_spec, entry.use, f"plants.{i}.controllers.{j}.use")
+        for j, model in enumerate(plant.models):
+            _named(model_spec, model.use, f"plants.{i}.models.{j}.use")
+    _named(controller_spec, spec.baseline, "baseline")
+
+
+def _named(find: Callable[[str], object], name: str, where: str) -> None:
+    try:
+        find(name)
+    except ValueError as error:
+        raise SpecError(f"{where}: {error}") from error
 
 
 def baseline_of(spec: ComparisonSpec, plant: PlantEntry, where: str = "") -> str:
@@ -205,7 +225,7 @@ def _planned(spec: ComparisonSpec, plant: PlantEntry, entry: ControllerEntry, wh
     prepared = BankSpec(**common, made=made_of(environment), bank=spec.bank)
     made, made_fit = made_of(environment, model, entry), made_of(environment, model)
     found = []
-    for seed in range(spec.seeds if known.learns or learned else 1):
+    for seed in range((plant.seeds or spec.seeds) if known.learns or learned else 1):
         fit = FitSpec(**common, made=made_fit, model=model, seed=seed) if model and learned else None
         run = RunSpec(
             **common, made=made, controller=replace(entry, episodes=None), model=model, seed=seed,
@@ -243,8 +263,8 @@ def _model(plant: PlantEntry, entry: ControllerEntry, where: str) -> ModelEntry 
             )
             return model
     if entry.model not in [known.name for known in MODELS]:
-        own = [model.label or model.use for model in plant.models]
-        raise SpecError(f"{where}.model: no model {entry.model!r}; known: {', '.join(own + [m.name for m in MODELS])}")
+        known = [model.label or model.use for model in plant.models] + [model.name for model in MODELS]
+        raise SpecError(f"{where}.model: no model {missing(entry.model, known)}")
     return ModelEntry(use=entry.model)
 
 

@@ -16,14 +16,16 @@ from steersman.experiments import figures
 from steersman.experiments.exports import to_json, write_parquet
 from steersman.experiments.findings import findings, glance, headline
 from steersman.experiments.lines import Line, line, table_lines
-from steersman.experiments.results import Comparison, PlantSummary
+from steersman.experiments.results import Comparison, PlantSummary, run_notes, told_failures
 from steersman.experiments.statistics.evidence import FLIPS
 from steersman.experiments.statistics.paired import GAIN, LEVEL, METHOD, MINIMUM
 from steersman.experiments.statistics.ranking import ranking
 from steersman.experiments.statistics.scores import Score, per_seed, scores
 from steersman.experiments.texts import DASH, number, percent, seconds
 
-__all__ = ["terminal_tables", "to_json", "write_parquet", "write_report"]
+__all__ = ["run_notes", "terminal_tables", "to_json", "write_parquet", "write_report"]
+
+UNFINISHED = "No run on this plant has finished."
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def write_report(comparison: Comparison, path: Path) -> None:
         comparison=comparison,
         sections=sections,
         findings=findings(comparison, found),
+        failures=told_failures(comparison),
         dash=DASH,
         glance=glance(comparison, found),
         seconds=seconds,
@@ -62,15 +65,18 @@ def write_report(comparison: Comparison, path: Path) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def terminal_tables(comparison: Comparison) -> list[Table]:
-    """One table per plant, narrow enough for a terminal of 80 columns where labels are short."""
-    tables = []
+def terminal_tables(comparison: Comparison) -> list[Table | Text]:
+    """One table per plant, for a terminal of 80 columns where labels are short; a sentence where nothing has run."""
+    tables: list[Table | Text] = []
     found = scores(comparison)
     for plant in comparison.plants:
         mine = [s for s in found if s.plant == plant.name]
+        if not mine:
+            tables.append(Text(f"{plant.name}: {UNFINISHED}"))
+            continue
         lines, shares = table_lines(mine, plant.baseline), shares_mean(mine)
         # Labels, summaries and errors are a user's: as Text their square brackets are no markup.
-        told = Text(headline(plant.baseline, mine)) if mine else None
+        told = Text(headline(plant.baseline, mine))
         table = Table(
             title=Text(f"{plant.name}: {plant.summary}"), title_justify="left", caption=told, caption_justify="left",
             box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
@@ -92,7 +98,7 @@ def terminal_tables(comparison: Comparison) -> list[Table]:
 
 def _section(plant: PlantSummary, found: Sequence[Score]) -> Section:
     if not found:
-        return Section(plant, "No run on this plant has finished.")
+        return Section(plant, UNFINISHED)
     colour = figures.colours([score.controller for score in found], plant.baseline)
     base = next((s for s in found if s.controller == plant.baseline), None)
     compared = any(score.difference is not None for score in found)
@@ -133,10 +139,7 @@ def _remarks(found: Sequence[Score]) -> tuple[str, ...]:
         remarks.append(
             f"Each control step that is left when an episode fails is charged {' or '.join(map(number, prices))}."
         )
-    remarks += [
-        f"{score.controller}, seed {run.seed}: {note}." for score in found for run in score.runs for note in run.notes
-    ]
-    return tuple(remarks)
+    return (*remarks, *run_notes([run for score in found for run in score.runs]))
 
 
 def _pictures(baseline: str, found: Sequence[Score]) -> tuple[tuple[str, str], ...]:

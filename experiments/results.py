@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +48,7 @@ class RunResult:
         controller: Label of the controller, unique within a plant.
         model: Label of the model, empty without one.
         seed: Training seed.
-        track: "data only" or "solver access".
+        track: "data only", "solver access", or "hindsight", which is a bound and no rival.
         preview: Reference steps ahead that the controller saw.
         scenario: Index of each row's scenario in the bank; equal indices are equal scenarios.
         cost: Cost of the episode.
@@ -64,7 +65,8 @@ class RunResult:
         bank: Hash of the scenarios' parameters and initial states; equal for equal plants and scenarios.
         picture: PNG of the first scenario at its end, empty where the environment draws none.
         price: What a failed episode was charged for each control step that was left.
-        notes: Remarks on this run, such as ``resumed``.
+        notes: Remarks on this run, such as ``resumed``, and what its simulators have to say, without full stops.
+        curve: Learning curve, where the training kept one: plant steps, and the mean cost of episodes after them.
         versions: Versions of the packages that it was made with.
     """
 
@@ -91,6 +93,7 @@ class RunResult:
     picture: bytes = field(default=b"", repr=False)
     price: float = 0.0
     notes: tuple[str, ...] = ()
+    curve: tuple[tuple[int, float], ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -174,3 +177,31 @@ class Comparison:
     command: str
     machine: str
     notes: tuple[str, ...] = ()
+
+
+def told_failures(comparison: Comparison) -> list[tuple[str, str]]:
+    """Who failed and why, in the order of the comparison; equal errors are told once, with all whom they met."""
+    seeded = any(run.seed for run in comparison.results) or any(f.seed for f in comparison.failures)
+    met: dict[str, dict[str, dict[str, list[int]]]] = {}
+    for f in comparison.failures:
+        met.setdefault(f.error, {}).setdefault(f.plant, {}).setdefault(f.controller, []).append(f.seed)
+    return [
+        ("; ".join(_who(plant, rows, seeded) for plant, rows in plants.items()), error) for error, plants in met.items()
+    ]
+
+
+def _who(plant: str, rows: dict[str, list[int]], seeded: bool) -> str:
+    names = [
+        f"{name} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})" if seeded else name
+        for name, seeds in rows.items()
+    ]
+    return f"{plant}, {', '.join(names)}"
+
+
+def run_notes(results: Sequence[RunResult], *, plants: bool = False) -> list[str]:
+    """The remarks on some runs as sentences that say whose they are; of several plants, with their names."""
+    return [
+        f"{f'{run.plant}, ' if plants else ''}{run.controller}, seed {run.seed}: {note}."
+        for run in results
+        for note in run.notes
+    ]

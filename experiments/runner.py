@@ -10,7 +10,6 @@ import io
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -21,8 +20,8 @@ from safetensors.torch import load_file, save_file
 
 from steersman.controllers.base import Controller, Training, TrainingCost
 from steersman.controllers.registry import controller_spec
-from steersman.dynamics.base import Dynamics
-from steersman.dynamics.collect import HeldLevels, collect
+from steersman.dynamics.base import Dynamics, Trajectories
+from steersman.dynamics.collect import Exciter, HeldLevels, collect
 from steersman.dynamics.registry import make_model, model_spec
 from steersman.envs import noise
 from steersman.envs.failure import failure_price
@@ -35,6 +34,7 @@ from steersman.experiments.files import save_result
 from steersman.experiments.plan import BankSpec, FitSpec, JobSpec, RunSpec
 from steersman.experiments.results import RunResult
 from steersman.experiments.settings import validated
+from steersman.experiments.spec import ModelEntry
 
 PLANT_STEPS = 3
 """Control steps in which a plant must repeat."""
@@ -94,9 +94,8 @@ def _fit(spec: FitSpec, files: Files, report: Progress) -> None:
     sim = spec.environment.simulator(min(COLLECT_ROWS, entry.data.episodes), spec.device, price=0.0)
     report(0.0, "collecting data")
     data = collect(
-        sim, HeldLevels(entry.data.shortest, entry.data.longest, entry.data.share), episodes=entry.data.episodes,
-        steps=entry.data.steps,
-        seed=spec.seed, progress=lambda f, text: report(0.3 * f, f"collecting data: {text}"),
+        sim, _exciter(entry)(), episodes=entry.data.episodes, steps=entry.data.steps, seed=spec.seed,
+        progress=lambda f, text: report(0.3 * f, f"collecting data: {text}"),
     )  # fmt: skip
     model = _build(entry.use, entry.settings, sim)
     model.progress = lambda f, text: report(0.3 + 0.7 * f, f"fitting: {text}")
@@ -105,18 +104,26 @@ def _fit(spec: FitSpec, files: Files, report: Progress) -> None:
     draft = files(spec, ".draft.safetensors")
     save_file({name: t.contiguous() for name, t in model.state_dict().items()}, str(draft))
     draft.replace(files(spec, ".safetensors"))
-    cost = TrainingCost(data.steps, time.process_time() - start + model.earlier_seconds)
-    files(spec, ".json").write_text(json.dumps(asdict(cost)))
+    data.save(files(spec, ".data.safetensors"))
+    cost = {"plant_steps": data.steps, "cpu_seconds": time.process_time() - start + model.earlier_seconds}
+    files(spec, ".json").write_text(json.dumps({"cost": cost, "notes": sim.notes}))
+
+
+def _exciter(entry: ModelEntry) -> Callable[[], Exciter]:
+    return partial(HeldLevels, entry.data.shortest, entry.data.longest, entry.data.share)
 
 
 def _run(spec: RunSpec, files: Files, report: Progress) -> None:
     price, _ = prepared(spec.prepared, files)
     simulate = partial(spec.environment.simulator, device=spec.device, price=price)
-    model, fit_cost = _model(spec, files)
+    model, fit_cost, fit_notes = _model(spec, files)
     controller = _controller(spec, model, simulate)
+    practice = _Noted(simulate)
     training = Training(
-        simulate, spec.seed, files(spec, ".training"), lambda f, text: report(0.5 * f, f"training: {text}")
-    )
+        practice, spec.seed, files(spec, ".training"), lambda f, text: report(0.5 * f, f"training: {text}"),
+        excite=HeldLevels if spec.model is None else _exciter(spec.model),
+        data=None if spec.fit is None else Trajectories.load(files(spec.fit, ".data.safetensors")),
+    )  # fmt: skip
     cost = controller.train(training)
     if state := controller.state_dict():
         save_file({name: t.contiguous() for name, t in state.items()}, str(files(spec, ".safetensors")))
@@ -126,18 +133,51 @@ def _run(spec: RunSpec, files: Files, report: Progress) -> None:
         preview=spec.controller.preview,
         progress=lambda f, text: report(share + (1 - share) * f, f"evaluating: {text}"),
     )  # fmt: skip
-    total = TrainingCost(cost.plant_steps + fit_cost.plant_steps, cost.cpu_seconds + fit_cost.cpu_seconds)
-    save_result(_result(spec, controller, simulate, price, total, found), files(spec, ".npz"))
+    before = fit_cost.plant_steps
+    curve = tuple((before + steps, value) for steps, value in cost.curve)
+    total = TrainingCost(before + cost.plant_steps, cost.cpu_seconds + fit_cost.cpu_seconds, curve)
+    notes = (
+        *(("resumed",) if controller.resumed else ()),
+        *(f"in the data of its model, {note}" for note in fit_notes),
+        *(controller.model.notes if controller.model is not None else ()),
+        *(f"in its training, {note}" for note in practice.notes),
+        *found.notes,
+        *controller.notes,
+    )
+    save_result(_result(spec, controller, simulate, price, total, found, notes), files(spec, ".npz"))
 
 
-def _model(spec: RunSpec, files: Files) -> tuple[Dynamics | None, TrainingCost]:
+class _Noted:
+    """Makes simulators, and keeps those that may have something to say when their episodes are over."""
+
+    def __init__(self, make: Callable[[int], Simulator]) -> None:
+        self._make = make
+        self._made: list[Simulator] = []
+
+    def __call__(self, n: int) -> Simulator:
+        simulator = self._make(n)
+        if simulator.plant is None:  # plants say nothing, and would only take memory
+            self._made.append(simulator)
+        return simulator
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_made": []}  # searches send it to processes of their own, whose notes are lost
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(note for simulator in self._made for note in simulator.notes))
+
+
+def _model(spec: RunSpec, files: Files) -> tuple[Dynamics | None, TrainingCost, list[str]]:
+    """The model, what fitting it has cost, and remarks on its data."""
     if spec.model is None:
-        return None, TrainingCost()
+        return None, TrainingCost(), []
     model = _build(spec.model.use, spec.model.settings, spec.environment.simulator(1, spec.device))
     if spec.fit is None:
-        return model, TrainingCost()
+        return model, TrainingCost(), []
     model.load_state_dict(load_file(str(files(spec.fit, ".safetensors"))))
-    return model, TrainingCost(**json.loads(files(spec.fit, ".json").read_text()))
+    found = json.loads(files(spec.fit, ".json").read_text())
+    return model, TrainingCost(**found["cost"]), found["notes"]
 
 
 def _build(use: str, settings: dict[str, object], sim: Simulator) -> Dynamics:
@@ -158,6 +198,7 @@ def _result(
     price: float,
     cost: TrainingCost,
     found: Evaluation,
+    notes: tuple[str, ...],
 ) -> RunResult:
     arrays = {
         name: getattr(found, name).detach().cpu().numpy()
@@ -171,7 +212,7 @@ def _result(
         latency=latency(controller, simulate(1), noise.keys(spec.bank, 1), preview=spec.controller.preview),
         train_steps=cost.plant_steps, train_seconds=cost.cpu_seconds, eval_seconds=found.seconds,
         episodes=found.episodes, bank=found.bank, picture=_picture(simulate(1), found.trail), price=price,
-        notes=(*(("resumed",) if controller.resumed else ()), *controller.notes), versions=_versions(), **arrays,
+        notes=notes, curve=cost.curve, versions=_versions(), **arrays,
     )  # fmt: skip
 
 

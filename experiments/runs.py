@@ -16,7 +16,7 @@ from steersman.experiments.settings import SpecError
 from steersman.experiments.store import Job, Store
 
 GROUPS = ("older", "failed")
-"""Names for jobs whose question newer code has answered as well, and for those that failed."""
+"""Names for jobs whose question newer code has answered (or tried, if they failed), and for those that failed."""
 
 
 def open_store(folder: Path) -> Store:
@@ -72,8 +72,11 @@ def whole(store: Store, job: Job) -> dict[str, Any]:
 def _group(jobs: Sequence[Job], name: str) -> list[Job]:
     if name == "failed":
         return [job for job in jobs if job.state == "failed"]
-    newest = {job.identity: job.key for job in jobs if job.state == "done"}  # jobs come with the oldest first
-    return [job for job in jobs if job.state == "done" and newest[job.identity] != job.key and job.identity]
+    # Jobs come with the oldest first. A failure of newer code takes no result of older code away.
+    answer = {job.identity: job.key for job in jobs if job.state == "done"}
+    attempt = {job.identity: job.key for job in jobs if job.state in ("done", "failed")}
+    newest = {"done": answer, "failed": attempt}
+    return [job for job in jobs if job.identity and newest.get(job.state, {}).get(job.identity, job.key) != job.key]
 
 
 def _spec(job: Job) -> dict[str, Any]:

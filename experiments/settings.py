@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any
 
 import pydantic
+
+from steersman.envs.settings import meant
+from steersman.optimizers.settings import alternatives, flag_in
 
 
 class SpecError(ValueError):
@@ -34,6 +37,7 @@ def validated(target: Callable[..., Any], given: Mapping[str, Any], where: str) 
         if name != "plant":
             fields[name] = (hints[name], ... if parameter.default is parameter.empty else parameter.default)
     nested = "settings" in fields and _dataclass_in(hints["settings"])
+    refuse_flags(hints["settings"] if nested else hints, given, where)
     model = pydantic.create_model(
         getattr(target, "__name__", "settings"),
         __config__=pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True),
@@ -42,17 +46,37 @@ def validated(target: Callable[..., Any], given: Mapping[str, Any], where: str) 
     try:
         found = model(**({"settings": dict(given)} if nested else given))
     except pydantic.ValidationError as error:
-        known = sorted(_field_names(hints["settings"]) if nested else fields)
-        raise SpecError(explain(error, where, known, skip=1 if nested else 0)) from error
+        asked = hints["settings"] if nested else {name: hint for name, (hint, _) in fields.items()}
+        raise SpecError(explain(error, where, asked, skip=1 if nested else 0)) from error
     return {name: getattr(found, name) for name in found.model_fields_set}
 
 
-def explain(error: pydantic.ValidationError, where: str, known: list[str] | None = None, skip: int = 0) -> str:
-    """The first problem of a validation error as one sentence with the path of the key."""
+def refuse_flags(hint: Any, given: Any, where: str) -> None:
+    """Refuse booleans where numbers are asked for.
+
+    Raises:
+        SpecError: With the path of the key.
+    """
+    if flag := flag_in(hint, given, where):
+        raise SpecError(f"{flag.strip('.')}: must be a number, got a boolean")
+
+
+def explain(error: pydantic.ValidationError, where: str, hint: Any = None, skip: int = 0) -> str:
+    """The first problem of a validation error as one sentence with the path of the key.
+
+    Args:
+        error: The error.
+        where: Path of what was validated.
+        hint: Its type, or the types of its entries by name: what an unknown key may have been meant for.
+        skip: Parts of the error's own path that the user knows nothing of.
+    """
     first = error.errors()[0]
     path = ".".join([where, *(str(part) for part in first["loc"][skip:])]).strip(".")
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{path}: unknown key" + (f"; known: {', '.join(known)}" if known else "; check the spelling")
+        *inside, key = first["loc"][skip:]
+        known = _known(hint, inside)
+        told = f"{meant(str(key), known)}; known: {', '.join(known)}" if known else "; check the spelling"
+        return f"{path}: unknown key{told}"
     if first["type"] in ("missing", "missing_argument"):
         return f"{path}: this key is required"
     if first["type"] == "value_error":  # our own words, which name the value
@@ -60,9 +84,17 @@ def explain(error: pydantic.ValidationError, where: str, known: list[str] | None
     return f"{path}: {first['msg'].lower()}, got {first['input']!r}"
 
 
+def _known(hint: Any, path: Sequence[Any]) -> list[str]:
+    """Keys that a type has at a place inside of it; empty if they are not known."""
+    for kind in alternatives(hint):
+        named = kind if isinstance(kind, dict) else typing.get_type_hints(kind) if is_dataclass(kind) else {}
+        args = [arg for arg in typing.get_args(kind) if arg is not Ellipsis]
+        if not path and named:
+            return list(named)
+        if path and (path[0] in named or args):
+            return _known(named[path[0]] if path[0] in named else args[-1], path[1:])
+    return []
+
+
 def _dataclass_in(hint: Any) -> bool:
     return any(is_dataclass(part) for part in (hint, *typing.get_args(hint)))
-
-
-def _field_names(hint: Any) -> list[str]:
-    return [name for part in (hint, *typing.get_args(hint)) if is_dataclass(part) for name in part.__annotations__]

@@ -17,8 +17,8 @@ from steersman.controllers.registry import controller_spec
 from steersman.dynamics.registry import make_model, model_spec
 from steersman.envs import noise
 from steersman.envs.gym_simulator import GymSimulator
-from steersman.envs.plant import Status, Trail
-from steersman.envs.registry import NAMESPACE, make_simulator
+from steersman.envs.plant import Plant, Status, Trail
+from steersman.envs.registry import make_simulator
 from steersman.envs.simulator import PlantSimulator, Simulator
 from steersman.experiments.settings import SpecError, validated
 
@@ -28,12 +28,13 @@ FRAMES = 200
 
 @dataclass(frozen=True)
 class Simulated:
-    """Result of an episode: total cost, control steps, final status by name, and whether an action fell back."""
+    """Result of an episode: total cost, control steps, final status by name, fallbacks, and what is to be said."""
 
     cost: float
     steps: int
     status: str
     fallbacks: int
+    notes: tuple[str, ...] = ()
 
 
 def simulate(
@@ -79,13 +80,17 @@ def simulate(
             break
     film.close()
     sim.close()
-    return Simulated(total, k + 1, Status(int(t.status)).name, fallbacks)
+    return Simulated(total, k + 1, Status(int(t.status)).name, fallbacks, sim.notes)
 
 
 def _simulator(env: str, *, film: bool) -> Simulator:
-    if not film or env.removeprefix("steersman.envs:").startswith(f"{NAMESPACE}/"):
-        return make_simulator(env, 1)
-    return make_simulator(env, 1, render_mode="rgb_array")
+    sim = make_simulator(env, 1)
+    if not film or (isinstance(sim, PlantSimulator) and type(sim.plant).render is not Plant.render):
+        return sim
+    sim.close()
+    if isinstance(sim, GymSimulator) and sim.draws:
+        return make_simulator(env, 1, render_mode="rgb_array")
+    raise SpecError(f"--gif: this environment draws no pictures ({env}); leave --gif out")
 
 
 class _Film:

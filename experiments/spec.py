@@ -17,8 +17,9 @@ import pydantic
 from pydantic.dataclasses import dataclass
 
 from steersman.envs.failure import BANK
+from steersman.envs.settings import missing
 from steersman.experiments.environment import STRICT, Environment
-from steersman.experiments.settings import SpecError, explain
+from steersman.experiments.settings import SpecError, explain, refuse_flags
 
 NAME = re.compile(r"[A-Za-z0-9 ._-]+")
 """What may become the name of a file or folder."""
@@ -101,12 +102,21 @@ class PlantEntry(Environment):
         label: Name in the report, where one environment takes part with several settings; by default its id.
         models: Models with settings of their own.
         shown: Performance outputs worth plotting; by default the first four.
+        seeds: Training seeds on this plant; by default the comparison's.
+
+    Raises:
+        ValueError: If ``seeds`` is out of range.
     """
 
     controllers: tuple[ControllerEntry, ...]
     label: str = ""
     models: tuple[ModelEntry, ...] = ()
     shown: tuple[str, ...] = ()
+    seeds: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seeds is not None and not 1 <= self.seeds <= MOST["seeds"]:
+            raise ValueError(f"seeds must be at least 1 and at most {MOST['seeds']}, got {self.seeds}")
 
     @property
     def name(self) -> str:
@@ -190,7 +200,8 @@ def read_spec(source: str) -> ComparisonSpec:
     elif source in presets():
         content, beside = resources.files("steersman.experiments.presets").joinpath(f"{source}.toml").read_bytes(), {}
     else:
-        raise SpecError(f"unknown preset {source!r}; known: {', '.join(presets())}, or give a path that ends in .toml")
+        known = presets()
+        raise SpecError(f"unknown preset {missing(source, known)}, or give a path that ends in .toml")
     try:
         return parse_spec({"name": path.stem, **beside, **tomllib.loads(content.decode("utf-8-sig"))})
     except UnicodeDecodeError as error:
@@ -218,10 +229,11 @@ def parse_spec(data: dict[str, Any]) -> ComparisonSpec:
         SpecError: With the path of the wrong key.
     """
     _require_plain(data, "")
+    refuse_flags(ComparisonSpec, data, "")
     try:
         return pydantic.TypeAdapter(ComparisonSpec).validate_python(data)
     except pydantic.ValidationError as error:
-        raise SpecError(explain(error, "")) from error
+        raise SpecError(explain(error, "", ComparisonSpec)) from error
 
 
 def _require_plain(data: Any, where: str) -> None:

@@ -24,11 +24,18 @@ def numbers(interval: Interval | None) -> str:
     return DASH if interval is None else f"{number(interval.low)} .. {number(interval.high)}"
 
 
-def percent(share: float) -> str:
-    """A share in percent: whole numbers from 10 on, one more digit below; a dash where shares mean nothing."""
+def percent(share: float, digits: int | None = None) -> str:
+    """A share in percent; a dash where shares mean nothing. What is less than the whole is never rounded to 100.
+
+    Args:
+        share: The share.
+        digits: Behind the point; by default none from 10 on, and one below. Just below 100 as many more as it takes.
+    """
     if not math.isfinite(share):
         return DASH
-    return f"{100 * share:.0f}" if abs(share) >= 0.0995 else f"{100 * share + 0.0:.1f}"
+    least = (0 if abs(share) >= 0.0995 else 1) if digits is None else digits
+    told = (f"{100 * share + 0.0:.{d}f}" for d in range(least, 10))
+    return next((text for text in told if share >= 1 or float(text) < 100), "99.999999999")
 
 
 def percents(interval: Interval) -> str:

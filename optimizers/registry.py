@@ -13,6 +13,7 @@ from steersman.optimizers.peer import PeerPolyStep
 from steersman.optimizers.polystep.frame import FrameStep
 from steersman.optimizers.polystep.polystep import PolyStep
 from steersman.optimizers.random_search import RandomSearch
+from steersman.optimizers.settings import flag_in
 from steersman.optimizers.spsa import SPSA
 
 SEARCHES: tuple[type[Search[Any]], ...] = (PolyStep, FrameStep, OpenAIES, CMAES, ARS, SPSA, RandomSearch, PeerPolyStep)
@@ -32,4 +33,6 @@ def make_search(name: str, **settings: Any) -> Search[Any]:
     known = [field.name for field in fields(kind)]
     if unknown := sorted(set(settings) - set(known)):
         raise ValueError(f"search {name!r} has no setting {', '.join(unknown)}; it has {', '.join(known)}")
+    if flag := flag_in(kind, settings, name):
+        raise ValueError(f"search {name!r}: {flag.removeprefix(f'{name}.')} must be a number, got a boolean")
     return kind(**settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -13,11 +14,12 @@ from torch import Tensor
 from steersman.controllers.base import Controller, Decision, Memory, Outcome
 from steersman.controllers.lqr import LQR
 from steersman.controllers.mip.bounds import interval_bounds, linear_bounds
-from steersman.controllers.mip.encode import Arrays, Encoder
+from steersman.controllers.mip.encode import ENCODING, Arrays, Encoder
 from steersman.controllers.mip.model import relu_system, start_state
 from steersman.controllers.mip.program import Matrix, Program, Vector, unroll
 from steersman.controllers.mip.solve import Result, solve
 from steersman.controllers.pid import PID
+from steersman.controllers.plan import charged_terms, check_terms
 from steersman.controllers.sampling import CEM
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.linear import LinearDynamics
@@ -26,17 +28,28 @@ from steersman.envs.settings import at_least, one_of, positive
 from steersman.envs.simulator import Measurement
 
 LARGEST = 1e9
-"""A state beyond this is no measurement; HiGHS would take its costs for infinite."""
+"""A state or a reference beyond this is none; HiGHS would take its costs for infinite."""
+SHOOTING = 0.25
+"""Share of a time limit that the cross-entropy method may use."""
+BOUNDING = 0.5
+"""Share of what is left then in which bounds are tightened."""
 
 
 class MixedIntegerMPC(Controller):
     """Globally optimal plans for a piecewise-linear model: ReLU networks, linear models, integer actions.
 
     Each row is a mixed-integer linear program of its own, from the measured window: ReLUs whose sign the bounds
-    leave open get a binary and big-M rows, quadratic costs are refined by tangents. A plan of the cross-entropy
-    method on the same model is the first incumbent. When the time is over the action is the incumbent's; without
-    one it is the shifted last plan's; without that, the backup law's; at last the neutral action. Every step down
-    is reported as the :class:`~steersman.controllers.base.Outcome` of the row.
+    leave open get a binary and big-M rows, quadratic costs are refined by tangents. Costs are those of
+    :func:`~steersman.controllers.plan.plan_cost`, with limits softened.
+
+    The better one of a plan of the cross-entropy method on the same model and the shifted last plan is the first
+    incumbent. When the time is over the action is the incumbent's; where there was no time for a program, that of the
+    cross-entropy method; without one, the shifted last plan's; without that, the backup law's; at last the neutral
+    action. Every step down is reported as the :class:`~steersman.controllers.base.Outcome` of the row.
+
+    A time limit is kept to within 0.1 s or a fifth, whichever is more, on a core that is not shared: programs too large
+    for it are not encoded (:data:`~steersman.controllers.mip.encode.ENCODING`) or not solved
+    (:data:`~steersman.controllers.mip.solve.SETUP`).
     """
 
     name = "mip-mpc"
@@ -56,7 +69,7 @@ class MixedIntegerMPC(Controller):
         Args:
             horizon: Control steps that a plan looks ahead.
             bounds: How the big-M constants are found.
-            time_limit: Wall seconds for each row, if ``act`` is given no budget.
+            time_limit: Wall seconds for each row, if ``act`` is given no budget; first incumbents included.
             gap: Relative optimality gap that counts as optimal.
             samples: Sequences per iteration of the cross-entropy method that finds the first incumbent; 0 for none.
             backup: Law that acts when there is neither an incumbent nor an old plan: LQR on the same model (which
@@ -82,25 +95,24 @@ class MixedIntegerMPC(Controller):
         """Read the model's equations and try the objective.
 
         Raises:
-            ValueError: If the model is not piecewise linear, an action is unbounded, or a cost term has no
-                mixed-integer form.
+            ValueError: If the model is not piecewise linear, an action is unbounded, a cost term has no mixed-integer
+                form, or the objective has no terms that plans of this horizon see.
         """
         if model is None:
             raise ValueError("mip-mpc plans with a model; give it one: 'linear' or 'sparse'")
+        self._planned = replace(problem, objective=problem.objective.softened(self.margin))
+        check_terms(self.name, self._planned, self.horizon)
         super().bind(problem, model)
         self._system = relu_system(model)
-        self._objective = problem.objective.softened(self.margin)
         rest, m = np.zeros(self._system.Cz.shape[1]), problem.actions.m
-        self._encode(rest, np.zeros((self.horizon, problem.nz)), np.zeros(m))
+        for k in (0, problem.horizon - 1):  # the last step brings the terminal terms
+            self._encode(self._unroll(rest, k), k, np.zeros((self.horizon, problem.nz)), np.zeros(m), None)
         self._shooting = self._bind_shooting(model)
         self._backup = self._bind_backup(model)
         return self
 
     def _bind_shooting(self, model: Dynamics) -> CEM | None:
-        if not self.samples:
-            return None
-        elites = max(2, self.samples // 8)
-        return CEM(self.horizon, self.samples, iterations=3, elites=elites).bind(self.problem, model)
+        return CEM(self.horizon, self.samples).bind(self._planned, model) if self.samples else None
 
     def _bind_backup(self, model: Dynamics) -> Controller | None:
         if self.backup == "none":
@@ -129,61 +141,90 @@ class MixedIntegerMPC(Controller):
         """Solve row by row; a budget is shared equally by the rows that are left."""
         begun = time.perf_counter()
         assert self.model is not None  # noqa: S101 - bind has seen to it
+        seconds = m.n * self.time_limit if budget_s is None else budget_s
         states = start_state(self.model, self._memory.push(m)).detach().double().cpu().numpy()
         references = m.references(self.horizon).detach().double().cpu().numpy()
         u_prev = m.u_prev.detach().double().cpu().numpy()
-        starts = self._starts(m, budget_s)
-        spare = None if self._backup is None else self._backup.act(m).u.cpu().numpy()
+        drawn = self._drawn(m, SHOOTING * seconds)
+        spare = None if self._backup is None else self._backup.act(m)
         u, outcome = np.zeros((m.n, self.problem.actions.m)), np.zeros(m.n, dtype=np.uint8)
-        for row in range(m.n):
-            limit = self.time_limit
-            if budget_s is not None:
-                limit = max(0.0, (budget_s - (time.perf_counter() - begun)) / (m.n - row))
-            first = None if starts is None else starts[row]
-            plan, code = self._plan(row, states[row], references[row], u_prev[row], first, limit)
+        for row, k in enumerate(m.k.tolist()):
+            limit = (seconds - (time.perf_counter() - begun)) / (m.n - row)
+            limit = limit if budget_s is not None else min(limit, self.time_limit)
+            plan, code = self._plan(row, k, states[row], references[row], u_prev[row], drawn[row], limit)
             if plan is not None:
                 u[row] = plan[: u.shape[1]]
             elif spare is not None:
-                u[row], code = spare[row], Outcome.BACKUP
+                u[row], code = spare.u[row].cpu().numpy(), max(Outcome.BACKUP, Outcome(int(spare.outcome[row])))
             outcome[row] = code
         return Decision(torch.as_tensor(u).to(m.y), torch.as_tensor(outcome).to(m.y.device))
 
-    def _starts(self, m: Measurement, budget_s: float | None) -> Matrix | None:
-        """Plans of the cross-entropy method, ``[n, H m]``."""
+    def _drawn(self, m: Measurement, seconds: float) -> list[Vector | None]:
+        """Plans of the cross-entropy method, ``[H m]``; None where it found none."""
         if self._shooting is None:
-            return None
-        self._shooting.act(m, None if budget_s is None else budget_s / 4)
-        return self._shooting.plan.detach().double().cpu().numpy().reshape(m.n, -1)
+            return [None] * m.n
+        found = self._shooting.act(m, seconds).outcome <= Outcome.INCUMBENT
+        plans = self._shooting.plan.detach().double().cpu().numpy().reshape(m.n, -1)
+        return [plan if good else None for plan, good in zip(plans, found.tolist(), strict=True)]
 
     def _plan(
-        self, row: int, s0: Vector, reference: Matrix, u_prev: Vector, first: Vector | None, limit: float
+        self, row: int, k: int, s0: Vector, reference: Matrix, u_prev: Vector, drawn: Vector | None, limit: float
     ) -> tuple[Vector | None, Outcome]:
-        begun = time.perf_counter()
+        """A plan for what is left of the episode up to the horizon, and how it came about."""
+        until, steps = time.perf_counter() + limit, self._steps(k)
         old = self._plans.pop(row, None)
-        if limit > 0 and np.abs(s0).max(initial=0.0) < LARGEST:
-            program, arrays = self._encode(s0, reference, u_prev)
-            start = None if first is None else program.evaluate(first)
-            left = limit - (time.perf_counter() - begun)
-            if left > 0:
-                found = solve(arrays, time_limit=left, start=start, gap=self.gap)
-                if found.result != Result.NONE:
-                    self._plans[row] = found.x[: len(program.lower)]
-                    code = Outcome.OPTIMAL if found.result == Result.OPTIMAL else Outcome.INCUMBENT
-                    return self._plans[row], code
-        if first is not None:
-            self._plans[row] = first
-            return first, Outcome.INCUMBENT
-        if old is not None:
-            width = self.problem.actions.m
-            self._plans[row] = np.concatenate([old[width:], old[-width:]])
-            return self._plans[row], Outcome.SHIFTED
-        return None, Outcome.NEUTRAL
+        if steps < 1:
+            return None, Outcome.NEUTRAL
+        size = steps * self.problem.actions.m
+        starts = [plan[:size] for plan in (drawn, self._shifted(old, steps)) if plan is not None]
+        plan, code = None, Outcome.NEUTRAL
+        if limit > 0 and all((np.abs(part) < LARGEST).all() for part in (s0, reference, u_prev)):
+            plan, code = self._solve(k, s0, reference, u_prev, starts, until)
+        if plan is None and starts:
+            plan, code = starts[0], Outcome.SHIFTED if drawn is None else Outcome.INCUMBENT
+        if plan is not None:
+            self._plans[row] = plan
+        return plan, code
 
-    def _encode(self, s0: Vector, reference: Matrix, u_prev: Vector) -> tuple[Program, Arrays]:
-        program = unroll(self._system, s0, self.problem.actions, self.horizon)
-        found = linear_bounds(program) if self.bounds == "linear" else interval_bounds(program)
-        encoder = Encoder(program, found)
-        encoder.network(found)
-        encoder.actions(self.problem.actions)
-        encoder.objective(self._objective, reference, u_prev)
-        return program, encoder.arrays()
+    def _steps(self, k: int) -> int:
+        """Steps of a plan: those beyond the end of the episode cost nothing."""
+        return min(self.horizon, self.problem.horizon - k)
+
+    def _shifted(self, old: Vector | None, steps: int) -> Vector | None:
+        """The old plan without its first action, the last one repeated."""
+        if old is None:
+            return None
+        actions = old.reshape(-1, self.problem.actions.m)
+        left: Vector = actions[np.minimum(np.arange(1, steps + 1), len(actions) - 1)].ravel()
+        return left
+
+    def _solve(
+        self, k: int, s0: Vector, reference: Matrix, u_prev: Vector, starts: list[Vector], until: float
+    ) -> tuple[Vector | None, Outcome]:
+        """The best plan found until then, if the program is not too large to be written down by then."""
+        program = self._unroll(s0, k)
+        left = until - time.perf_counter()
+        if left <= ENCODING * program.coefficients:
+            return None, Outcome.NEUTRAL
+        arrays = self._encode(program, k, reference, u_prev, until - (1 - BOUNDING) * left)
+        left = until - time.perf_counter()
+        if not arrays.usable:
+            return None, Outcome.NEUTRAL
+        found = solve(arrays, time_limit=left, starts=[program.evaluate(plan) for plan in starts], gap=self.gap)
+        if found.result == Result.NONE:
+            return None, Outcome.NEUTRAL
+        code = Outcome.OPTIMAL if found.result == Result.OPTIMAL else Outcome.INCUMBENT
+        return found.x[: len(program.lower)], code
+
+    def _unroll(self, s0: Vector, k: int) -> Program:
+        with np.errstate(over="ignore", invalid="ignore"):  # see Arrays.usable
+            return unroll(self._system, s0, self.problem.actions, self._steps(k))
+
+    def _encode(self, program: Program, k: int, reference: Matrix, u_prev: Vector, until: float | None) -> Arrays:
+        with np.errstate(over="ignore", invalid="ignore"):
+            bounds = linear_bounds(program, until) if self.bounds == "linear" else interval_bounds(program)
+            encoder = Encoder(program, bounds)
+            encoder.network(bounds)
+            encoder.actions(self.problem.actions)
+            encoder.objective(charged_terms(self._planned, k, self.horizon), reference, u_prev)
+            return encoder.arrays()

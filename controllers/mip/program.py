@@ -53,6 +53,11 @@ class Program:
     m: int
     size: int
 
+    @property
+    def coefficients(self) -> int:
+        """Numbers that are not zero in the equations."""
+        return sum(int(np.count_nonzero(block.A)) for block in self.blocks)
+
     def evaluate(self, U: Vector) -> Vector:
         """All variables for given actions ``[H m]``."""
         v = np.zeros(self.size)

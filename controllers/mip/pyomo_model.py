@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,9 +11,10 @@ import pyomo.environ as pyo
 from pyomo.contrib.solver.common.factory import SolverFactory
 
 from steersman.controllers.mip.bounds import Bounds
+from steersman.controllers.mip.encode import check_steps, reached
 from steersman.controllers.mip.program import Matrix, Program, Vector
 from steersman.envs.actions import ActionSet
-from steersman.envs.objective import L1, Linear, LInf, Objective, PiecewiseLinear, Quadratic, Term
+from steersman.envs.objective import L1, Linear, LInf, PiecewiseLinear, Quadratic, Term
 
 TANGENTS = 65
 """Tangents per quadratic cost; HiGHS takes no mixed-integer quadratic programs."""
@@ -22,7 +24,7 @@ def pyomo_model(
     program: Program,
     bounds: Bounds,
     actions: ActionSet,
-    objective: Objective,
+    charged: Sequence[Sequence[Term]],
     reference: Matrix,
     u_prev: Vector,
 ) -> Any:
@@ -35,13 +37,15 @@ def pyomo_model(
         program: From :func:`~steersman.controllers.mip.program.unroll`.
         bounds: Sound bounds of its variables.
         actions: Which actions are integer or one-hot.
-        objective: Terms of the stage cost.
-        reference: ``r_1 .. r_H``.
+        charged: Terms of each step, from :func:`~steersman.controllers.plan.charged_terms`.
+        reference: ``r_1 .. r_H``, or more.
         u_prev: Action before the plan.
 
     Raises:
-        ValueError: If a term has no mixed-integer form, or is not convex.
+        ValueError: If a term has no mixed-integer form, or is not convex; if ``charged`` has not one entry for each
+            step of the program.
     """
+    check_steps(program, charged)
     model = pyo.ConcreteModel()
     low, high = bounds.after(program)
     m, horizon = program.m, program.horizon
@@ -57,8 +61,8 @@ def pyomo_model(
     _network(model, program, bounds)
     _discrete(model, program, actions)
     total = 0.0
-    for j in range(horizon):
-        for term in objective.stage:
+    for j, terms in enumerate(charged):
+        for term in terms:
             total = total + _term(model, term, _signal(model, term, j, reference, u_prev))
     model.plan_cost = pyo.Objective(expr=total)
     return model
@@ -152,9 +156,7 @@ def _square(model: Any, weight: float, s: Any) -> Any:
 
 def _filled(model: Any, term: PiecewiseLinear, s: Any) -> Any:
     """Incremental form of a piecewise-linear function that is not convex."""
-    low, high = _range(s)
-    inner = [x for x, _ in term.points[1:-1]]
-    knots = [min([low, *inner]) - 1e-6, *inner, max([high, *inner]) + 1e-6]
+    knots, slopes, first = reached(term, *_range(s))
     parts = []
     for a, b in pairwise(knots):
         part = model.piece.add()
@@ -166,9 +168,7 @@ def _filled(model: Any, term: PiecewiseLinear, s: Any) -> Any:
         switch = model.switch.add()
         model.rows.add(before >= (b - a) * switch)
         model.rows.add(after <= (d - c) * switch)
-    x0, y0 = term.points[0]
-    first = y0 + term.slopes[0] * (knots[0] - x0)
-    return first + sum(slope * part for slope, part in zip(term.slopes, parts, strict=True))
+    return first + sum(slope * part for slope, part in zip(slopes, parts, strict=True))
 
 
 def _range(s: Any) -> tuple[float, float]:

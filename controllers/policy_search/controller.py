@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from steersman.controllers.base import Decision, Training, TrainingCost
-from steersman.controllers.policy import TrainedPolicy, build_policy, scored_action
+from steersman.controllers.policy import TrainedPolicy, build_policy
 from steersman.controllers.policy_search.evaluation import (
     Episodes,
     Evaluation,
@@ -24,6 +24,8 @@ from steersman.controllers.policy_search.evaluation import (
 )
 from steersman.controllers.policy_search.population import Population
 from steersman.controllers.policy_search.workers import Workers
+from steersman.controllers.squash import scored_action
+from steersman.controllers.verdict import judge
 from steersman.dynamics.base import Dynamics
 from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
@@ -76,7 +78,8 @@ class PolicySearch(TrainedPolicy):
             search: Name of a search.
             policy: Architecture; ``int8`` and ``spiking`` have no useful gradient.
             hidden: Widths of the hidden layers.
-            plant_steps: Budget of the whole training, exploration and the choice at its end included.
+            plant_steps: Budget of the whole training, exploration and the choice at its end included; its verdict at
+                the end (:mod:`steersman.controllers.verdict`) is not part of it, but is counted.
             scenarios: Scenarios of each generation.
             explore: Episodes from which observations are normalised.
             options: Settings of the search.
@@ -153,7 +156,10 @@ class PolicySearch(TrainedPolicy):
             executor.close()
         better, steps = self._duel(rivals, episodes, training, self.plant_steps - used)
         assign(self._policy, rivals[better])
-        return TrainingCost(used + steps, time.process_time() - start)
+        used += steps
+        verdict = judge(self, training)
+        self.notes = verdict.notes
+        return TrainingCost(used + verdict.plant_steps, time.process_time() - start, ((used, verdict.cost),))
 
     def _started(self, seed: int) -> Search[Any]:
         return make_search(self.search, **self.options).start(flatten(self._policy), seed=seed)

@@ -93,7 +93,8 @@ class Episodes:
     ) -> Costs:
         """Costs of members on the scenarios of these keys, the same for all; with ``all_ranks`` none ends early.
 
-        At ``limit`` control steps all episodes are broken off.
+        At ``limit`` control steps the episodes are broken off
+        (:func:`~steersman.controllers.policy_search.population.roll_out`).
 
         Raises:
             ValueError: If steps are to be compiled and there is no plant.

@@ -91,7 +91,7 @@ class GymEpisode(Episode):
             return
         source = self._source
         observation, reward, terminated, truncated, info = _stepped(self.env, source.actions.decode(u))
-        earned = _number(reward)
+        earned = _number(reward, self.k - 1)
         if not np.isfinite(earned):
             self._diverge(f"the reward was {earned}")
             return
@@ -138,14 +138,15 @@ def _stepped(env: Env, action: Any) -> tuple[Any, Any, bool, bool, Mapping[str, 
     return found[0], found[1], bool(found[2]), bool(found[3]), found[4]
 
 
-def _number(reward: Any) -> float:
+def _number(reward: Any, k: int) -> float:
+    """The reward of step ``k``, which may be not finite; numpy would take None and texts for numbers too."""
     try:
-        array = np.asarray(reward, dtype=np.float64)
+        array = np.asarray(reward)
+        if array.size == 1 and array.dtype.kind in "buifO":
+            return float(array.item())
     except (TypeError, ValueError):
-        array = np.empty(0)
-    if array.size != 1:
-        raise ValueError(f"the reward must be one number, got {reward!r:.80}")
-    return float(array.item())
+        pass
+    raise ValueError(f"the reward must be a finite real number, got {reward!r:.80} at step {k}")
 
 
 def _fault(y: Vector, names: tuple[str, ...]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
+from steersman.envs.foreign.hints import beside, not_in, without_suffix
 from steersman.envs.foreign.isolation import Globals, lent
 
 Env = gymnasium.Env[Any, Any]
@@ -111,6 +112,8 @@ def imported(id: str) -> Any:
         ValueError: If the module cannot be imported.
     """
     module, _, name = id.partition(":")
+    if remedy := without_suffix(id):
+        raise ValueError(f"{id!r} names a file; {remedy}")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
@@ -128,15 +131,17 @@ def _target(id: str | Callable[..., Any]) -> EnvSpec | Callable[..., Any]:
     if isinstance(id, str):
         found = imported(id) if ":" in id else None
         if found is None:
+            module, _, name = id.rpartition(":")
             try:
-                return gymnasium.spec(id.rpartition(":")[2])
+                return gymnasium.spec(name)
             except (gymnasium.error.Error, ModuleNotFoundError) as error:
-                raise ValueError(f"unknown environment {id!r} ({_line(error)})") from error
+                why = not_in(sys.modules[module], name) if module in sys.modules else _line(error)
+                raise ValueError(f"unknown environment {id!r} ({why}){'' if module else beside(id)}") from error
     else:
         found = id
     if not callable(found):
-        remedy = "; name its class, or a function that makes one" if isinstance(found, gymnasium.Env) else ""
-        raise ValueError(f"unknown environment {id!r}: it is a {type(found).__name__}{remedy}")
+        remedy = "; name a class, or a function that makes an environment"
+        raise ValueError(f"unknown environment {id!r}: its type is {type(found).__name__}{remedy}")
     target: Callable[..., Any] = found
     return target
 

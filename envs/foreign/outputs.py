@@ -12,6 +12,7 @@ import numpy as np
 from steersman.envs.foreign.rows import Vector
 from steersman.envs.foreign.spaces import Observations, Space
 from steersman.envs.plant import Status
+from steersman.envs.settings import meant
 
 Termination = Literal["end", "failure", "goal"]
 ENDS: dict[Termination, Status] = {"end": Status.ENDED, "failure": Status.TERMINATED, "goal": Status.REACHED}
@@ -183,7 +184,7 @@ def index(names: tuple[str, ...], name: str, where: str) -> int:
         ValueError: If it is not there; the message begins with ``where``.
     """
     if name not in names:
-        raise ValueError(f"{where}: no output {name!r}; known: {_list(names)}")
+        raise ValueError(f"{where}: no output {name!r}{meant(name, names)}; known: {_list(names)}")
     return names.index(name)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class LineFaults(GridPlant, ABC):
         self._setup(system, dt, 0.1, 10.0, version)
         self.steered = [i for i, unit in enumerate(system.order) if unit.exciter is not None]
         if not self.steered:
-            raise ValueError("no machine has an exciter, so there is nothing to steer; add one to the machine data")
+            raise ValueError("no machine has an exciter, so there is nothing to steer; add an EXDC2 record")
         if not self.lines:
             raise ValueError(f"{system.case.name} has no line that can be lost without cutting off buses")
         m = len(self.steered)
@@ -91,7 +91,7 @@ class GridFile(LineFaults):
 
     Args:
         network: A MATPOWER case (``.m``) or a PSS/E raw file.
-        machines: PSS/E machine data (``.dyr``).
+        machines: PSS/E machine data (``.dyr``); ``network-files.md`` beside this module shows both, and the models.
         dt: Integrator step in s; must divide 0.1 s.
         version: See :mod:`~steersman.envs.grid.swing`.
 
@@ -101,13 +101,16 @@ class GridFile(LineFaults):
 
     def __init__(self, network: str, machines: str, dt: float = 0.01, version: int = 1) -> None:
         """Read the files and set up the plant."""
-        case = _case(Path(network))
+        read = _reader(Path(network))
+        for name, path in (("network", network), ("machines", machines)):
+            if not Path(path).is_file():
+                raise ValueError(f"{name}: there is no file {path} (looked for in {Path.cwd()})")
+        case = read(Path(network))
         self._faults_on(GridSystem(case, units(case, read_dyr(machines))), dt, version)
 
 
-def _case(path: Path) -> Case:
-    if path.suffix == ".raw":
-        return read_raw(path)
-    if path.suffix == ".m":
-        return matpower.read(path)
-    raise ValueError(f"network must be a .m or a .raw file, got {path}")
+def _reader(path: Path) -> Callable[[Path], Case]:
+    readers: dict[str, Callable[[Path], Case]] = {".raw": read_raw, ".m": matpower.read}
+    if path.suffix not in readers:
+        raise ValueError(f"network must be a .m or a .raw file, got {path}")
+    return readers[path.suffix]

@@ -71,7 +71,7 @@ def read(path: str | Path, frequency: float = 60.0) -> Case:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"path must be a MATPOWER case file, got {path}; see also matpower.pglib")
+        raise ValueError(f"no such MATPOWER case file: {path}; see also matpower.pglib")
     tables = read_tables(path)
     notes = list(tables.notes)
     table = tables.bus

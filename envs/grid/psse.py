@@ -47,7 +47,7 @@ def read_raw(path: str | Path) -> Case:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"path must be a PSS/E raw file, got {path}")
+        raise ValueError(f"no such PSS/E raw file: {path}")
     base, frequency, found = sections(path)
     for name in DEVICES:
         for record in found.get(name, []):

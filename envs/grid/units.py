@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from steersman.envs.grid.case import Case
-from steersman.envs.grid.files.psse_dyr import Exdc2, Gencls, Genrou, Ieeest, MachineData, Stab1, Tgov1
+from steersman.envs.grid.files.psse_dyr import Exdc2, Gencls, Genrou, Ieeest, MachineData, Stab1, Tgov1, simulated
 from steersman.envs.grid.group import Unit
 from steersman.envs.grid.machine import Machine
 from steersman.envs.grid.machines import Classical, SubTransient
@@ -44,16 +44,12 @@ def units(case: Case, records: Sequence[MachineData]) -> list[Unit]:
 
 
 def _kind(record: MachineData) -> str:
-    match record:
-        case Gencls() | Genrou():
-            return "machine"
-        case Exdc2():
-            return "exciter"
-        case Tgov1():
-            return "governor"
-        case Ieeest() | Stab1():
-            return "stabiliser"
-    raise ValueError(f"{record.where}: {record.model} at bus {record.bus} is read but not simulated; remove the record")
+    if record.part:
+        return record.part
+    raise ValueError(
+        f"{record.where}: {record.model} at bus {record.bus} is read but not simulated; remove the record, or take one "
+        f"of these: {simulated()}"
+    )
 
 
 def _unit(case: Case, g: int, part: dict[str, MachineData]) -> Unit:
@@ -74,7 +70,8 @@ def _unit(case: Case, g: int, part: dict[str, MachineData]) -> Unit:
 
 def _machine(record: MachineData, source: complex) -> Machine:
     if isinstance(record, Gencls):
-        _need(record, source.imag > 0, "a source reactance (ZX of the generator)")
+        _need(record, source.imag > 0, "a source reactance as its X'd: ZX of the generator in a PSS/E raw file, in no "
+              "MATPOWER file; use a raw file, or a GENROU record, which holds its own")  # fmt: skip
         return Classical(h=record.h, x1d=source.imag, ra=source.real, d=record.d)
     assert isinstance(record, Genrou)  # noqa: S101 - the only other machine
     r = record

@@ -14,6 +14,7 @@ import torch
 from rich import box
 from rich.table import Table
 
+from steersman.envs.settings import missing
 from steersman.experiments.machine import describe_machine
 
 Progress = Callable[[float, str], None]
@@ -90,7 +91,8 @@ def run_benchmark(name: str, progress: Progress = lambda fraction, text: None) -
             rows: Callable[[Progress], Iterator[Row]] = getattr(importlib.import_module(module), function)
             torch.set_num_threads(1)
             return list(rows(progress))
-    raise ValueError(f"unknown benchmark {name!r}; known: {', '.join(entry.name for entry in BENCHMARKS)}")
+    known = [entry.name for entry in BENCHMARKS]
+    raise ValueError(f"unknown benchmark {missing(name, known)}")
 
 
 def throughput(ours: Callable[[], int], peer: Callable[[], int], *, repeats: int = 3) -> tuple[float, float]:

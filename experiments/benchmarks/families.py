@@ -153,8 +153,8 @@ def _build() -> int:
     encoder = Encoder(program, bounds)
     encoder.network(bounds)
     encoder.actions(_problem().actions)
-    objective = Objective((L1(name="state", on="z", weights=(1.0,) * STATES),))
-    encoder.objective(objective, np.zeros((BUILD_HORIZON, STATES)), np.zeros(ACTIONS))
+    state = L1(name="state", on="z", weights=(1.0,) * STATES)
+    encoder.objective([(state,)] * BUILD_HORIZON, np.zeros((BUILD_HORIZON, STATES)), np.zeros(ACTIONS))
     load(encoder.arrays())
     return 1
 

@@ -124,13 +124,14 @@ class Evidence:
         return stdtr(self.freedom, t), stdtr(self.freedom, -t)
 
 
-def evidence(each: Values, seeds: Sequence[Values] = ()) -> Evidence:
+def evidence(each: Values, seeds: Sequence[Values] = (), subsets: Values | None = None) -> Evidence:
     """Evidence on the mean of ``each [..., n]``.
 
     Args:
         each: Paired differences, averaged over training seeds; finite, of magnitudes whose squares neither overflow nor
             vanish (divide by the largest).
         seeds: For each side that was trained with several seeds, the per-seed means ``[..., S]``, in the same unit.
+        subsets: Their :func:`subset_means`, where they are known already.
 
     Raises:
         ValueError: If there are fewer than two differences, or fewer than two seeds on a side.
@@ -148,7 +149,8 @@ def evidence(each: Values, seeds: Sequence[Values] = ()) -> Evidence:
         parts += [(np.var(side, axis=-1, ddof=1) / side.shape[-1], side.shape[-1] - 1) for side in seeds]
         error = np.sum([part for part, _ in parts], axis=0)
         freedom = _ratio(error, np.sum([part / free for part, free in parts], axis=0), at_zero=1.0)
-    return Evidence(n, mean, spread, skewness, _subset_means(each), error, freedom)
+    subsets = subset_means(each) if subsets is None else subsets
+    return Evidence(n, mean, spread, skewness, subsets, error, freedom)
 
 
 def holm(p: Sequence[float], level: float) -> list[float]:
@@ -167,7 +169,8 @@ def holm(p: Sequence[float], level: float) -> list[float]:
     return found
 
 
-def _subset_means(each: Values) -> Values:
+def subset_means(each: Values) -> Values:
+    """Means of the :data:`FLIPS` random subsets of ``each [..., n]``, on the last axis; linear in ``each``."""
     n = each.shape[-1]
     parts = [(each @ chosen) / np.maximum(chosen.sum(axis=0), 1.0) for chosen in _subsets(n)]
     means = np.concatenate(parts, axis=-1)[..., :FLIPS]

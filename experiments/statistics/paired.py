@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import fisher_exact
 
 from steersman.experiments.statistics.evidence import Evidence, Interval, evidence
+from steersman.experiments.statistics.shares import Paired
 
 MINIMUM = 50
 """Nothing is tested on fewer scenarios: random signs can say little then, and rare failures are not among them."""
@@ -81,6 +83,7 @@ class Difference:
     _found: Evidence | None = field(default=None, repr=False)
     _method: Evidence | None = field(default=None, repr=False)
     _scale: float = field(default=1.0, repr=False)
+    _paired: Paired | None = field(default=None, repr=False)
 
     @property
     def verdict(self) -> str:
@@ -102,12 +105,13 @@ class Difference:
         """Share of the other's mean cost that is saved; NaN where shares mean nothing."""
         return -self.mean / self.base if self.shares else float("nan")
 
-    @property
+    @cached_property
     def gain_interval(self) -> Interval | None:
-        """:attr:`interval` in shares of the other's mean cost on these scenarios."""
-        if self.interval is None or not self.shares:
-            return None
-        return Interval(-self.interval.high / self.base, -self.interval.low / self.base)
+        """All gains that the tests do not exclude at :attr:`level`; none where nothing is tested or there is no gain.
+
+        It excludes zero exactly where :attr:`interval` does (:mod:`steersman.experiments.statistics.shares`).
+        """
+        return None if self._paired is None else self._paired.interval(self.level)
 
     @property
     def beats(self) -> bool:
@@ -150,22 +154,24 @@ def difference(
         each = a - b
         each[np.isfinite(each) & (np.abs(each) <= SAME * np.maximum(np.abs(a), np.abs(b)))] = 0.0
         mean, reference = float(np.mean(each)), float(np.mean(b))
+    shares = bool((rows >= 0).all() and (others >= 0).all() and reference > 0 and np.isfinite([mean, reference]).all())
     untested = _untested(rows, others)
-    found, method, scale = None, None, 1.0
+    found, method, paired, scale = None, None, None, 1.0
     if not untested:
-        seeds = [np.mean(side - np.mean(side, axis=0), axis=1) for side in (rows, others) if len(side) > 1]
+        sides = [_per_seed(side) for side in (rows, others)]
+        seeds = [side for side in sides if len(side) > 1]
         scale = max(float(np.max(np.abs(values))) for values in (each, *seeds)) or 1.0
         seeds = [side / scale for side in seeds]
         many = [side for side in seeds if len(side) >= METHOD]
         found = evidence(each / scale, many)
         method = evidence(each / scale, seeds) if len(many) < len(seeds) else None
+        if shares:
+            paired = Paired(each, b, *(side if len(side) >= METHOD else None for side in sides))
     return Difference(
         pairs=len(common),
         mean=mean,
         base=reference,
-        shares=bool(
-            (rows >= 0).all() and (others >= 0).all() and reference > 0 and np.isfinite([mean, reference]).all()
-        ),
+        shares=shares,
         wins=float(np.mean(each < 0) + np.mean(each == 0) / 2),
         each=each,
         failures=Failures(*_count(failed, mine, len(rows)), *_count(base_failed, theirs, len(others))),
@@ -176,7 +182,14 @@ def difference(
         _found=found,
         _method=method,
         _scale=scale,
+        _paired=paired,
     )
+
+
+def _per_seed(side: Costs) -> Costs:
+    """Per-seed means of costs by seed and scenario, about their mean."""
+    means: Costs = np.mean(side - np.mean(side, axis=0), axis=1)
+    return means
 
 
 def _untested(rows: Costs, others: Costs) -> str:

@@ -12,7 +12,7 @@ from steersman.experiments.statistics.paired import GAIN, MINIMUM, SAME, Differe
 from steersman.experiments.statistics.scores import Indices, Score, versus
 
 ORACLE = "oracle"
-"""Label of the controller that regret is measured against."""
+"""Label of the controller that regret is measured against where none has hindsight."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,8 @@ class Ranking:
 
     Attributes:
         scenario: The scenarios that all ranked controllers met; every mean below is over these.
-        order: The ranked controllers, lowest mean first; means that are not finite come last.
+        order: The ranked controllers, lowest mean first; means that are not finite come last. What has hindsight is not
+            among them.
         mean: Their mean costs, by label.
         left_out: Controllers that ran too few scenarios to be ranked with the others.
         duel: The best against the second best; None where fewer than two are ranked.
@@ -57,6 +58,7 @@ def ranking(found: Sequence[Score]) -> Ranking:
     are over other scenarios.
     """
     enough = min(MINIMUM, max((len(score.scenario) for score in found), default=0))
+    found = [score for score in found if score.rivals]
     ranked = [score for score in found if len(score.scenario) >= enough]
     common = ranked[0].scenario if ranked else np.zeros(0, dtype=np.int64)
     for score in ranked[1:]:
@@ -69,10 +71,10 @@ def ranking(found: Sequence[Score]) -> Ranking:
 
 
 def regret(score: Score, found: Sequence[Score], baseline: str) -> float | None:
-    """``(J - J_oracle) / (J_baseline - J_oracle)`` on the scenarios that all three have met.
+    """``(J - J_bound) / (J_baseline - J_bound)`` on the scenarios that all three have met.
 
-    0 is as good as the controller labelled :data:`ORACLE`, 1 as bad as the baseline. None without an oracle or a
-    baseline, without common scenarios, or where the oracle saves nothing on them that is more than rounding.
+    0 is as good as the bound (:func:`bound`), 1 as bad as the baseline. None without a bound or a baseline, without
+    common scenarios, or where the bound saves nothing on them that is more than rounding.
     """
     three, common = _three(score, found, baseline)
     if not len(common):
@@ -87,9 +89,17 @@ def regret_scenarios(score: Score, found: Sequence[Score], baseline: str) -> int
     return len(_three(score, found, baseline)[1])
 
 
+def bound(found: Sequence[Score]) -> Score | None:
+    """What regret is measured against: the best controller with hindsight, else the one labelled :data:`ORACLE`."""
+    knowing = [score for score in found if not score.rivals]
+    lowest = min(knowing, key=lambda score: score.mean if math.isfinite(score.mean) else math.inf, default=None)
+    return lowest or next((score for score in found if score.controller == ORACLE), None)
+
+
 def _three(score: Score, found: Sequence[Score], baseline: str) -> tuple[tuple[Score, ...], Indices]:
-    mine = {other.controller: other for other in found if other.plant == score.plant}
-    three = tuple(other for other in (score, mine.get(ORACLE), mine.get(baseline)) if other is not None)
+    mine = [other for other in found if other.plant == score.plant]
+    base = next((other for other in mine if other.controller == baseline), None)
+    three = tuple(other for other in (score, bound(mine), base) if other is not None)
     if len(three) < 3:
         return three, np.zeros(0, dtype=np.int64)
     return three, np.intersect1d(np.intersect1d(three[0].scenario, three[1].scenario), three[2].scenario)

@@ -17,6 +17,8 @@ from steersman.experiments.statistics.descriptive import bca
 from steersman.experiments.statistics.evidence import Interval, holm
 from steersman.experiments.statistics.paired import LEVEL, METHOD, Costs, Difference, difference
 
+HINDSIGHT = "hindsight"
+"""Track of controllers that know what is still to come."""
 Array = Float[NDArray[np.float64], "n"]
 Indices = Integer[NDArray[np.int64], "n"]
 
@@ -58,8 +60,13 @@ class Score:
 
     @property
     def track(self) -> str:
-        """``data only`` or ``solver access``."""
+        """``data only``, ``solver access`` or ``hindsight``."""
         return self.runs[0].track if self.runs else ""
+
+    @property
+    def rivals(self) -> bool:
+        """Whether it competes; what knows the future is a bound on those that do."""
+        return self.track != HINDSIGHT
 
     @property
     def incomplete(self) -> str:
@@ -159,13 +166,13 @@ def _score(runs: Sequence[RunResult], lost: int) -> Score:
 
 
 def _together(rows: Sequence[Score]) -> list[Score]:
-    """The scores with verdicts at the levels of Holm's procedure."""
-    tested = [row.difference for row in rows if row.difference is not None and row.difference.interval is not None]
-    levels = iter(holm([d.p for d in tested], LEVEL))
+    """The scores with verdicts at the levels of Holm's procedure; those that do not compete take no part in it."""
+    tested = [row for row in rows if row.rivals and row.difference is not None and row.difference.interval is not None]
+    levels = dict(
+        zip(map(id, tested), holm([row.difference.p for row in tested if row.difference], LEVEL), strict=True)
+    )
     return [
-        row
-        if row.difference is None or row.difference.interval is None
-        else replace(row, difference=row.difference.at(next(levels)))
+        replace(row, difference=row.difference.at(levels[id(row)])) if id(row) in levels and row.difference else row
         for row in rows
     ]
 

@@ -1,7 +1,8 @@
 """Many runs of policy search in lockstep: ten seeds cost about as much time as two.
 
 The populations of all runs are one batch. Each run has a search, a seed, scenarios and a normalisation of its own;
-nothing passes between them.
+nothing passes between them. What is judged is the policy that would be deployed: during a run the search's confirmed
+best, at its end what the run returns.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from steersman.controllers.policy import build_policy
 from steersman.controllers.policy_search.population import Population, roll_out
 from steersman.controllers.rollout import run_episodes
 from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.windows import spread
+from steersman.dynamics.regression import spread
 from steersman.envs import make_simulator, noise
 from steersman.envs.simulator import Simulator
 from steersman.optimizers.base import Search
@@ -28,7 +29,7 @@ from steersman.optimizers.vectorise import flatten
 _HELD_OUT, _VALIDATE, _FINAL = 0x4E1D, 0x5A11D, 0xF17A1
 """Separate the scenarios that watch a run, that choose its policy at the end, and that judge it."""
 STREAK = 5
-"""Successive held-out means at or above the threshold that make a run solved."""
+"""Successive means of the confirmed best, each on fresh episodes, that must lie at or above the threshold."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,14 @@ class Task:
 
     Attributes:
         plant: Id.
-        threshold: Return from which a held-out mean counts as solved; None takes half of the cost without control.
-        plant_steps: Budget of each run: exploration and all generations; held-out and final episodes come on top.
+        threshold: Return from which a mean counts as solved; None takes half of the cost without control.
+        plant_steps: Budget of each run: exploration and all generations; judging and final episodes come on top.
         offset: Constant between minus our cost and the return that others publish.
         scenarios: Episodes of each evaluation.
-        held_out: Episodes that watch the search's centre after each generation, a multiple of ``scenarios``.
+        held_out: Fresh episodes that judge the confirmed best before each generation, a multiple of ``scenarios``.
         final: Episodes that judge the final policy.
         seeds: Runs of each method.
-        stop: Whether a run ends when it is solved.
+        stop: Whether a run ends with its streak.
         explore: Episodes from which observations are normalised.
     """
 
@@ -76,12 +77,15 @@ class Row:
         seed: Its seed.
         parameters: Of the policy.
         threshold: Return asked for.
-        solved_evaluations: Evaluations up to the end of the streak; -1 if there was none.
+        solved_evaluations: Evaluations up to the end of the first streak; -1 if there was none.
         solved_steps: Training control steps up to then, exploration included; likewise.
         evaluations: Evaluations of the whole run.
         plant_steps: Training control steps of the whole run.
-        final: Mean return of the chosen policy on fresh scenarios.
-        curve: Evaluations, training control steps and held-out mean return after each generation.
+        final: Mean return of the policy that the run returns, on fresh scenarios.
+        curve: Evaluations, training control steps and mean return of the judged policy before each generation.
+        judged: The judged policy: the "confirmed best", or the search's "centre" in runs of earlier versions, on the
+            same episodes in every generation.
+        seconds: CPU seconds, its share of those of the runs beside it; 0 where they were not kept.
     """
 
     task: str
@@ -96,6 +100,18 @@ class Row:
     plant_steps: int = 0
     final: float = float("nan")
     curve: list[tuple[int, int, float]] = field(default_factory=list)
+    judged: str = "confirmed best"
+    seconds: float = 0.0
+
+    @property
+    def solved(self) -> bool:
+        """Whether the policy that the run returns reaches the threshold."""
+        return self.final >= self.threshold
+
+    @property
+    def held(self) -> bool:
+        """Whether the judged policy held the threshold for a streak."""
+        return self.solved_steps >= 0
 
 
 class _Run:
@@ -113,18 +129,20 @@ class _Run:
         self.streak, self.done = 0, False
 
     def ask(self) -> tuple[Tensor, Tensor]:
-        """Members of the next generation, then copies of the centre for the held-out episodes; and their keys."""
-        t, copies = self.task, self.task.held_out // self.task.scenarios
-        self.centre = self.search.incumbent
+        """Members of the next generation, then copies of the confirmed best for its judgement; and their keys."""
+        t, copies, generation = self.task, self.task.held_out // self.task.scenarios, self.search.generation
+        judged = self.search.champion.x
         self.asked = self.search.ask()
-        key = noise.keys(self.seed, t.scenarios, start=self.search.generation * t.scenarios)
+        key = noise.keys(self.seed, t.scenarios, start=generation * t.scenarios)
+        # Episodes that a policy has passed once must not pass it again: each generation has others.
+        fresh = noise.fold(noise.keys(0, t.held_out, start=generation * t.held_out), _HELD_OUT)
         return (
-            torch.cat([self.asked, self.centre.expand(copies, -1)]),
-            torch.cat([noise.fold(key, 1).repeat(len(self.asked)), noise.fold(noise.keys(0, t.held_out), _HELD_OUT)]),
+            torch.cat([self.asked, judged.expand(copies, -1)]),
+            torch.cat([noise.fold(key, 1).repeat(len(self.asked)), fresh]),
         )
 
     def tell(self, cost: Tensor, steps: Tensor) -> None:
-        """Costs and control steps of what :meth:`ask` gave; the centre was that of the generation before."""
+        """Costs and control steps of what :meth:`ask` gave; the judged policy is that of the generation before."""
         size, row, t = len(self.asked), self.row, self.task
         reached = float(t.offset - cost[size:].mean())
         row.curve.append((row.evaluations, row.plant_steps, reached))
@@ -140,10 +158,8 @@ class _Run:
         self.done = row.plant_steps >= t.plant_steps
 
     def rivals(self) -> Tensor:
-        """The search's centre and its best point."""
-        best = self.search.champion.best
-        centre = self.search.incumbent
-        return torch.stack([centre, centre if best is None else best.x])
+        """The search's centre and its confirmed best, between which deployment chooses."""
+        return torch.stack([self.search.incumbent, self.search.champion.x])
 
 
 def run_cell(
@@ -203,7 +219,7 @@ def _generation(task: Task, network: Policy, runs: list[_Run]) -> None:
 
 
 def _finish(task: Task, network: Policy, runs: list[_Run]) -> None:
-    """The better of centre and best point on fresh scenarios, which count, and its return on others."""
+    """The better of centre and confirmed best on fresh scenarios, which count, and its return on others."""
     count = 4 * task.scenarios
     asked = [(run.rivals(), noise.fold(noise.keys(run.seed, count), _VALIDATE).repeat(2)) for run in runs]
     cost, steps = _roll(task, network, runs, asked, [2] * len(runs), count)

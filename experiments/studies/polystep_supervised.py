@@ -1,13 +1,15 @@
-"""PolyStep on networks that have no gradient: digits with five hard decisions, a hard oblique tree, and binary weights.
+"""PolyStep on networks that have no gradient: digits with five hard decisions, and a hard oblique tree.
 
-Results lie in ``results/polystep-supervised`` beside this file. ``python -m
-steersman.experiments.studies.polystep_supervised --preset mnist --device cuda`` runs the published sizes.
+Results lie in ``results/polystep-supervised`` beside this file. Other presets say what they take: ``python -m
+steersman.experiments.studies.polystep_supervised --preset million`` gives the same networks a hundred times the
+evaluations at the settings tuned before (``100k`` ten times), ``--preset lif-20m`` the spiking one two thousand times,
+and ``--preset mnist --device cuda`` runs the published sizes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,11 +22,10 @@ from rich.console import Console
 from steersman.experiments.closure import edition
 from steersman.experiments.machine import describe_machine
 from steersman.experiments.progress import bar
-from steersman.experiments.studies import polystep_supervised_biper as biper
 from steersman.experiments.studies import polystep_supervised_tree as trees
-from steersman.experiments.studies.polystep_supervised_methods import METHODS, run_method
+from steersman.experiments.studies.polystep_supervised_methods import LONG, METHODS, Method, run_method
 from steersman.experiments.studies.polystep_supervised_page import page, plot
-from steersman.experiments.studies.polystep_supervised_tasks import Data, Preset, preset_of
+from steersman.experiments.studies.polystep_supervised_tasks import PRESETS, Data, Preset, Task, preset_of
 
 RESULTS = Path(__file__).parent / "results" / "polystep-supervised"
 TUNED_ON = (90, 91)
@@ -59,11 +60,18 @@ class Job:
 
 
 def run(console: Console, out: Path | None) -> Path:
-    """Run the study at CPU scale; finished runs are kept in ``out``."""
+    """Run the study at CPU scale, 25 CPU minutes; finished runs are kept in ``out``."""
     return run_preset("digits", console, out)
 
 
-def run_preset(name: str, console: Console, out: Path | None = None, device: str = "cpu") -> Path:
+def run_preset(
+    name: str,
+    console: Console,
+    out: Path | None = None,
+    device: str = "cpu",
+    tasks: Sequence[str] = (),
+    methods: Sequence[str] = (),
+) -> Path:
     """Run the study with a preset; the folder of its results.
 
     Args:
@@ -71,33 +79,88 @@ def run_preset(name: str, console: Console, out: Path | None = None, device: str
         console: Where progress is shown.
         out: Folder for finished runs.
         device: Where networks are evaluated.
+        tasks: Networks, by default all of the preset.
+        methods: Methods, by default all. What earlier runs of a preset with given settings found stays on its page.
 
     Raises:
-        ValueError: If there is no such preset.
+        ValueError: If there is no such preset, network or method, or the preset's settings have not been tuned.
         ModuleNotFoundError: Without the extras ``studies`` and ``peers``.
     """
     torch.set_num_threads(1)
     preset = preset_of(name)
+    chosen = _chosen("tasks", preset.tasks, tasks), _chosen("methods", LONG if preset.settings else METHODS, methods)
     data = preset.load()
     data = replace(data, x=data.x.to(device), y=data.y.to(device))
     folder = edition(out or Path("results") / f"polystep-supervised-{name}", [__name__])
     rows = Rows(folder / "runs.json")
-    jobs = [*tree_jobs(rows), *digit_jobs(rows, preset, data), *biper_jobs(rows, preset, data)]
+    jobs = digit_jobs(rows, preset, data, *chosen, _settled(preset))
+    if not preset.settings:
+        jobs = [*tree_jobs(rows), *jobs]
+    command = "steersman study polystep-supervised" if name == "digits" else _command(name, tasks, methods)
     whole: dict[str, Any] = {
-        "command": "steersman study polystep-supervised", "preset": name, "machine": describe_machine(),
+        "command": command, "preset": name, "machine": describe_machine(),
         "budget": preset.budget, "tuning": preset.tuning, "batch": preset.batch, "seeds": list(preset.seeds),
-        "tree": [], "tasks": [], "biper": [],
+        "tree": [], "tasks": [],
     }  # fmt: skip
+    results = folder if name == "mnist" else RESULTS
     with bar(console, "polystep-supervised") as report:
         for i, job in enumerate(jobs):
             report(i / len(jobs), job.key)
             whole[job.part].append(job.run())
-    results = RESULTS if name == "digits" else folder
-    results.mkdir(parents=True, exist_ok=True)
-    (results / "polystep-supervised.json").write_text(json.dumps(whole, indent=1) + "\n")
-    (results / "polystep-supervised.md").write_text(page(whole, preset))
-    plot(whole, results / "polystep-supervised.png")
+            if preset.settings:
+                _merge(whole, results / f"{name}.json")
+    if not preset.settings:
+        results.mkdir(parents=True, exist_ok=True)
+        _write(whole, results / "polystep-supervised.json")
+    return publish(results)
+
+
+def publish(results: Path) -> Path:
+    """Write page and plot from the numbers in a folder; the folder."""
+    whole = json.loads((results / "polystep-supervised.json").read_text())
+    files = [results / f"{preset.name}.json" for preset in PRESETS if preset.settings]
+    longer = [json.loads(file.read_text()) for file in files if file.is_file()]
+    (results / "polystep-supervised.md").write_text(page(whole, preset_of(whole["preset"]), longer))
+    plot(whole, longer, results / "polystep-supervised.png")
     return results
+
+
+def _merge(whole: dict[str, Any], path: Path) -> None:
+    """Store a preset's rows beside those of networks and methods that were run before."""
+    before = json.loads(path.read_text()) if path.is_file() else {"tasks": [], "commands": []}
+    new = {(row["task"], row["method"], row["seed"]) for row in whole["tasks"]}
+    kept = [row for row in before["tasks"] if (row["task"], row["method"], row["seed"]) not in new]
+    commands = list(dict.fromkeys([*before["commands"], whole["command"]]))
+    _write({**whole, "commands": commands, "tasks": [*kept, *whole["tasks"]]}, path)
+
+
+def _write(whole: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(whole, indent=1) + "\n")
+
+
+def _command(preset: str, tasks: Sequence[str], methods: Sequence[str]) -> str:
+    words = ["python -m steersman.experiments.studies.polystep_supervised --preset", preset]
+    for option, names in (("--tasks", tasks), ("--methods", methods)):
+        words += [option, *(f'"{name}"' for name in names)] if names else []
+    return " ".join(words)
+
+
+def _chosen(what: str, known: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    by_name = {one.name: one for one in known}
+    if unknown := [name for name in names if name not in by_name]:
+        raise ValueError(f"{what} has unknown {', '.join(unknown)}; choose of {', '.join(by_name)}")
+    return [by_name[name] for name in names] or list(known)
+
+
+def _settled(preset: Preset) -> dict[tuple[str, str], float]:
+    """Settings by network and method that a preset takes over from another's published results."""
+    if not preset.settings:
+        return {}
+    path = RESULTS / "polystep-supervised.json"
+    whole: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"preset": None}
+    if whole["preset"] != preset.settings:
+        raise ValueError(f"preset {preset.name} takes the settings of {preset.settings}; run that preset first")
+    return {(row["task"], row["method"]): row["scale"] for row in whole["tasks"]}
 
 
 def tree_jobs(rows: Rows) -> list[Job]:
@@ -121,11 +184,18 @@ def tree_jobs(rows: Rows) -> list[Job]:
     return [job(method, seed) for method in trees.METHODS for seed in trees.SEEDS]
 
 
-def digit_jobs(rows: Rows, preset: Preset, data: Data) -> list[Job]:
-    """Five networks under eight methods: tuned on the validation of two other seeds, then the seeds of the preset."""
+def digit_jobs(
+    rows: Rows,
+    preset: Preset,
+    data: Data,
+    tasks: Sequence[Task],
+    methods: Sequence[Method],
+    settled: Mapping[tuple[str, str], float],
+) -> list[Job]:
+    """Networks under methods: tuned on the validation of other seeds where no setting is given, then the seeds."""
+    seeds = TUNED_ON[:1] if preset.settings else TUNED_ON
 
-    def job(task_index: int, method_index: int, seed: int) -> Job:
-        task, method = preset.tasks[task_index], METHODS[method_index]
+    def job(task: Task, method: Method, seed: int) -> Job:
         key = f"{task.name}, {method.name}"
 
         def reached(scale: float) -> float:
@@ -134,43 +204,41 @@ def digit_jobs(rows: Rows, preset: Preset, data: Data) -> list[Job]:
                     f"{key}, tuning {scale}, {k}",
                     partial(run_method, method, preset, task, data, scale, k, preset.tuning),
                 )
-                for k in TUNED_ON
+                for k in seeds
             ]
             return float(sum(row["validate"] for row in tried))
 
         def make() -> Row:
-            scale = max(method.scales, key=reached)
+            known = settled.get((task.name, method.name))
+            scale = max(method.scales, key=reached) if known is None else known
             return rows.get(
                 f"{key}, {seed}", lambda: run_method(method, preset, task, data, scale, seed, preset.budget)
             )
 
         return Job("tasks", f"{key}, {seed}", make)
 
-    return [job(i, j, seed) for i in range(len(preset.tasks)) for j in range(len(METHODS)) for seed in preset.seeds]
+    return [job(task, method, seed) for task in tasks for method in methods for seed in preset.seeds]
 
 
-def biper_jobs(rows: Rows, preset: Preset, data: Data) -> list[Job]:
-    """Binary networks by gradient at several frequencies, and by a search at the lowest one."""
-
-    def job(kind: str, frequency: float, seed: int) -> Job:
-        make = biper.run_gradient if kind == "gradient" else biper.run_search
-        key = f"binary, {kind}, {frequency}, {seed}"
-        return Job("biper", key, lambda: rows.get(key, lambda: make(preset, data, frequency, seed)))
-
-    by_gradient = [job("gradient", frequency, seed) for frequency in biper.FREQUENCIES for seed in preset.seeds]
-    return by_gradient + [job("search", 1.0, seed) for seed in preset.seeds]
-
-
-def main(preset: str = "digits", device: str = "cpu", out: Path | None = None) -> None:
+def main(
+    preset: str = "digits",
+    device: str = "cpu",
+    out: Path | None = None,
+    tasks: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
+) -> None:
     """Run the study.
 
     Args:
-        preset: ``digits`` (a CPU, minutes) or ``mnist`` (published sizes, a GPU).
+        preset: ``digits`` (a CPU, minutes), ``100k`` (minutes), ``million`` (an hour), ``lif-20m`` (45 minutes
+            for each method), or ``mnist`` (published sizes, a GPU).
         device: Where networks are evaluated.
         out: Folder for finished runs.
+        tasks: Names of networks, all by default.
+        methods: Names of methods, all by default.
     """
     console = Console()
-    console.print(str(run_preset(preset, console, out, device)))
+    console.print(str(run_preset(preset, console, out, device, tasks, methods)))
 
 
 if __name__ == "__main__":

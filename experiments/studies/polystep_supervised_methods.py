@@ -26,6 +26,9 @@ from steersman.optimizers.spsa import SPSA
 from steersman.optimizers.subspace import SubspaceSearch
 from steersman.optimizers.vectorise import flatten
 
+_ROWS = 128
+"""Networks evaluated at once where a generation holds thousands, whose activations would not stay in the cache."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -106,39 +109,73 @@ def by_search(make: Callable[[Preset, float], Search[Any]]) -> Callable[..., tup
 def by_peer(
     preset: Preset, task: Task, data: Data, network: Policy, scale: float, seed: int, budget: int
 ) -> tuple[Tensor, int]:
-    """The package in its own subspace; its last weights and those of the lowest loss on its first batch compete.
+    """The package in its own subspace."""
+    package = _package()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice on threads and sizes
+        subspace = package.HybridSubspace.from_layout(
+            package.ParamLayout.from_module(network), rank=4, max_subspace_dim=preset.coordinates, seed=seed
+        )
+        optimizer = package.PolyStepOptimizer(
+            network, subspace=subspace, solver="softmax", step_radius=scale, probe_radius=2 * scale, seed=seed
+        )
+        return _by_package(optimizer, preset, task, data, network, seed, budget)
 
-    The latter is the package's own rule for what to keep; its evaluations are not counted.
+
+def by_peer_at_full_rank(
+    preset: Preset, task: Task, data: Data, network: Policy, scale: float, seed: int, budget: int
+) -> tuple[Tensor, int]:
+    """The package on all parameters, in simplices of 8.
+
+    Raises:
+        ValueError: If the budget does not cover a step.
     """
+    package = _package()
+    if budget < (need := 9 * -(-len(flatten(network)) // 8)):
+        raise ValueError(f"budget is {budget:,}; a step of the package on all parameters takes {need:,}, raise it")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        optimizer = package.PolyStepOptimizer(
+            network, particle_dim=8, polytope_type="simplex", solver="softmax", step_radius=scale,
+            probe_radius=2 * scale, seed=seed,
+        )  # fmt: skip
+        return _by_package(optimizer, preset, task, data, network, seed, budget)
+
+
+def _package() -> Any:
     try:
         import polystep
     except ModuleNotFoundError:
         raise ModuleNotFoundError("this study compares with polystep: pip install steersman[peers]") from None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # advice on threads and sizes
-        layout = polystep.ParamLayout.from_module(network)
-        subspace = polystep.HybridSubspace.from_layout(layout, rank=4, max_subspace_dim=preset.coordinates, seed=seed)
-        optimizer = polystep.PolyStepOptimizer(
-            network, subspace=subspace, solver="softmax", step_radius=scale, probe_radius=2 * scale, seed=seed
-        )
-        generation, used, widest = 0, 0, 0
-        first, kept, lowest = batch_of(preset, data, seed, 0), flatten(network), float("inf")
+    return polystep
 
-        def closure(parts: dict[str, Tensor]) -> Tensor:
-            nonlocal used, widest
-            names = [name for name, _ in network.named_parameters()]
-            vectors = torch.cat([parts[name].flatten(1) for name in names], dim=1)
-            used, widest = used + len(vectors), max(widest, len(vectors))
-            return task.loss(network, vectors, *batch_of(preset, data, seed, generation)).float()
 
-        while used + widest <= budget:
-            before = used
-            optimizer.step(closure)
-            widest = max(widest, used - before)
-            generation += 1
-            loss = float(task.loss(network, flatten(network)[None], *first))
-            if loss < lowest:
-                kept, lowest = flatten(network), loss
+def _by_package(
+    optimizer: Any, preset: Preset, task: Task, data: Data, network: Policy, seed: int, budget: int
+) -> tuple[Tensor, int]:
+    """Its last weights and those of the lowest loss on its first batch compete.
+
+    The latter is the package's own rule for what to keep; its evaluations are not counted.
+    """
+    generation, used, widest = 0, 0, 0
+    first, kept, lowest = batch_of(preset, data, seed, 0), flatten(network), float("inf")
+    names = [name for name, _ in network.named_parameters()]
+
+    def closure(parts: dict[str, Tensor]) -> Tensor:
+        nonlocal used
+        vectors = torch.cat([parts[name].flatten(1) for name in names], dim=1)
+        used += len(vectors)
+        batch = batch_of(preset, data, seed, generation)
+        return torch.cat([task.loss(network, part, *batch) for part in torch.split(vectors, _ROWS)]).float()
+
+    while used + widest <= budget:
+        before = used
+        optimizer.step(closure)
+        widest = max(widest, used - before)
+        generation += 1
+        loss = float(task.loss(network, flatten(network)[None], *first))
+        if loss < lowest:
+            kept, lowest = flatten(network), loss
     return torch.stack([flatten(network), kept]), used
 
 
@@ -188,6 +225,7 @@ def _ars(preset: Preset, scale: float) -> Search[Any]:
 
 
 PEER = "polystep 1.1.0"
+FULL = "polystep 1.1.0, full rank"
 ADAM = "Adam, surrogate"
 METHODS: tuple[Method, ...] = (
     Method(
@@ -203,3 +241,10 @@ METHODS: tuple[Method, ...] = (
     Method("ARS", (0.015, 0.05, 0.15, 0.5, 1.5), "deviation, 3.3 rates, 16 best of 32 pairs", by_search(_ars)),
     Method(ADAM, (0.001, 0.003, 0.01, 0.03, 0.1), "learning rate", by_adam),
 )
+LONG: tuple[Method, ...] = (
+    *METHODS,
+    Method(
+        FULL, (1.0, 3.0, 10.0, 30.0, 100.0), "step radius, half of the probes', all parameters", by_peer_at_full_rank
+    ),
+)
+"""Methods of presets with many evaluations: a step of the package on all parameters takes thousands of them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -98,6 +98,8 @@ class Preset:
         gradient_steps: Steps of Adam.
         coordinates: Of the subspaces of searches that need one.
         seeds: Seeds of initial weights, mini-batches and searches.
+        settings: Preset whose published settings are taken over; empty where they are tuned.
+        cost: What a run takes, for those who think of starting it.
     """
 
     name: str
@@ -109,13 +111,15 @@ class Preset:
     gradient_steps: int
     coordinates: int
     seeds: tuple[int, ...]
+    settings: str = ""
+    cost: str = ""
 
 
-def load_digits() -> Data:
-    """The 1,797 handwritten digits of scikit-learn, 8 x 8 pixels of 0..16: 1,097 / 300 / 400 images."""
+def load_digits(train: int = 1097, validate: int = 300) -> Data:
+    """The 1,797 handwritten digits of scikit-learn, 8 x 8 pixels of 0..16; 400 images are left for the test."""
     datasets = _datasets()
     digits = datasets.load_digits()
-    return _data(torch.tensor(digits.data / 8 - 1, dtype=FLOAT), torch.tensor(digits.target), 1097, 300)
+    return _data(torch.tensor(digits.data / 8 - 1, dtype=FLOAT), torch.tensor(digits.target), train, validate)
 
 
 def load_mnist() -> Data:
@@ -164,18 +168,33 @@ def _tasks(pixels: int, hidden: int, layers: int, ticks: int, heads: int, tokens
     )  # fmt: skip
 
 
+_DIGITS = Preset(
+    "digits", load_digits, _tasks(64, hidden=32, layers=1, ticks=6, heads=8, tokens=8, expert=8),
+    budget=10_000, tuning=5_000, batch=128, gradient_steps=600, coordinates=128, seeds=(0, 1, 2, 3, 4),
+    cost="25 CPU minutes",
+)  # fmt: skip
 PRESETS: tuple[Preset, ...] = (
-    Preset(
-        "digits", load_digits, _tasks(64, hidden=32, layers=1, ticks=6, heads=8, tokens=8, expert=8),
-        budget=10_000, tuning=5_000, batch=128, gradient_steps=600, coordinates=128, seeds=(0, 1, 2, 3, 4),
+    _DIGITS,
+    replace(
+        _DIGITS, name="100k", budget=100_000, tuning=20_000, gradient_steps=3_000, seeds=(0,), settings="digits",
+        cost="eight CPU minutes for all networks and methods",
+    ),
+    replace(
+        _DIGITS, name="million", budget=1_000_000, tuning=50_000, gradient_steps=6_000, seeds=(0,), settings="digits",
+        cost="an hour of one core for all networks and methods",
+    ),
+    replace(
+        _DIGITS, name="lif-20m", tasks=_DIGITS.tasks[:1], budget=20_000_000, tuning=50_000, gradient_steps=6_000,
+        seeds=(0,), settings="digits", cost="about 45 CPU minutes for each method",
     ),
     Preset(
         "mnist", load_mnist, _tasks(784, hidden=128, layers=2, ticks=15, heads=8, tokens=28, expert=128),
         budget=20_000_000, tuning=1_000_000, batch=512, gradient_steps=20_000, coordinates=2048, seeds=(0, 1, 2, 3, 4),
+        cost="a GPU, not measured",
     ),
 )  # fmt: skip
-"""``digits`` fits a CPU; ``mnist`` has the published widths, ticks and lower end of evaluations (Le, arXiv 2605.01928)
-and wants a GPU."""
+"""``digits`` fits a CPU, ``100k``, ``million`` and ``lif-20m`` are its networks with far more evaluations; ``mnist``
+has the published widths, ticks and lower end of evaluations (Le, arXiv 2605.01928)."""
 
 
 def preset_of(name: str) -> Preset:

@@ -17,14 +17,14 @@ from steersman.experiments.findings import findings, glance, headline, short
 from steersman.experiments.lines import Line, table_lines
 from steersman.experiments.progress import live
 from steersman.experiments.report import to_json
-from steersman.experiments.results import Comparison
+from steersman.experiments.results import Comparison, run_notes, told_failures
 from steersman.experiments.spec import read_spec
 from steersman.experiments.statistics.paired import MINIMUM
 from steersman.experiments.statistics.scores import Score, scores
 from steersman.experiments.texts import number, percent, seconds
 
 RESULTS = Path(__file__).parent / "results"
-TRACKS = {"data only": "#dd8452", "solver access": "#4c72b0"}
+TRACKS = {"data only": "#dd8452", "solver access": "#4c72b0", "hindsight": "#8c8c8c"}
 
 
 COLUMNS = (
@@ -90,7 +90,8 @@ def page(comparison: Comparison, claims: Sequence[str] = ()) -> str:
         for track in TRACKS:
             lines += [_row(line) for line in table_lines(rows, plant.baseline) if line.track == track]
     lines += ["", LEGEND, "", *(f"- {note}" for note in comparison.notes)]
-    lines += [f"- Failed: {f.plant}, {f.controller}, seed {f.seed}: {f.error}" for f in comparison.failures]
+    lines += [f"- {note}" for note in run_notes(comparison.results, plants=True)]
+    lines += [f"- Failed: {who}: {error}" for who, error in told_failures(comparison)]
     return "\n".join(lines) + "\n"
 
 
@@ -127,8 +128,9 @@ def _panel(axes: Axes, rows: Sequence[Score], baseline: str) -> None:
     for score in rows:
         d = score.difference
         assert d is not None  # noqa: S101 - filtered by the caller
-        told = [d.mean] if d.interval is None else [d.mean, d.interval.low, d.interval.high]
-        scaled = [100 * (1 + v / d.base) if shares else v for v in told]
+        interval = d.gain_interval if shares else d.interval
+        told = [d.gain if shares else d.mean, *([] if interval is None else [interval.low, interval.high])]
+        scaled = [100 * (1 - v) if shares else v for v in told]
         shown.append((scaled, TRACKS[score.track], score.controller))
     shown.sort(key=lambda row: -row[0][0] if np.isfinite(row[0][0]) else -np.inf)
     for i, ((mean, *ends), tint, _) in enumerate(shown):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from steersman.envs.settings import missing
 from steersman.experiments.spec import presets
 from steersman.experiments.studies.publish import publish
 
@@ -39,6 +40,10 @@ STUDIES: tuple[StudySpec, ...] = (
         "how well surrogates predict mean herds, free and under unseen controls",
     ),
     StudySpec(
+        "biper", "steersman.experiments.studies.biper:run",
+        "binary weights as the sign of a sine against straight-through, dense and convolutional",
+    ),
+    StudySpec(
         "max-sat", "steersman.experiments.studies.max_sat:run",
         "PolyStep and rivals on random MAX-SAT near the threshold of satisfiability",
     ),
@@ -67,8 +72,12 @@ STUDIES: tuple[StudySpec, ...] = (
         "policy search by PolyStep and rivals on control tasks, policies with and without a gradient",
     ),
     StudySpec(
+        "polystep-stationarity", "steersman.experiments.studies.polystep_stationarity:run",
+        "how fast PolyStep becomes stationary on piecewise-smooth losses, against the claimed rate",
+    ),
+    StudySpec(
         "polystep-supervised", "steersman.experiments.studies.polystep_supervised:run",
-        "networks with hard decisions, an oblique tree and binary weights: PolyStep, rivals, surrogate gradients",
+        "networks with hard decisions and an oblique tree: PolyStep, rivals, surrogate gradients",
     ),
     StudySpec(
         "scaling", "steersman.experiments.studies.scaling:run",
@@ -105,4 +114,4 @@ def run_study(name: str, out: Path | None, console: Console) -> Path:
         return publish(name, out, console)
     known = [study.name for study in STUDIES]
     known += [preset for preset in presets() if preset not in known]
-    raise ValueError(f"unknown study {name!r}; known: {', '.join(known)}")
+    raise ValueError(f"unknown study {missing(name, known)}")

@@ -65,14 +65,21 @@ class BinaryPolicy(LayeredPolicy):
             assert isinstance(layer, Dense)  # noqa: S101 - narrows what ModuleList forgets
             if i:
                 x = binarise(x, self.use_surrogate)
-            x = scaled_sum(x, self._bits(layer.weight), layer)
+            x = scaled_sum(x, bits_of(layer.weight, self.frequency, self.use_surrogate), layer)
         return x, state
 
-    def _bits(self, weight: Tensor) -> Tensor:
-        if self.frequency == 0:
-            return binarise(weight, self.use_surrogate)
-        wave = torch.sin(self.frequency * weight)
-        return hard_with_gradient_of(wave, sign(wave)) if self.use_surrogate else sign(wave)
+
+def wave_of(weight: Tensor, frequency: float) -> Tensor:
+    """What bits stand for: the sine of latent weights, or the weights themselves at frequency 0."""
+    return torch.sin(frequency * weight) if frequency else weight
+
+
+def bits_of(weight: Tensor, frequency: float, use_surrogate: bool) -> Tensor:
+    """Signs of the wave, with the gradient of the sine, or of ``clamp(w, -1, 1)`` at frequency 0, if wanted."""
+    if frequency == 0:
+        return binarise(weight, use_surrogate)
+    wave = wave_of(weight, frequency)
+    return hard_with_gradient_of(wave, sign(wave)) if use_surrogate else sign(wave)
 
 
 def quantisation_error(wave: Tensor) -> tuple[float, float]:

@@ -7,6 +7,7 @@ import torch
 from steersman.optimizers.policies.attention import AttentionPolicy
 from steersman.optimizers.policies.base import Policy
 from steersman.optimizers.policies.binary import BinaryPolicy
+from steersman.optimizers.policies.binary_activation import BinaryActivationPolicy
 from steersman.optimizers.policies.experts import ExpertsPolicy
 from steersman.optimizers.policies.gru import GRUPolicy
 from steersman.optimizers.policies.int8 import Int8Policy
@@ -25,6 +26,7 @@ POLICIES: tuple[type[Policy], ...] = (
     Int8Policy,
     TernaryPolicy,
     BinaryPolicy,
+    BinaryActivationPolicy,
     StaircasePolicy,
     AttentionPolicy,
     ExpertsPolicy,

@@ -16,27 +16,30 @@ class Schedule:
         start: Value at generation 0.
         end: Value from ``generations`` on.
         generations: Length of the change.
-        shape: "linear"; "cosine", half a period; "power", geometric: equal factors in equal times.
+        shape: "linear"; "cosine", half a period; "power", geometric: equal factors in equal times; "root", as
+            ``1 / sqrt(1 + c t)``, the law of steps under which stochastic gradients are shown to converge.
     """
 
     start: float
     end: float
     generations: int
-    shape: Literal["linear", "cosine", "power"] = "cosine"
+    shape: Literal["linear", "cosine", "power", "root"] = "cosine"
 
     def __post_init__(self) -> None:
         if not (self.start > 0 and self.end > 0 and math.isfinite(self.start + self.end)):
             raise ValueError(f"start and end must be positive and finite, got {self.start} and {self.end}")
         if self.generations < 1:
             raise ValueError(f"generations must be at least 1, got {self.generations}")
-        if self.shape not in ("linear", "cosine", "power"):
-            raise ValueError(f"shape must be 'linear', 'cosine' or 'power', got {self.shape!r}")
+        if self.shape not in ("linear", "cosine", "power", "root"):
+            raise ValueError(f"shape must be 'linear', 'cosine', 'power' or 'root', got {self.shape!r}")
 
     def __call__(self, generation: int) -> float:
         """Value at a generation."""
         done = min(generation / self.generations, 1.0)
         if self.shape == "power":
             return float(self.start ** (1 - done) * self.end**done)
+        if self.shape == "root":
+            return self.start / math.sqrt(1 + done * ((self.start / self.end) ** 2 - 1))
         if self.shape == "cosine":
             done = (1 - math.cos(math.pi * done)) / 2
         return self.start + (self.end - self.start) * done

@@ -69,7 +69,13 @@ def scalar(a: float = 1.0, b: float = 1.0, weight: float = 1.0, effort: float = 
     )  # fmt: skip
 
 
-def least_squares(case: Case, x0: Array, u_prev: Array, r: Array) -> tuple[Array, Array, float]:
+Ending = tuple[Array, Array, Array]
+"""E, Q and q of the outputs after the last action, in place of the case's own."""
+
+
+def least_squares(
+    case: Case, x0: Array, u_prev: Array, r: Array, end: Ending | None = None
+) -> tuple[Array, Array, float]:
     """A plan's cost ``sum_j l(z_{k+j}, u_{k+j-1})`` as ``|F U - f|^2 + constant`` over the stacked actions U.
 
     Args:
@@ -77,6 +83,7 @@ def least_squares(case: Case, x0: Array, u_prev: Array, r: Array) -> tuple[Array
         x0: State at step k.
         u_prev: Action before the plan.
         r: References of ``z_{k+1} .. z_{k+h}``.
+        end: Cost of ``z_{k+h}``, if it is not that of the others.
     """
     h, m, ns = len(r), case.m, len(x0)
     G, free = np.zeros((ns, h * m)), x0
@@ -103,16 +110,23 @@ def least_squares(case: Case, x0: Array, u_prev: Array, r: Array) -> tuple[Array
         square(case.S, own - before, np.zeros(m) if j else -u_prev, np.zeros(m))
         G, free = case.A @ G + case.B @ own, case.A @ free + case.c
         z = case.Cz @ free + case.dz
-        square(case.E, case.Cz @ G, z - r[j], np.zeros(len(z)))
-        square(case.Q, case.Cz @ G, z, case.q)
+        E, Q, q = end if end is not None and j == h - 1 else (case.E, case.Q, case.q)
+        square(E, case.Cz @ G, z - r[j], np.zeros(len(z)))
+        square(Q, case.Cz @ G, z, q)
     return np.concatenate(rows), np.concatenate(right), constant
 
 
 def optimum(
-    case: Case, x0: Array, u_prev: Array, r: Array, bound: float = np.inf, fixed: int = 0
+    case: Case,
+    x0: Array,
+    u_prev: Array,
+    r: Array,
+    bound: float = np.inf,
+    fixed: int = 0,
+    end: Ending | None = None,
 ) -> tuple[Array, float]:
     """The cheapest actions ``[h, m]`` and their cost; the first ``fixed`` actions are zero, all within ``+-bound``."""
-    F, f, constant = least_squares(case, x0, u_prev, r)
+    F, f, constant = least_squares(case, x0, u_prev, r, end)
     F = F[:, fixed * case.m :]
     U = lsq_linear(F, f, (-bound, bound), tol=1e-14).x if np.isfinite(bound) else np.linalg.lstsq(F, f, rcond=None)[0]
     cost = float(((F @ U - f) ** 2).sum() + constant)
@@ -137,10 +151,17 @@ class LinearPlant(Plant):
 
     gradient = "exact"
 
-    def __init__(self, case: Case, horizon: int = 40, bound: float = 1e6, reference: Array | None = None) -> None:
+    def __init__(
+        self,
+        case: Case,
+        horizon: int = 40,
+        bound: float = 1e6,
+        reference: Array | None = None,
+        terminal: tuple[Term, ...] = (),
+    ) -> None:
         self.case, self.horizon, self.dt, self.hold = case, horizon, 1.0, 1
         self.actions = ActionSet((-bound,) * case.m, (bound,) * case.m)
-        self.objective = Objective(case.terms())
+        self.objective = Objective(case.terms(), terminal)
         self.measured = tuple(f"x{i}" for i in range(len(case.A)))
         self.performed = tuple(f"z{i}" for i in range(len(case.Cz)))
         self.table = torch.tensor(np.zeros((1, len(case.Cz))) if reference is None else reference)

@@ -53,6 +53,7 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("steersman/CartPole-v1", "mlp", 40, 5),
         ("steersman/CartPole-v1", "gru", 3, 2),
+        ("steersman/CartPole-v1", "binary-activation", 9, 3),
         ("steersman/CartPole-v1", "mlp", 1, 4),
         ("steersman/CartPole-v1", "mlp", 4, 1),
         ("steersman/TwoAreaBrake-v1", "int8", 3, 2),
@@ -80,7 +81,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from test_compiled_steps import both
 from torch._dynamo.utils import counters
-plain, compiled = both("steersman/CartPole-v1", "mlp", 24, 4)
+plain, compiled = both("steersman/CartPole-v1", sys.argv[2], 24, 4)
 same = (plain.cost == compiled.cost).double().mean()
 assert same > 0.9, same  # rounding decides some pushes, and from there on episodes differ
 assert abs(plain.cost.mean() / compiled.cost.mean() - 1) < 0.05
@@ -90,10 +91,13 @@ print(counters["stats"]["unique_graphs"])
 
 
 @pytest.mark.skipif(which("g++") is None, reason="needs a C++ compiler")
-def test_the_compiler_is_called_once_for_all_sizes() -> None:
+@pytest.mark.parametrize("policy", ["mlp", pytest.param("binary-activation", marks=pytest.mark.slow)])
+def test_the_compiler_is_called_once_for_all_sizes(policy: str) -> None:
     # In a process of its own: the compiler does not look through the checks of shapes that tests run under.
     folder = str(__file__).rsplit("/", 1)[0]
-    run = subprocess.run([sys.executable, "-c", REAL, folder], capture_output=True, text=True, check=False, timeout=600)
+    run = subprocess.run(
+        [sys.executable, "-c", REAL, folder, policy], capture_output=True, text=True, check=False, timeout=600
+    )
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == ["1"]
 

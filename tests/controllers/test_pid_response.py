@@ -1,5 +1,7 @@
 """PID on a first-order plant against closed forms: steps, ramps, saturation, restarts and tuning."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -112,7 +114,7 @@ def fed(controller: PID, errors: list[float], bound: float = 1e9) -> list[float]
 
 def shown(errors: list[float]) -> Measurement:
     y = torch.tensor(errors, dtype=torch.float64)[:, None]
-    return Measurement(torch.zeros(len(y), dtype=torch.int64), y, y[:, None], 0 * y)
+    return Measurement(torch.zeros(len(y), dtype=torch.int64), y, 0 * y[:, None], 0 * y)
 
 
 def test_each_part_by_hand() -> None:
@@ -184,6 +186,72 @@ def test_each_loop_has_its_gains_and_its_error() -> None:
 
     assert u(PID(kp=(1.0, 3.0))) == [-1.0, -6.0], "loops take the outputs that actions influence"
     assert u(PID(kp=1.0, error=((0.0, 1.0, 0.0), (1.0, 0.0, -1.0)))) == [-5.0, 1.0]
+
+
+class Following(FirstOrder):
+    """The same plant, whose set point is the reference of x instead of an output."""
+
+    def __init__(self, performed: tuple[str, ...] = ("u squared", "x"), **more: Any) -> None:
+        super().__init__(**more)
+        self.measured, self.performed, self.exogenous = ("x",), performed, ()
+        self.objective = Objective((Quadratic(name="e", on="e", weights=(0.0, 1.0)),))
+
+    def measure(self, k: Tensor, x: Tensor, p: dict[str, Tensor]) -> Tensor:  # type: ignore[override]
+        return x
+
+    def perform(self, k: Tensor, x: Tensor, p: dict[str, Tensor]) -> Tensor:  # type: ignore[override]
+        return torch.cat([0 * x, x], dim=1)
+
+    def reference(self, k: Tensor, p: dict[str, Tensor]) -> Tensor:
+        return torch.cat([torch.zeros(len(k), 1, dtype=self.dtype), self.aim(k)], dim=1)
+
+
+@pytest.mark.parametrize("gains", [{"kp": 0.8}, {"kp": 0.5, "ki": 0.4}])
+def test_a_stated_reference_is_followed_as_a_measured_one_is(gains: dict[str, float]) -> None:
+    """By default the error is the output minus the reference of its name; a change of it on the way included."""
+    settings = {"point": 1.0, "later": (20, -2.0), "bound": 5.0}
+    x, u = response(Following(**settings), PID(**gains), 40)
+    wanted_x, wanted_u = response(FirstOrder(**settings), pid(**gains), 40)
+    np.testing.assert_allclose(x, wanted_x, rtol=1e-12)
+    np.testing.assert_allclose(u, wanted_u, rtol=1e-12)
+    assert abs(x[-1]) > 1.0, "it has left zero, to which it would regulate without the reference"
+
+
+def test_a_step_of_the_reference_is_no_kick() -> None:
+    """The derivative is that of the output, which does not move at once."""
+    controller = PID(kp=0.0, kd=1.0)
+    _, u = response(Following(point=1.0), controller, 3)
+    assert u.tolist() == [0.0, 0.0, 0.0]
+    y = torch.zeros(1, 1, dtype=torch.float64)
+    for point in (0.0, 7.0, 7.0):
+        m = Measurement(torch.zeros(1, dtype=torch.int64), y, torch.tensor([[[0.0, point]]], dtype=torch.float64), y)
+        assert float(controller.act(m).u) == 0.0
+    m = Measurement(torch.zeros(1, dtype=torch.int64), y + 1.0, torch.zeros(1, 1, 2, dtype=torch.float64), y)
+    assert float(controller.act(m).u) == -2.0
+
+
+def test_tuning_knows_the_reference() -> None:
+    plant = Following(bound=3.0)
+    controller = PID(kp=0.05, ki=0.05, tune=12, scenarios=2).bind(plant.problem)
+    controller.train(Training(lambda n: PlantSimulator(plant, n), seed=3))
+    other = pid(kp=0.05, ki=0.05, tune=12, scenarios=2).bind(FirstOrder(bound=3.0).problem)
+    other.train(Training(lambda n: PlantSimulator(FirstOrder(bound=3.0), n), seed=3))
+    assert controller.state_dict()["gains"].tolist() == other.state_dict()["gains"].tolist()
+
+
+def test_references_that_are_not_followed_are_said() -> None:
+    followed, stated, renamed = PID(), PID(error=((1.0,),)), PID()
+    assert followed.bind(Following().problem).notes == ()
+    response(Following(), followed, 3)
+    response(Following(), stated, 3)
+    response(Following(performed=("u squared", "level")), renamed, 3)
+    assert followed.notes == ()
+    assert stated.notes == ("its stated error knows the references of x only as far as measured outputs hold them",)
+    assert renamed.notes == (
+        "it does not follow the references of level: none of its loops measures an output of that name",
+    )
+    response(Following(point=0.0), stated, 3)
+    assert stated.notes == (), "a reference of zero is none"
 
 
 def test_tuning_keeps_the_best_of_what_it_tries_on_the_given_scenarios() -> None:

@@ -17,7 +17,6 @@ from steersman.envs import noise
 from steersman.envs.objective import Quadratic
 
 X = np.array([[1.0, -0.5, 0.3], [-0.7, 0.2, 0.9]])
-TERMINAL = "terminal costs are not part of the plans of sampling, mixed-integer and neural controllers yet"
 
 
 def plans(controller: Controller, plant: LinearPlant, r: Array, u_prev: Array, model: object = None) -> Array:

@@ -177,18 +177,19 @@ class Scripted(Rollouts):
 
     def __init__(self, policy: NeuralPolicy, validations: list[float]) -> None:
         self.policy, self.left, self.used = policy, list(validations), 7
-        self.seen: list[Tensor] = []
+        self.curve = []
+        self.visited: list[Tensor] = []
         self.renewed_after: int | None = None
 
     def loss(self, length: int) -> Tensor:
         return -sum(p.sum() for p in self.policy._policy.parameters())  # type: ignore[return-value]
 
     def validate(self, length: int) -> float:
-        self.seen.append(torch.cat([p.detach().flatten() for p in self.policy._policy.parameters()]).clone())
+        self.visited.append(torch.cat([p.detach().flatten() for p in self.policy._policy.parameters()]).clone())
         return self.left.pop(0)
 
     def renew(self) -> None:
-        self.renewed_after = len(self.seen)
+        self.renewed_after = len(self.visited)
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -209,20 +210,23 @@ def test_a_neural_policy_keeps_its_best_validated_weights(
     validations: list[float], kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant = tight(0.0)
-    policy = NeuralPolicy(hidden=(3,), steps=20, batch=2, horizon=2, explore=1).bind(plant.problem, plant.model())
+    policy = NeuralPolicy(hidden=(3,), steps=20, batch=2, horizon=2, explore=1, renewals=1)
+    policy.bind(plant.problem, plant.model())
     script: list[Scripted] = []
 
-    def source(training: Training) -> Scripted:
+    def source(training: Training, gen: torch.Generator) -> Scripted:
         script.append(Scripted(policy, validations))
         return script[0]
 
     monkeypatch.setattr(policy, "_source", source)
     spent = policy.train(Training(partial(PlantSimulator, plant), seed=0))
-    (seen,) = script
-    assert len(seen.seen) == 10 and seen.renewed_after == 5
+    (scripted,) = script
+    seen = scripted.visited
+    assert len(seen) == 10 and scripted.renewed_after == 5
     now = torch.cat([p.detach().flatten() for p in policy._policy.parameters()])
-    assert torch.equal(now, seen.seen[kept]) and not torch.equal(seen.seen[kept], seen.seen[kept - 1])
-    assert spent.plant_steps == 7 + plant.horizon  # the rollouts' and one episode of exploration
+    assert torch.equal(now, seen[kept]) and not torch.equal(seen[kept], seen[kept - 1])
+    # the rollouts', one episode of exploration, and the verdict's six contenders on eight scenarios
+    assert spent.plant_steps == 7 + (1 + 6 * 8) * plant.horizon
 
 
 # ------------------------------------------------------------------ what is known to be wrong

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from steersman.controllers.rl import DQN, PPO, SAC, Reinforcement
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.linear import LinearDynamics
+from steersman.dynamics.neural import NeuralDynamics, NeuralSettings
 from steersman.dynamics.plant_model import PlantModel
 from steersman.envs.simulator import PlantSimulator
 from steersman.optimizers import resumable
@@ -36,11 +38,27 @@ def simulate(n: int) -> PlantSimulator:
 
 def linear() -> Dynamics:
     model = LinearDynamics(2).bind(plant().problem)
-    return model.fit(collect(simulate(4), HeldLevels(), episodes=4, seed=3))
+    return model.fit(DATA)
+
+
+DATA = collect(simulate(4), HeldLevels(), episodes=4, seed=3)
+
+
+def network() -> Dynamics:
+    settings = NeuralSettings(context=1, hidden=(4,), members=2, rollout=2, steps=12, batch=8, patience=1)
+    return NeuralDynamics(settings).bind(plant().problem).fit(DATA)
+
+
+def training(seed: int, folder: Path | None = None, **more: Any) -> Training:
+    return Training(simulate, seed, folder, data=DATA, **more)
 
 
 POLICIES: dict[str, tuple[Callable[[], NeuralPolicy], Callable[[], Dynamics]]] = {
-    "learned model": (lambda: NeuralPolicy(hidden=(4,), steps=24, batch=4, horizon=4, explore=2), linear),
+    "learned model": (lambda: NeuralPolicy(hidden=(4,), steps=24, batch=4, horizon=4, explore=2, refit=0), linear),
+    "fitted again": (
+        lambda: NeuralPolicy(hidden=(4,), steps=10, batch=4, horizon=4, explore=2, refit=2, tune=8),
+        network,
+    ),
     "the plant, with memory": (
         lambda: NeuralPolicy("gru", hidden=(3,), steps=20, batch=3, horizon=4, explore=2),
         lambda: PlantModel(plant()),
@@ -74,44 +92,45 @@ def numbers(controller: Controller) -> str:
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_killed_training_goes_on_to_the_same_bits(name: str, mortal: Callable[[int], None], tmp_path: Path) -> None:
-    make, model = POLICIES[name]
-    whole = make().bind(plant().problem, model())
-    price = whole.train(Training(simulate, 5))
-    assert numbers(whole) != numbers(make().bind(plant().problem, model()))
+    make, fit = POLICIES[name]
+    model = fit()
+    whole = make().bind(plant().problem, model)
+    price = whole.train(training(5))
+    assert numbers(whole) != numbers(make().bind(plant().problem, model))
     deaths = 0
-    for lifetime in (3, 10, 8, 10**9):  # the starting points are renewed in the middle
+    for lifetime in (3, 10, 8, 9, 10**9):  # the starting points are renewed in the middle
         mortal(lifetime)
-        controller = make().bind(plant().problem, model())
+        controller = make().bind(plant().problem, model)
         try:
-            again = controller.train(Training(simulate, 5, tmp_path))
+            again = controller.train(training(5, tmp_path))
         except KilledError:
             deaths += 1
     assert deaths >= 2 and numbers(controller) == numbers(whole)
-    assert again.plant_steps == price.plant_steps and not controller.resumed
+    assert again.plant_steps == price.plant_steps and again.curve == price.curve and not controller.resumed
 
 
 def test_a_training_killed_while_it_reports_goes_on(mortal: Callable[[int], None], tmp_path: Path) -> None:
     make, model = POLICIES["learned model"]
     whole = make().bind(plant().problem, model())
-    whole.train(Training(simulate, 5))
+    whole.train(training(5))
 
     def kill(fraction: float, text: str) -> None:
         if fraction > 0.7:
             raise KilledError
 
     with pytest.raises(KilledError):
-        make().bind(plant().problem, model()).train(Training(simulate, 5, tmp_path, kill))
+        make().bind(plant().problem, model()).train(training(5, tmp_path, progress=kill))
     controller = make().bind(plant().problem, model())
-    controller.train(Training(simulate, 5, tmp_path))
+    controller.train(training(5, tmp_path))
     assert numbers(controller) == numbers(whole)
     # Damage, and another seed in the same folder, are reported; both begin again.
     file = tmp_path / "train.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.warns(CheckpointWarning, match=r"train.safetensors is damaged.*beginning again"):
-        controller.train(Training(simulate, 5, tmp_path))
+        controller.train(training(5, tmp_path))
     assert numbers(controller) == numbers(whole)
     with pytest.warns(CheckpointWarning, match="other data, settings or weights"):
-        controller.train(Training(simulate, 6, tmp_path))
+        controller.train(training(6, tmp_path))
 
 
 REINFORCED: dict[str, Callable[..., Reinforcement]] = {

@@ -24,8 +24,8 @@ from steersman.dynamics.pinn import operator as operator_module
 from steersman.dynamics.pinn.data import collocation, uniform
 from steersman.dynamics.pinn.operator import SwingOperator, SwingSettings
 from steersman.dynamics.reactions import Process, ReactionDynamics, ReactionSettings
+from steersman.dynamics.regression import affine_fit, ridge
 from steersman.dynamics.sparse import SparseNeuralDynamics, SparseSettings
-from steersman.dynamics.windows import affine_fit, ridge
 from steersman.envs.simulator import PlantSimulator
 from steersman.optimizers import resumable
 from steersman.optimizers.checkpoint import CheckpointWarning, digest
@@ -33,7 +33,7 @@ from steersman.optimizers.checkpoint import CheckpointWarning, digest
 PROCESSES = (Process(("q",), {"q": 1}), Process(("q", "v"), {"q": -1, "v": 1}), Process(("v", "u0"), {"v": -1}))
 MODELS: dict[str, Callable[[], Learned]] = {
     "linear": lambda: LinearDynamics(4),
-    "linear, exactly collinear, no ridge": lambda: LinearDynamics(8, 0.0),
+    "linear, exactly collinear, no ridge": lambda: LinearDynamics(8, 0.0, choose=False),
     "neural": lambda: NeuralDynamics(NeuralSettings(hidden=(8,), members=2, rollout=2, steps=104, batch=8)),
     "neural-ode": lambda: NeuralODE(NeuralODESettings(hidden=(6,), substeps=1, rollout=1, steps=104, batch=8)),
     "sparse": lambda: SparseNeuralDynamics(

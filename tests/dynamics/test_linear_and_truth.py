@@ -77,7 +77,7 @@ def test_collect_rejects_bad_input() -> None:
 @pytest.mark.parametrize("context", [1, 3])
 def test_linear_identifies_a_linear_plant(context: int) -> None:
     plant = Oscillator()
-    model = LinearDynamics(context).bind(plant.problem).fit(data_of(plant))
+    model = LinearDynamics(context, choose=False).bind(plant.problem).fit(data_of(plant))
     test = data_of(plant, seed=2)
     found = score(model, test, 20)
     assert float(found.y[:, 1:].max()) < 1e-6 and float(found.z.max()) < 1e-6
@@ -93,7 +93,7 @@ def test_linear_identifies_a_linear_plant(context: int) -> None:
 
 def test_linear_learns_past_the_end_of_episodes_only_what_happened() -> None:
     plant = Oscillator(limit=1.5)
-    model = LinearDynamics(2).bind(plant.problem).fit(data_of(plant, 48))
+    model = LinearDynamics(2, choose=False).bind(plant.problem).fit(data_of(plant, 48))
     assert float(score(model, data_of(plant, 48, seed=2), 3).z.max()) < 1e-6
 
 
@@ -163,11 +163,13 @@ def test_errors_name_the_remedy() -> None:
         score(PlantModel(plant), data, 2)
     with pytest.raises(RuntimeError, match="not fitted"):
         LinearDynamics().init(blind)
-    model = LinearDynamics(3).bind(plant.problem).fit(data)
+    model = LinearDynamics(3, choose=False).bind(plant.problem).fit(data)
     with pytest.raises(ValueError, match="windows of 3"):
         model.init(blind)
     with pytest.raises(ValueError, match="context"):
         LinearDynamics(0)
+    with pytest.raises(ValueError, match="choose=False needs a context"):
+        LinearDynamics(choose=False)
     with pytest.raises(ValueError, match="longer episodes"):
         LinearDynamics(70).fit(data)
     y = data.y.clone()

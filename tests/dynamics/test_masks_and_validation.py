@@ -16,9 +16,10 @@ from steersman.dynamics.neural import NeuralDynamics, NeuralSettings
 from steersman.dynamics.neural_ode import NeuralODE, NeuralODESettings
 from steersman.dynamics.reactions import Process, ReactionDynamics, ReactionSettings
 from steersman.dynamics.registry import MODELS
+from steersman.dynamics.regression import ridge
 from steersman.dynamics.sparse import SparseNeuralDynamics, SparseSettings
 from steersman.dynamics.windowed import Batches
-from steersman.dynamics.windows import cut, ridge, starts
+from steersman.dynamics.windows import cut, starts
 from steersman.envs.simulator import PlantSimulator
 from steersman.optimizers.resumable import Resumable
 

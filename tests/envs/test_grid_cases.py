@@ -223,7 +223,7 @@ def test_spellings_of_a_case_read_equal(tmp_path: Path) -> None:
 
 
 def test_bad_arguments(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="must be a MATPOWER case file"):
+    with pytest.raises(ValueError, match="no such MATPOWER case file"):
         matpower.read(tmp_path / "none.m")
     with pytest.raises(ValueError, match=r"no typical case 'case39'; it has .*case39_epri"):
         matpower.pglib("case39")

@@ -152,6 +152,10 @@ def test_files_in_a_comparison() -> None:
 def test_bad_files() -> None:
     with pytest.raises(ValueError, match=r"network must be a \.m or a \.raw file"):
         GridFile("grid.txt", "grid.dyr")
+    for network, machines, name in (("no.m", DATA / "kundur_full.dyr", "network"), ("no.raw", "no.dyr", "network"),
+                                    (DATA / "kundur.raw", "no.dyr", "machines")):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"^{name}: there is no file no\.\w+ \(looked for in /"):
+            GridFile(str(network), str(machines))
     with pytest.raises(ValueError, match="dt must divide the control period"):
         IEEE39(dt=0.03)
 

@@ -190,9 +190,9 @@ def test_spellings_of_a_record_read_equal(tmp_path: Path, old: str, new: str) ->
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="must be a PSS/E raw file"):
+    with pytest.raises(ValueError, match="no such PSS/E raw file"):
         psse.read_raw(tmp_path / "none.raw")
-    with pytest.raises(ValueError, match="must be a PSS/E machine data file"):
+    with pytest.raises(ValueError, match="no such PSS/E machine data file"):
         psse.read_dyr(tmp_path / "none.dyr")
     with pytest.raises(ValueError, match="header of three lines, got 1 lines"):
         read(tmp_path, "0, 100, 33\n")

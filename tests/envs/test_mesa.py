@@ -189,7 +189,7 @@ def test_gymnasium_and_reinforcement_learning() -> None:
     price = (
         PPO(plant_steps=64, envs=4, rollout=16).bind(task.problem).train(Training(lambda n: MesaSimulator(task, n), 0))
     )
-    assert price.plant_steps == 64
+    assert price.curve[0][0] == 64
 
 
 def test_a_model_is_fitted_to_mesa_data() -> None:

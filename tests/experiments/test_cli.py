@@ -80,6 +80,55 @@ def test_scenarios_are_written_with_their_hash(capsys: pytest.CaptureFixture[str
     assert other.split()[0] != printed.split()[0]
 
 
+def test_scenarios_of_what_is_not_ours(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plant of one's own has parameters and states in its file; an environment's scenarios are seeds."""
+    monkeypatch.chdir(tmp_path)
+    own = output(capsys, "scenarios", "steersman.envs.classic.pendulum:Pendulum", "--episodes", "3")
+    shipped = output(capsys, "scenarios", "steersman/Pendulum-v1", "--episodes", "3")
+    assert own.split()[0] == shipped.split()[0] and "seeds alone" not in own
+    assert Path(own.split()[1]) == Path("results/scenarios/steersman.envs.classic.pendulum-Pendulum-2026.safetensors")
+    foreign = output(capsys, "scenarios", "CartPole-v1", "--episodes", "3")
+    assert "It holds seeds alone" in foreign and len(Scenarios.load(Path(foreign.split()[1]))) == 3
+
+
+SILENT = """
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Silent(gymnasium.Env):
+    observation_space = spaces.Box(-1, 1, (1,))
+    action_space = spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+
+def make():
+    return gymnasium.wrappers.TimeLimit(Silent(), 3)
+"""
+
+
+@pytest.mark.parametrize("env", ["silent_lab:make", "mesa"])
+def test_what_draws_no_pictures_says_so(
+    env: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "silent_lab.py").write_text(SILENT)
+    monkeypatch.syspath_prepend(tmp_path)
+    id = env if ":" in env else "steersman.envs.abm.mesa_examples:virus"
+    said = error(capsys, "simulate", id, "--gif", str(tmp_path / "t.gif"))
+    assert said == f"error: --gif: this environment draws no pictures ({id}); leave --gif out"
+    assert not (tmp_path / "t.gif").exists()
+    if ":" in env:
+        assert "over 3 control steps" in output(capsys, "simulate", id)
+
+
 BAD = {
     "no scenarios": (("scenarios", "steersman/Pendulum-v1", "--episodes", "0"), "--episodes is 0"),
     "preset": (("compare", "nothing"), "unknown preset 'nothing'; known:"),
@@ -101,6 +150,11 @@ BAD = {
     "fitted": (
         ("simulate", "steersman/Pendulum-v1", "--controller", "mppi", "--model", "neural"),
         "has to be fitted to data",
+    ),
+    "workers": (("compare", "tour", "--workers", "-1"), "--workers must be 1 or more, or 0 to run everything in this"),
+    "a limit that nothing keeps": (
+        ("compare", "tour", "--workers", "0", "--limit-s", "5", "--out", "/nowhere/at/all"),
+        "limit_s = 5: a job that runs in this process cannot be ended; leave limit_s out, or give jobs processes of",
     ),
     "benchmark": (("bench", "nothing"), "unknown benchmark 'nothing'; known: envs"),
 }

@@ -172,6 +172,12 @@ def test_what_cannot_run_is_refused_before_anything_runs(case: str, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
+def test_a_limit_of_the_file_that_nothing_keeps_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"^limit_s = 2\.5: .*cannot be ended; leave limit_s out, or"):
+        compare(spec(PENDULUM, limit_s=2.5), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_missing_device_is_named() -> None:
     import torch
 

@@ -3,7 +3,9 @@
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import is_dataclass
+from functools import partial
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
@@ -17,11 +19,13 @@ from steersman.dynamics.neural_ode import NeuralODESettings
 from steersman.dynamics.reactions import Process, ReactionSettings
 from steersman.dynamics.registry import MODELS
 from steersman.dynamics.sparse import SparseSettings
-from steersman.envs.settings import at_least, one_of, positive
+from steersman.envs.settings import at_least, meant, one_of, positive
+from steersman.experiments.settings import SpecError, validated
 from steersman.optimizers.policies.registry import POLICIES
 from steersman.optimizers.polystep.control import PathLength, TrustRegion
 from steersman.optimizers.polystep.weighting import ExponentialRanks, SampleSize, Softmax
-from steersman.optimizers.registry import SEARCHES
+from steersman.optimizers.registry import SEARCHES, make_search
+from steersman.optimizers.settings import flag_in
 
 SETTINGS = {
     "linear": LinearDynamics,
@@ -103,6 +107,74 @@ def test_policies_refuse_sizes_below_one(kind: Any, width: int, inputs: int) -> 
             kind.sized(*sizes, (4,), gen, torch.float64)
 
 
+FROM_FILES: dict[str, Any] = {
+    **{f"controller {spec.name}": spec.make for spec in CONTROLLERS},
+    **{f"model {spec.name}": spec.make for spec in MODELS},
+}
+NUMBERS = {"int", "float", "int | None", "float | None", "float | tuple[float, ...]", "float | Schedule"}
+
+
+def numbers(make: Callable[..., Any]) -> list[str]:
+    """Parameters of a constructor, or fields of the dataclass that it takes as ``settings``, that are numbers."""
+    found = inspect.signature(make).parameters
+    if "settings" in found:
+        hint = get_type_hints(make.__init__)["settings"]
+        found = inspect.signature(next(kind for kind in (hint, *get_args(hint)) if is_dataclass(kind))).parameters
+    return [name for name, parameter in found.items() if str(parameter.annotation) in NUMBERS and name != "plant"]
+
+
+@pytest.mark.parametrize("label", FROM_FILES)
+def test_a_boolean_is_no_number(label: str) -> None:
+    """Python takes ``true`` for 1; the numbers 1 and 2 are not refused for being no numbers."""
+    make = FROM_FILES[label]
+    for name in numbers(make):
+        for flag in (True, False):
+            with pytest.raises(SpecError, match=rf"^here\.{name}: must be a number, got a boolean$"):
+                validated(make, {name: flag}, "here")
+        if "settings" not in signature_of(make):
+            assert validated(make, {name: 2}, "here") == {name: 2}
+    for name, parameter in signature_of(make).items():
+        if str(parameter.annotation) == "bool":
+            assert validated(make, {name: True}, "here") == {name: True}
+        if str(parameter.annotation) == "tuple[int, ...]":
+            with pytest.raises(SpecError, match=rf"^here\.{name}\.1: must be a number, got a boolean$"):
+                validated(make, {name: [4, True]}, "here")
+
+
+def signature_of(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(make).parameters)
+
+
+def test_many_numbers_are_covered() -> None:
+    assert sum(len(numbers(make)) for make in FROM_FILES.values()) > 90
+
+
+@pytest.mark.parametrize("kind", SEARCHES, ids=lambda kind: kind.name)
+def test_a_boolean_is_no_number_of_a_search(kind: Any) -> None:
+    for name in numbers(kind):
+        with pytest.raises(ValueError, match=f"^search '{kind.name}': {name} must be a number, got a boolean$"):
+            make_search(kind.name, **{name: True})
+    assert "confirmations" in numbers(kind)
+
+
+def test_booleans_inside_of_types() -> None:
+    assert flag_in(dict[str, int], {"a": 1, "b": True}, "x") == "x.b"
+    assert flag_in(tuple[float, ...] | dict[str, float], {"a": False}, "x") == "x.a"
+    assert flag_in(tuple[tuple[float, float], ...] | None, [[0, 1], [1, True]], "x") == "x.1.1"
+    assert flag_in(NeuralSettings | None, {"hidden": [True], "rate": 1}, "x") == "x.hidden.0"
+    for hint, value in (
+        (dict[str, Any], {"a": True}), (bool, True), (int | bool, True), (str, True), (tuple[bool, ...], [True]),
+        (dict[str, int], [True]), (tuple[int, ...] | tuple[bool, ...], [True]), (int | None, None),
+    ):  # fmt: skip
+        assert flag_in(hint, value, "x") == ""
+
+
+def test_what_an_unknown_name_is_meant_for() -> None:
+    plants = ["steersman/Pendulum-v1", "steersman/Heat-v1"]
+    assert meant("steersman/Pendulm-v1", plants) == meant("pendulum-v1", plants) == f" (did you mean {plants[0]!r}?)"
+    assert meant("Walker2d-v5", plants) == meant("", plants) == meant("x", []) == ""
+
+
 def test_what_the_checks_of_settings_let_pass() -> None:
     at_least(1, horizon=1, other=None, share=1.5)
     positive(rate=1e-300, none=None)
@@ -114,6 +186,9 @@ def test_what_the_checks_of_settings_let_pass() -> None:
     ):
         with pytest.raises(ValueError, match=f"^{message}$"):
             at_least(1, horizon=value)
+    for check in (partial(at_least, 0), positive):
+        with pytest.raises(ValueError, match=r"^tries must be a number, got True$"):
+            check(tries=True)
     for value in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ValueError, match=f"^rate must be positive and finite, got {value}$"):
             positive(good=1.0, rate=value)

@@ -1,21 +1,29 @@
 """What a comparison file says about foreign environments: every key does what it says, and every slip is named."""
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pydantic
 import pytest
 import torch
+from gymnasium.envs.registration import EnvSpec
 
+from steersman.controllers.pid import PID
 from steersman.envs import noise
 from steersman.envs.objective import L1, Limit, Linear, PiecewiseLinear, Quadratic
 from steersman.envs.plant import Status
+from steersman.experiments.cli import main
 from steersman.experiments.compare import compare
 from steersman.experiments.environment import Environment
+from steersman.experiments.report import to_json, write_report
 from steersman.experiments.settings import SpecError
+from steersman.experiments.simulate import simulate
 from steersman.experiments.spec import parse_spec, read_spec
+from steersman.experiments.studies.publish import page
 
 LAB = """
 import gymnasium
@@ -215,6 +223,25 @@ def test_a_plant_says_these_things_by_itself(folder: Path) -> None:
         compare(parse_spec(spec), folder / "out")
 
 
+def test_pid_follows_a_stated_reference_and_says_which_it_does_not(folder: Path) -> None:
+    """The level is held at 1 for a reward of nothing lost; without the reference PID holds it at 0 and pays 1 a step."""
+    names = {"level[0]": "level"}
+    references = {"level": {"value": 1.0}, "level[1]": {"value": 2.0}}
+    error = [[1.0, 0, 0], [0, 0, 0], [0, 0, 0]]
+    laws = [
+        {"use": "pid", "settings": {"kp": 0.6}},
+        {"use": "pid", "label": "raw", "settings": {"kp": 0.6, "error": error}},
+    ]
+    plant = tank(names=names, references=references, max_episode_steps=30, controllers=[{"use": "zero"}, *laws])
+    found = compare(parse_spec({"name": "c", "episodes": 4, "plants": [plant]}), folder / "out")
+    assert not found.failures
+    zero, pid, raw = found.results
+    assert pid.cost.mean() < 0.5 * raw.cost.mean() and zero.notes == ()
+    assert raw.notes == (
+        "its stated error knows the references of level, level[1] only as far as measured outputs hold them",
+    )
+
+
 def test_a_comparison_of_a_foreign_environment(folder: Path) -> None:
     text = without_time(FILE).replace("workers = 2\n", "")
     (folder / "c.toml").write_text(text)
@@ -222,3 +249,93 @@ def test_a_comparison_of_a_foreign_environment(folder: Path) -> None:
     assert not found.failures and {result.controller for result in found.results} == {"zero", "mppi (linear)"}
     cost = {result.controller: result.cost.mean() for result in found.results}
     assert cost["mppi (linear)"] < cost["zero"]
+
+
+FRAGILE = """
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Fragile(gymnasium.Env):  # pushing hard breaks the gauge, or with ``paid`` the meter of the reward
+    observation_space = spaces.Box(-10, 10, (1,))
+    action_space = spaces.Box(-1, 1, (1,))
+
+    def __init__(self, paid=False):
+        self.paid = paid
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        bad = np.nan if action[0] > 0.5 else 0.0
+        gauge = np.array([0.0 if self.paid else bad], np.float32)
+        return gauge, -1.0 + (bad if self.paid else 0.0), False, False, {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("paid", "why"), [(False, "observation 'y0' was nan"), (True, "the reward was nan")], ids=["gauge", "meter"]
+)
+def test_why_rows_diverged_is_said_wherever_results_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], paid: bool, why: str
+) -> None:
+    """In the evaluation, in the training and in the data of a model; in result, terminal, report, JSON and page."""
+    (tmp_path / "fragile_lab.py").write_text(FRAGILE)
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = f"""
+episodes = 3
+[[plants]]
+id = "fragile_lab:Fragile"
+settings = {{ paid = {str(paid).lower()} }}
+max_episode_steps = 4
+[[plants.models]]
+use = "linear"
+settings = {{ context = 1 }}
+data = {{ episodes = 32, longest = 1 }}
+[[plants.controllers]]
+use = "zero"
+[[plants.controllers]]
+use = "pid"
+settings = {{ kp = 0.0, tune = 2, scenarios = 2, error = [[1.0]] }}
+[[plants.controllers]]
+use = "constant"
+label = "push"
+settings = {{ candidates = 3, scenarios = 1 }}
+[[plants.controllers]]
+use = "cem"
+model = "linear"
+settings = {{ horizon = 1, samples = 4, elites = 2 }}
+"""
+    (tmp_path / "c.toml").write_text(entry)
+    found = compare(read_spec(str(tmp_path / "c.toml")), tmp_path / "out")
+    notes = {result.controller: result.notes for result in found.results}
+    assert notes["zero"] == notes["pid"] == ()
+    assert notes["push"] == (f"in its training, 1 row ended as diverged because {why}",)
+    assert not found.failures
+    assert re.fullmatch(
+        rf"in the data of its model, \d+ rows ended as diverged because {why}", notes["cem (linear)"][0]
+    )
+    assert main(["compare", str(tmp_path / "c.toml"), "--out", str(tmp_path / "out"), "--workers", "0"]) == 0
+    said = f"push, seed 0: in its training, 1 row ended as diverged because {why}."
+    assert f"fragile_lab:Fragile, {said}" in " ".join(capsys.readouterr().out.split())
+    write_report(found, tmp_path / "r.html")
+    assert said.replace("'", "&#39;") in (tmp_path / "r.html").read_text()
+    assert said in page(found) and said.removeprefix("push, seed 0: ")[:-1] in to_json(found)
+
+
+def test_a_row_that_an_evaluation_loses_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fragile_lab.py").write_text(FRAGILE)
+    monkeypatch.syspath_prepend(tmp_path)
+    pid = {"use": "pid", "settings": {"kp": 0.0, "ki": 0.0, "error": [[1.0]]}}
+    plant = {"id": "fragile_lab:Fragile", "max_episode_steps": 3, "controllers": [{"use": "zero"}, pid]}
+    monkeypatch.setattr(PID, "decide", lambda self, m, budget_s: self._optimal(torch.ones_like(m.u_prev)))
+    found = compare(parse_spec({"name": "c", "episodes": 3, "plants": [plant]}), tmp_path / "out")
+    why = "3 rows ended as diverged because observation 'y0' was nan"
+    assert [result.notes for result in found.results] == [(), (why,)]
+    monkeypatch.setitem(
+        gymnasium.registry, "Fragile-v0", EnvSpec("Fragile-v0", "fragile_lab:Fragile", max_episode_steps=3)
+    )
+    done = simulate("Fragile-v0", "pid", settings=pid["settings"])
+    assert done.notes == (why.replace("3 rows", "1 row"),)

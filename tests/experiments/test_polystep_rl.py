@@ -1,13 +1,18 @@
 """The study of policy search: runs in lockstep do not see each other, and its page follows from its rows."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from steersman.experiments.studies import polystep_rl
+from steersman.envs import make_simulator
+from steersman.experiments.studies import policy_runs, polystep_rl
 from steersman.experiments.studies.policy_runs import STREAK, Row, Task, run_cell
 from steersman.experiments.studies.polystep_rl_page import claims, publish_rows
+from steersman.optimizers.registry import make_search
 
 TINY = Task("steersman/Pendulum-v1", None, 20_000, scenarios=2, held_out=4, final=4, seeds=2, explore=2)
 
@@ -34,10 +39,40 @@ def row(search: str, seed: int, solved: int, final: float, task: str = "CartPole
 
 
 @pytest.mark.slow
-def test_a_run_is_solved_by_a_streak_only() -> None:
+def test_a_threshold_is_held_by_a_streak_only() -> None:
     task = Task("steersman/Pendulum-v1", -1e9, 90_000, scenarios=1, held_out=2, final=2, explore=1, stop=True)
     (easy,) = run_cell(task, "mlp", (2,), ("random",), [0])
     assert easy.evaluations == easy.solved_evaluations == (STREAK - 1) * 34 and len(easy.curve) == STREAK
+    assert easy.held and easy.solved
+
+
+def test_the_confirmed_best_is_judged_on_episodes_of_its_own() -> None:
+    """While the champion stands, what is evaluated beside the members is it and not the centre, on new episodes."""
+    simulator = make_simulator("steersman/Pendulum-v1", 1)
+    begin = (torch.zeros(3), torch.ones(3), 0, simulator.problem, 0.0)
+    one = policy_runs._Run(TINY, "mlp", (2,), "frame_step", make_search("frame_step"), 0, begin)
+    seen = []
+    for _ in range(4):
+        champion = one.search.champion.x.clone()
+        vectors, keys = one.ask()
+        copies = TINY.held_out // TINY.scenarios
+        assert all(torch.equal(row, champion) for row in vectors[-copies:])
+        assert (len(vectors) - copies) * TINY.scenarios + TINY.held_out == len(keys)
+        seen += keys[-TINY.held_out :].tolist()
+        # Only the centre's own step is cheap, so that the champion of the start stands while the centre moves away.
+        cost = torch.full((len(vectors), TINY.scenarios), 5.0, dtype=torch.float64)
+        cost[: len(vectors) - copies] += torch.arange(len(vectors) - copies)[:, None]
+        one.tell(cost, torch.ones(len(vectors), dtype=torch.int64))
+        assert one.row.curve[-1][2] == -5.0
+    assert len(set(seen)) == len(seen)
+    assert not torch.equal(one.search.incumbent, champion)
+    assert torch.equal(one.rivals()[1], one.search.champion.x)
+
+
+def test_a_run_is_solved_by_the_policy_that_it_returns() -> None:
+    """A good policy at the end counts without a streak, and a streak does not save a bad one."""
+    assert row("polystep", 0, -1, 482.0).solved and not row("polystep", 0, -1, 482.0).held
+    assert row("polystep", 0, 90_000, 470.0).held and not row("polystep", 0, 90_000, 470.0).solved
 
 
 def test_the_page_follows_from_the_rows(tmp_path: Path) -> None:
@@ -45,20 +80,45 @@ def test_the_page_follows_from_the_rows(tmp_path: Path) -> None:
     rows = [row("frame_step", s, 130_000 + s, 500.0) for s in range(3)] + [
         row("cma_es", s, -1, 200.0) for s in range(3)
     ]
+    rows[0].judged = "centre"
+    for other in rows[1:]:
+        other.seconds = 18.0
     folder = publish_rows(rows, [task], ["KS"], 60.0, tmp_path / "made")
     text = (folder / "polystep-rl.md").read_text()
-    assert "| tanh | frame_step | 114 | 3/3 | 180 | 130,001 | 500 (500 to 500) |" in text
-    assert "| tanh | cma_es | 114 | 0/3 |  |  | 200 (200 to 200) |" in text
+    assert "| tanh | frame_step | 114 | 3/3 | 3/3 | 180 | 130,001 | 500 (500 to 500) |" in text
+    assert "| tanh | cma_es | 114 | 0/3 | 0/3 |  |  | 200 (200 to 200) |" in text
+    assert "- 1 runs are of an earlier version of this study, all of which took 1.0 CPU minutes" in text
+    assert "were not made again: CartPole tanh." in text and "- 5 runs took 1.5 CPU minutes." in text
     assert "Not run yet (1 cells" in text and "the bar holds" in text
     assert len(json.loads((folder / "polystep-rl.json").read_text())["rows"]) == 6
     assert (folder / "polystep-rl.png").stat().st_size > 10_000
     worse = [row("frame_step", 0, 151_000, 100.0), row("cma_es", 0, 90_000, 500.0)]
     said = " ".join(claims(worse, [task]))
     assert (
-        "the bar does not hold" in said
-        and "behind" in said
-        and "cma_es 90,000 (1/1 solved), frame_step 151,000" in said
+        "the bar does not hold" in said and "behind" in said and "cma_es 90,000 (1/1 held), frame_step 151,000" in said
     )
+
+
+def test_cells_that_were_not_run_again_keep_their_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [polystep_rl.Cell(TINY, "mlp", (name,)) for name in ("random", "frame_step", "cma_es")]
+    monkeypatch.setattr(polystep_rl, "cells", lambda: iter(cells))
+    for name in ("RESULTS", "CLASSIC", "HEAVY"):
+        monkeypatch.setattr(polystep_rl, name, {"RESULTS": tmp_path, "CLASSIC": (TINY,)}.get(name, ()))
+    older = {**asdict(row("random", 0, -1, 1.0, "Pendulum")), "threshold": 0.0}
+    del older["judged"], older["seconds"]
+    older_too = {**older, "search": "frame_step"}
+    (tmp_path / "polystep-rl.json").write_text(json.dumps({"cpu_seconds": 60, "rows": [older, older_too]}))
+    fresh = {**asdict(row("frame_step", 1, -1, 2.0, "Pendulum")), "seconds": 30.0}
+    (tmp_path / f"{cells[1].key}.jsonl").write_text(json.dumps(fresh) + "\n")
+    given: list[Any] = []
+    monkeypatch.setattr(polystep_rl, "publish_rows", lambda *some: given.extend(some) or tmp_path)
+    polystep_rl.publish(tmp_path)
+    rows, _, missing, seconds, *_ = given
+    assert rows[1].seconds == 30.0
+    assert [(r.search, r.final, r.judged) for r in rows] == [
+        ("random", 1.0, "centre"), ("frame_step", 2.0, "confirmed best"),
+    ]  # fmt: skip
+    assert missing == ["Pendulum mlp"] and seconds == 60.0
 
 
 @pytest.mark.slow
@@ -74,4 +134,8 @@ def test_finished_cells_stay_finished(tmp_path: Path, monkeypatch: pytest.Monkey
     (stored,) = (tmp_path / "rows").glob(f"*/{cell.key}.jsonl")
     before, page = stored.stat().st_mtime_ns, (folder / "polystep-rl.md").read_text()
     polystep_rl.run(Console(quiet=True), tmp_path / "rows")
+    with pytest.raises(ValueError, match="tasks has unknown Chess; choose of Pendulum"):
+        polystep_rl.run_some(Console(quiet=True), tmp_path / "rows", ["Chess"], [], "c")
+    with pytest.raises(ValueError, match="policies has unknown oracle; choose of mlp"):
+        polystep_rl.run_some(Console(quiet=True), tmp_path / "rows", [], ["oracle"], "c")
     assert stored.stat().st_mtime_ns == before and (folder / "polystep-rl.md").read_text() == page

@@ -1,19 +1,18 @@
 """Parts of the study of supervised tasks."""
 
-import math
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from steersman.experiments.studies import polystep_supervised as study
-from steersman.experiments.studies import polystep_supervised_biper as biper
 from steersman.experiments.studies import polystep_supervised_tree as trees
-from steersman.experiments.studies.polystep_supervised_methods import METHODS, Method, batch_of, run_method
+from steersman.experiments.studies.polystep_supervised_methods import FULL, LONG, METHODS, Method, batch_of, run_method
 from steersman.experiments.studies.polystep_supervised_page import page, plot
 from steersman.experiments.studies.polystep_supervised_tasks import Data, Task, preset_of
-from steersman.optimizers.policies.binary import quantisation_error
 from steersman.optimizers.vectorise import flatten
 
 PRESET = replace(preset_of("digits"), budget=400, tuning=300, batch=16, gradient_steps=20, seeds=(0,))
@@ -60,14 +59,6 @@ def test_tree_task_is_the_published_one() -> None:
     assert run.train > max(float(data.y.float().mean()), float(1 - data.y.float().mean()))
 
 
-def test_expected_quantisation_error() -> None:
-    weights = torch.randn(1_000_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 8
-    for frequency in (1.0, 5.0, 20.0, 200.0):
-        measured, _ = quantisation_error(torch.sin(frequency * weights))
-        assert biper.expected_error(frequency, 1 / 8) == pytest.approx(measured, abs=3e-4)
-    assert biper.expected_error(1e4, 1.0) == pytest.approx(0.5 - 4 / math.pi**2, abs=1e-6)
-
-
 def test_runs_are_kept_and_a_page_is_written(tmp_path: Path) -> None:
     data, calls = blobs(), []
     task, method = PRESET.tasks[0], METHODS[-1]
@@ -79,17 +70,74 @@ def test_runs_are_kept_and_a_page_is_written(tmp_path: Path) -> None:
     row = study.Rows(tmp_path / "runs.json").get("a", make)
     assert study.Rows(tmp_path / "runs.json").get("a", make) == row and len(calls) == 1
     rows = [{**row, "task": t.name, "method": m.name} for t in PRESET.tasks for m in METHODS]
-    binary = [vars(biper.run_gradient(PRESET, data, f, 0)) for f in (0.0, 5.0)]
     whole = {
         "command": "c", "machine": "m", "preset": "digits", "budget": 400, "tuning": 300, "batch": 16, "seeds": [0],
-        "tree": [], "tasks": rows, "biper": binary,
+        "tree": [], "tasks": rows,
     }  # fmt: skip
     text = page(whole, PRESET)
     assert "loses to" in text or "beats" in text
-    plot(whole, tmp_path / "plot.png")
+    assert "93.4 %, more than 60 points" in text and "93.0, which is 13.4 points ahead of OpenAI-ES at 79.6" in text
+    scores = {"polystep": 0.8, "frame_step": 0.9, "OpenAI-ES": 0.85, FULL: 0.7, "Adam, surrogate": 0.95}
+    longer = {
+        "commands": ["long c"], "preset": "million", "machine": "m", "budget": 1_000_000, "tuning": 50_000, "seeds": [0],
+        "tasks": [{**row, "task": "int8", "method": m, "test": v, "seconds": 60.0} for m, v in scores.items()],
+    }  # fmt: skip
+    text = page(whole, PRESET, [longer])
+    assert (
+        "- int8: frame_step 90.0, 5.0 points ahead of the best rival without gradients that was run, OpenAI-ES, and 5.0 "
+        f"behind Adam on the surrogate; {FULL} 70.0." in text
+    )
+    assert "- `million`: " in text and "for all networks and methods; in part above." in text
+    assert (
+        "- `lif-20m`: hard-LIF spikes, 20,000,000 evaluations, about 45 CPU minutes for each method; not run." in text
+    )
+    assert "All runs of the table took 5 CPU minutes" in text and f"| {FULL} | 70.0 |" in text
+    plot(whole, [longer], tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
 
 
+def test_the_package_at_full_rank_moves_all_parameters_within_its_budget() -> None:
+    pytest.importorskip("polystep", reason="needs steersman[peers]")
+    task, data, method = PRESET.tasks[3], blobs(), LONG[-1]
+    size = len(flatten(task.make(torch.Generator().manual_seed(0))))
+    step = 9 * -(-size // 8)
+    run = run_method(method, PRESET, task, data, 10.0, 0, 2 * step + 100)
+    assert method.name == FULL and run.evaluations == 2 * step
+    with pytest.raises(ValueError, match=f"all parameters takes {step:,}, raise it"):
+        run_method(method, PRESET, task, data, 10.0, 0, 100)
+
+
+def test_longer_presets_take_over_settings_and_keep_what_was_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "RESULTS", tmp_path / "published")
+    monkeypatch.setattr(study, "edition", lambda folder, modules: folder)
+    long = replace(PRESET, name="million", load=blobs, budget=300, settings="digits")
+    monkeypatch.setattr(study, "preset_of", lambda name: long if name == "million" else PRESET)
+    arguments = ("million", Console(quiet=True), tmp_path / "rows")
+    (tmp_path / "published").mkdir()
+    (tmp_path / "rows").mkdir()
+    with pytest.raises(ValueError, match="takes the settings of digits; run that preset first"):
+        study.run_preset(*arguments)
+    row = vars(run_method(METHODS[-1], PRESET, PRESET.tasks[0], blobs(), 0.01, 0, 300))
+    rows = [{**row, "task": t.name, "method": m.name, "scale": m.scales[1]} for t in PRESET.tasks for m in METHODS]
+    whole = {
+        "command": "c", "machine": "m", "preset": "digits", "budget": 400, "tuning": 300, "batch": 16, "seeds": [0],
+        "tree": [], "tasks": rows,
+    }  # fmt: skip
+    (tmp_path / "published" / "polystep-supervised.json").write_text(json.dumps(whole))
+    with pytest.raises(ValueError, match="methods has unknown Newton; choose of polystep"):
+        study.run_preset(*arguments, methods=["Newton"])
+    for method in ("frame_step", "ARS"):
+        study.run_preset(*arguments, tasks=["staircase"], methods=[method])
+    kept = json.loads((tmp_path / "published" / "million.json").read_text())
+    assert [(r["method"], r["scale"]) for r in kept["tasks"]] == [("frame_step", 0.03), ("ARS", 0.05)]
+    assert len(kept["commands"]) == 2 and '--methods "ARS"' in kept["commands"][1]
+    assert "## 300 evaluations" in (tmp_path / "published" / "polystep-supervised.md").read_text()
+
+
 def test_an_unknown_preset_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown preset 'imagenet'; choose one of digits, mnist"):
+    with pytest.raises(
+        ValueError, match="unknown preset 'imagenet'; choose one of digits, 100k, million, lif-20m, mnist"
+    ):
         preset_of("imagenet")

@@ -18,9 +18,10 @@ from steersman.controllers.base import Outcome
 from steersman.envs.plant import Status
 from steersman.experiments.findings import findings, glance, headline
 from steersman.experiments.report import terminal_tables, to_json, write_parquet, write_report
-from steersman.experiments.results import Comparison, Episodes, Failure, Latency, PlantSummary, RunResult
+from steersman.experiments.results import Comparison, Episodes, Failure, Latency, PlantSummary, RunResult, told_failures
 from steersman.experiments.stats import Score, ranking, regret, regret_scenarios, scores
 from steersman.experiments.studies.publish import page, plot
+from steersman.experiments.texts import percent
 
 N = 60
 HARD = 10 + np.random.default_rng(7).exponential(5, size=N)
@@ -86,7 +87,8 @@ def whole(made: Comparison, tmp_path: Path) -> str:
 def test_winners_are_named_with_what_the_verdict_speaks_of() -> None:
     rows = [run("zero", HARD), run("pid", 0.8 * HARD), run("ppo", 0.7 * HARD + noise(1), learnt=9)]
     text, lines, _ = told(comparison(*rows))
-    assert text.startswith("2 of 2 controllers tested beat zero; with data only the best of them is ppo (this trained ")
+    start = "2 of 2 controllers tested beat zero by 5 % or more; with data only the best of them is ppo (this trained "
+    assert text.startswith(start)
     assert "Best against second best, ppo (this trained policy) against pid: saves 1" in text
     assert "shown to cost less" in text
     assert lines[0] == "Lowest cost: ppo on p."
@@ -125,6 +127,44 @@ def test_few_scenarios_are_not_tested() -> None:
 def test_nothing_shown_is_said() -> None:
     text = told(comparison(run("zero", HARD), run("pid", HARD + noise(1, 5))))[0]
     assert text.startswith("No controller of 1 tested is shown to beat zero by 5 % or more.")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.04, 0.3])
+def test_a_row_that_is_better_by_less_is_no_winner_and_is_named(share: float) -> None:
+    """Every row with the verdict "better" is told of in the headline, and counted exactly if it saves 5 % or more."""
+    rows = [run("zero", HARD), run("pid", 0.5 * HARD), run("lqr", (1 - share) * HARD), run("mpc", 1.1 * HARD)]
+    made = comparison(*rows)
+    text = told(made)[0]
+    verdicts = {s.controller: s.difference and s.difference.verdict for s in scores(made)}
+    assert verdicts == {"zero": None, "pid": "better", "lqr": "better", "mpc": "worse"}
+    count = "2 of 3 controllers tested beat" if share > 0.05 else "1 of 3 controllers tested beats"
+    assert text.startswith(f"{count} zero by 5 % or more; with data only the best of them is pid")
+    lesser = f"Better than zero by less: lqr saves {100 * share:.1f} % (interval {100 * share:.1f} to"
+    assert (lesser in text) == (share < 0.05) and "mpc" not in text
+    alone = told(comparison(rows[0], rows[2]))[0]
+    assert (f"No controller of 1 tested is shown to beat zero by 5 % or more. {lesser}" in alone) == (share < 0.05)
+
+
+def test_nothing_is_said_to_save_all_of_what_it_does_not(tmp_path: Path) -> None:
+    """Costs of about 0.04 % of the baseline's, in every place that tells shares; and one that costs nothing."""
+    left = np.where(np.arange(N) % 2, 5e-4, 3e-4) * HARD
+    made = comparison(run("zero", HARD), run("pid", left, track="solver access"), run("all", 0 * HARD))
+    text = told(made)[0]
+    assert "is pid, which saves 99.96 % (interval 99.9" in text
+    assert "is all, which saves 100 % (interval 100 to 100 %)" in text
+    row = json.loads(to_json(made))["scores"][1]
+    assert row["gain_interval"][0] < row["gain"] < row["gain_interval"][1] < 1
+    assert "<td>99.96</td>" in whole(made, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("share", "told", "decimal"),
+    [(0.999, "99.9", "99.9"), (0.994, "99", "99.4"), (0.996, "99.6", "99.6"), (0.99996, "99.996", "99.996"),
+     (1 - 1e-15, "99.999999999", "99.999999999"), (1.0, "100", "100.0"), (-1.0, "-100", "-100.0"), (0.0004, "0.0", "0.0"),
+     (0.5, "50", "50.0"), (0.0123, "1.2", "1.2"), (np.nan, "\N{EN DASH}", "\N{EN DASH}")],
+)  # fmt: skip
+def test_shares_in_percent(share: float, told: str, decimal: str) -> None:
+    assert (percent(share), percent(share, 1)) == (told, decimal)
 
 
 def test_verdicts_of_a_plant_hold_together() -> None:
@@ -183,7 +223,9 @@ def test_costs_that_are_not_finite_are_said_and_never_win(bad: float, who: str, 
 def test_who_fails_more_is_not_called_better() -> None:
     rows = [run("zero", HARD, fails=2), run("killer", 0.05 * HARD, fails=60), run("pid", 0.5 * HARD, fails=2)]
     text, lines, (choice,) = told(comparison(*rows))
-    assert text.startswith("1 of 2 controllers tested beat zero; with data only the best of them is pid")
+    assert text.startswith(
+        "1 of 2 controllers tested beats zero by 5 % or more; with data only the best of them is pid"
+    )
     why = "fails 60 of 60 episodes (zero: 2 of 60)"
     assert f"Not counted as better: killer costs less in the mean, but {why}." in text
     assert lines[0] == f"Lowest cost: killer on p (but {why})."
@@ -268,6 +310,23 @@ def test_a_lost_seed_is_marked_everywhere(tmp_path: Path) -> None:
     assert [f["seed"] for f in data["failures"]] == [0, 2]
     write_report(made, tmp_path / "report.html")
     assert "60 x 1 of 3 seeds" in (tmp_path / "report.html").read_text() and "1 of 3 seeds" in page(made)
+
+
+def test_where_nothing_ran_a_sentence_says_so_and_equal_errors_are_told_once(tmp_path: Path) -> None:
+    lost = [Failure(f"k{name}{seed}", plant, name, seed, error) for plant, name, seed, error in (
+        ("q", "zero", 0, "ValueError: [no] level"), ("q", "ppo", 0, "ValueError: [no] level"),
+        ("q", "ppo", 2, "ValueError: [no] level"), ("q", "mpc", 0, "another"), ("p", "ppo", 1, "ValueError: [no] level"),
+    )]  # fmt: skip
+    made = comparison(run("zero", HARD), *seeds("ppo", [-4.0]), run("zero", HARD, plant="q"), failures=lost)
+    made = replace(made, results=made.results[:2])
+    rows = ["q, zero (seed 0), ppo (seeds 0, 2); p, ppo (seed 1): ValueError: [no] level", "q, mpc (seed 0): another"]
+    assert [": ".join(pair) for pair in told_failures(made)] == rows
+    said = whole(made, tmp_path)
+    assert "q: No run on this plant has finished." in said and "q: a plant" not in said and "p: a plant" in said
+    assert f"- Failed: {rows[0]}" in said and "<b>q, mpc (seed 0)</b>: another" in said
+    assert len(json.loads(to_json(made))["failures"]) == 5, "programs read every one"
+    alone = replace(made, results=(), failures=tuple(lost[:2][i] for i in (0, 1)))
+    assert told_failures(alone) == [("q, zero, ppo", "ValueError: [no] level")]
 
 
 def test_a_baseline_of_another_plant_and_a_lost_baseline() -> None:

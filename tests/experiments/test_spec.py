@@ -39,14 +39,59 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 BAD = {
     "unknown key": (changed("plants.0.colour", 1), r"plants\.0\.colour: unknown key"),
     "unknown controller": (changed("plants.0.controllers.1.use", "x"), "unknown controller 'x'; known: zero"),
+    "a slip in the baseline's name": (
+        changed("plants.0.controllers.0.use", "zeroo"),
+        r"^plants\.0\.controllers\.0\.use: unknown controller 'zeroo' \(did you mean 'zero'\?\); known: zero, constant",
+    ),
+    "a slip in the name of the baseline": (
+        changed("baseline", "zer"),
+        r"^baseline: unknown controller 'zer' \(did you mean 'zero'\?\)",
+    ),
+    "a slip in a model's name": (
+        changed("plants.0.controllers.1.model", "smal"),
+        r"^plants\.0\.controllers\.1\.model: no model 'smal' \(did you mean 'small'\?\); known: small, truth",
+    ),
+    "a slip in a model that nobody uses": (
+        changed("plants.0.models", [{"use": "neural", "label": "small"}, {"use": "nueral"}]),
+        r"^plants\.0\.models\.1\.use: unknown model 'nueral' \(did you mean 'neural'\?\)",
+    ),
+    "a setting beside its table": (
+        changed("plants.0.controllers.1.horizn", 3),
+        r"^plants\.0\.controllers\.1\.horizn: unknown key; known: use, label, model, settings, episodes, preview$",
+    ),
+    "a slip in a key": (
+        changed("plants.0.contollers", []),
+        r"^plants\.0\.contollers: unknown key \(did you mean 'controllers'\?\); known: id, settings, workers,",
+    ),
+    "a slip at the top": (changed("episode", 3), r"^episode: unknown key \(did you mean 'episodes'\?\); known: name, "),
+    "a slip deep inside": (
+        changed("plants.0.references", {"level": {"vale": 1.0}}),
+        r"^plants\.0\.references\.level\.vale: unknown key \(did you mean 'value'\?\); known: value, observation, info",
+    ),
     "unknown model": (changed("plants.0.controllers.1.model", "x"), "no model 'x'; known: small, truth"),
     "unknown model class": (changed("plants.0.models.0.use", "x"), "unknown model 'x'"),
     "unknown setting": (
         changed("plants.0.controllers.1.settings", {"horizn": 4}),
-        r"controllers\.1\.settings\.horizn: unknown key; known: .*horizon",
+        r"controllers\.1\.settings\.horizn: unknown key \(did you mean 'horizon'\?\); known: .*horizon",
     ),
-    "unknown model setting": (changed("plants.0.models.0.settings", {"hiden": [8]}), r"models\.0\.settings\.hiden"),
+    "unknown model setting": (
+        changed("plants.0.models.0.settings", {"hiden": [8]}),
+        r"models\.0\.settings\.hiden: unknown key \(did you mean 'hidden'\?\); known: context, hidden, members",
+    ),
     "wrong type": (changed("plants.0.controllers.1.settings", {"horizon": "far"}), "horizon: .*integer.*'far'"),
+    "a boolean number": (changed("episodes", True), "^episodes: must be a number, got a boolean$"),
+    "a boolean deep inside": (
+        changed("plants.0.objective", [{"kind": "l1", "on": "u", "weights": {"u0": True}}]),
+        r"^plants\.0\.objective\.0\.weights\.u0: must be a number, got a boolean$",
+    ),
+    "a boolean setting": (
+        changed("plants.0.controllers.1.settings", {"horizon": True}),
+        r"^plants\.0\.controllers\.1\.settings\.horizon: must be a number, got a boolean$",
+    ),
+    "a boolean setting of a model": (
+        changed("plants.0.models.0.settings", {"hidden": [True]}),
+        r"^plants\.0\.models\.0\.settings\.hidden\.0: must be a number, got a boolean$",
+    ),
     "no episodes": (changed("episodes", 0), "episodes must be at least 1 and at most .*, got 0"),
     "a name of our own words": (changed("name", "Ä/B"), r"^name becomes a folder .*, got 'Ä/B'$"),
     "a date": (
@@ -75,6 +120,13 @@ def test_expand_repeats_only_what_learns() -> None:
     runs = [p.run for p in plan(parse_spec(GOOD | {"seeds": 3}))]
     assert [run.seed for run in runs] == [0, 0, 1, 2]
     assert len({run.key for run in runs}) == 4 and len({run.fit.key for run in runs if run.fit}) == 3
+
+
+def test_a_plant_may_have_seeds_of_its_own() -> None:
+    runs = [p.run for p in plan(parse_spec(changed("plants.0.seeds", 3)))]
+    assert [run.seed for run in runs] == [0, 0, 1, 2]
+    with pytest.raises(SpecError, match=r"plants.0.*seeds must be at least 1"):
+        parse_spec(changed("plants.0.seeds", 0))
 
 
 def test_a_key_depends_on_content_not_on_labels() -> None:

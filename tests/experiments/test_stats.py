@@ -193,7 +193,8 @@ def test_one_scenario_decides_nothing() -> None:
 def test_equal_differences_are_shown() -> None:
     found = against(np.full(60, 95.0), 100.0)
     assert found.verdict == "better" and found.interval == Interval(-5.0, -5.0) and found.beats
-    assert found.gain == pytest.approx(0.05) and found.gain_interval == Interval(0.05, 0.05)
+    assert found.gain == pytest.approx(0.05) and found.gain_interval is not None
+    assert (found.gain_interval.low, found.gain_interval.high) == pytest.approx((0.05, 0.05))
 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
@@ -238,7 +239,8 @@ def test_where_costs_are_not_positive_there_are_no_shares_but_verdicts(ours: flo
 
 def test_a_cost_of_zero_saves_everything() -> None:
     found = against(np.zeros(60), np.random.default_rng(0).random(60))
-    assert found.gain == 1.0 and found.beats
+    assert found.gain == 1.0 and found.beats and found.gain_interval is not None
+    assert (found.gain_interval.low, found.gain_interval.high) == pytest.approx((1.0, 1.0))
 
 
 @pytest.mark.parametrize(("count", "shown"), [(1, False), (4, False), (5, True), (60, True)])
@@ -252,6 +254,88 @@ def test_who_is_shown_to_fail_more_often_does_not_beat(count: int, shown: bool) 
     assert found.verdict == "better" and found.failures.more and found.failures.shown == shown == (not found.beats)
     assert (found.failures.count, found.failures.episodes, found.failures.other) == (count, 60, 0)
     assert difference(np.ones(60), INDEX[:60], np.full(60, 20.0), INDEX[:60], failed=failed, base_failed=failed).beats
+
+
+# ------------------------------------------------------------------ shares of the other's cost
+
+
+COSTS = {
+    "log-normal": lambda rng, size: rng.lognormal(size=size),
+    "rare failures": lambda rng, size: np.where(rng.random(size) < 0.1, 20.0, rng.exponential(0.2, size=size)),
+    "one scale": lambda rng, size: 5 + rng.exponential(size=size),
+}
+"""Costs of a scenario that are never negative."""
+
+
+@pytest.mark.parametrize("name", COSTS)
+@pytest.mark.parametrize("share", [0.0, 0.98])
+def test_the_interval_of_a_share_covers_it_and_promises_no_more_than_everything(name: str, share: float) -> None:
+    """100 comparisons of 60 scenarios: at 95 %, fewer than 88 hits are luck once in 200 times; the seeds are fixed.
+
+    Divided by one fixed mean of the baseline, the difference's interval promises more than 100 %.
+    """
+    rng = np.random.default_rng([len(name), round(100 * share)])
+    hits, beyond = 0, 0
+    for _ in range(100):
+        base = COSTS[name](rng, 60)
+        found = against((1 - share) * COSTS[name](rng, 60), base)
+        ends, fixed = found.gain_interval, found.interval
+        assert ends is not None and fixed is not None
+        assert ends.low <= found.gain <= ends.high <= 1.0
+        hits += not ends.excludes(share)
+        beyond += -fixed.low / found.base > 1
+    assert hits >= 88
+    if share == 0.98:
+        assert beyond > 70, "the old interval"
+
+
+def test_a_known_baseline_makes_the_share_as_certain_as_the_cost() -> None:
+    """Nothing is uncertain about a constant: then, and only then, the difference may be divided by it."""
+    found = against(np.random.default_rng(0).exponential(size=80), 4.0)
+    assert found.interval is not None and found.gain_interval is not None
+    fixed = (-found.interval.high / 4, -found.interval.low / 4)
+    assert (found.gain_interval.low, found.gain_interval.high) == pytest.approx(fixed, rel=1e-8)
+
+
+def test_a_share_of_every_scenario_is_certain_however_hard_they_are() -> None:
+    hard = np.random.default_rng(1).lognormal(sigma=1.5, size=60)
+    found = against(0.02 * hard, hard)
+    assert found.gain_interval is not None and found.gain == pytest.approx(0.98)
+    assert (found.gain_interval.low, found.gain_interval.high) == pytest.approx((0.98, 0.98), abs=1e-6)
+
+
+def test_the_share_of_a_cost_that_rarely_happens_has_no_lower_end() -> None:
+    """Two scenarios of 60 cost anything: random signs cannot tell their mean from zero."""
+    found = against(np.full(60, 1.0), np.r_[np.full(2, 90.0), np.zeros(58)])
+    assert found.gain == pytest.approx(2 / 3) and found.verdict == "no difference shown"
+    assert found.gain_interval is not None and found.gain_interval.low == -np.inf and found.gain_interval.high < 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 10_000), st.sampled_from(sorted(COSTS)), st.sampled_from([1, 3, 6]),
+    st.sampled_from([0.2, 0.05, 0.005]), st.floats(0.2, 1.6),
+)  # fmt: skip
+def test_share_and_difference_exclude_zero_together(
+    seed: int, name: str, seeds: int, level: float, ratio: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    base = COSTS[name](rng, (1 + seed % 6, 60))
+    ours = ratio * base.mean(axis=0) * rng.lognormal(sigma=0.5, size=(seeds, 1)) * rng.lognormal(size=(seeds, 60))
+    found = against(ours, base.mean(axis=0)) if seed % 2 else difference(ours, INDEX[:60], base, INDEX[:60])
+    found = found.at(level)
+    assert found.interval is not None and found.gain_interval is not None
+    assert found.gain_interval.excludes(0.0) == found.interval.excludes(0.0) == (found.p <= level)
+    assert found.gain_interval.low <= found.gain <= found.gain_interval.high <= 1
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-9, 1e9, 1e300])
+def test_shares_do_not_depend_on_the_unit(scale: float) -> None:
+    base = np.random.default_rng(0).exponential(size=60)
+    one, other = against(0.3 * base[::-1], base), against(0.3 * base[::-1] * scale, base * scale)
+    assert one.gain_interval is not None and other.gain_interval is not None
+    assert other.gain_interval.low == pytest.approx(one.gain_interval.low)
+    assert other.gain_interval.high == pytest.approx(one.gain_interval.high)
 
 
 # ------------------------------------------------------------------ intervals that describe

@@ -1,12 +1,15 @@
 import errno
+import io
 import os
 import sqlite3
 import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from steersman.experiments import store as module
+from steersman.experiments.runs import job_table, jobs_named
 from steersman.experiments.store import Job, Store, StoreError
 
 
@@ -129,6 +132,28 @@ def test_what_older_code_answered_is_known_as_such(store: Store) -> None:
         Job("old", "run", "{}", "question"),
     ]
     assert [job.key for job in store.older(asked)] == ["new"]
+
+
+def test_failures_of_older_code_are_older_as_soon_as_newer_code_has_tried(store: Store) -> None:
+    """Questions: failed and failed again, failed and then answered, answered and then failed, failed once, nameless."""
+    story = [
+        ("a1", "a", "failed"), ("b1", "b", "failed"), ("c1", "c", "done"), ("d1", "d", "failed"),
+        ("a2", "a", "failed"), ("b2", "b", "done"), ("c2", "c", "failed"), ("e1", "", "failed"), ("e2", "", "failed"),
+    ]  # fmt: skip
+    for key, identity, end in story:
+        store.add([Job(key, "run", '{"environment": {"id": "p"}}', identity)])
+        assert store.claim(key)
+        store.file(key, ".npz").write_bytes(b"result")
+        store.finish(key, "" if end == "done" else "an error")
+        time.sleep(0.002)
+    assert [job.key for job in jobs_named(store, ["older"])] == ["a1", "b1"]
+    assert {job.key for job in jobs_named(store, ["failed"])} == {key for key, _, end in story if end == "failed"}
+    store.add([Job("a3", "run", '{"environment": {"id": "p"}}', "a")])
+    assert [job.key for job in jobs_named(store, ["older"])] == ["a1", "b1"], "a job that waits has tried nothing"
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(job_table(store))
+    lines = {line.split()[0]: line for line in console.export_text().splitlines() if line.split()}
+    assert "failed, older" in lines["a1"] and "older" not in lines["a2"] and "older" not in lines["c1"]
 
 
 def test_a_call_that_was_broken_off_in_this_process_is_taken_over_by_the_next(store: Store) -> None:

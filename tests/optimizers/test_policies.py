@@ -13,6 +13,7 @@ from torch.func import functional_call, vmap
 from steersman.optimizers.policies.attention import AttentionPolicy
 from steersman.optimizers.policies.base import Policy
 from steersman.optimizers.policies.binary import BinaryPolicy, quantisation_error
+from steersman.optimizers.policies.binary_activation import BinaryActivationPolicy
 from steersman.optimizers.policies.experts import ExpertsPolicy
 from steersman.optimizers.policies.int8 import Int8Policy, integer_linear, power_of_two, to_int8
 from steersman.optimizers.policies.mlp import MLPPolicy
@@ -182,6 +183,8 @@ def test_policies_by_name() -> None:
         (lambda: SpikingPolicy(3, 1, leak=1.5, gen=gen()), "leak"),
         (lambda: SpikingPolicy(3, 1, slope=-1.0, gen=gen()), "slope"),
         (lambda: BinaryPolicy(3, 1, frequency=-1.0, gen=gen()), "frequency"),
+        (lambda: BinaryActivationPolicy(3, 1, bit="both", gen=gen()), "bit must be 'sign' or 'step', got 'both'"),
+        (lambda: BinaryActivationPolicy(3, 1, (), gen=gen()), "hidden"),
         (lambda: StaircasePolicy(3, 1, levels=1, gen=gen()), "levels"),
         (lambda: StaircasePolicy(3, 1, (), gen=gen()), "hidden"),
         (lambda: AttentionPolicy(3, 1, 5, heads=2, gen=gen()), "heads must divide width=5"),
@@ -275,6 +278,27 @@ def test_weights_and_activations_take_few_values() -> None:
         sums = 3 * policy(obs, policy.initial_state(50))[0]
         torch.testing.assert_close(sums, sums.round())
         assert len(sums.unique()) > 2
+
+
+def test_hidden_units_say_one_bit_and_weights_are_real() -> None:
+    """By hand: bits of a dense layer, zero counting as positive, into a dense layer; steps are signs, shifted."""
+    sums = torch.tensor([[-0.5, 0.0, 2.0]], dtype=torch.float64)
+    weights = torch.tensor([[0.3, -0.7, 0.11]], dtype=torch.float64)
+    hidden = torch.cat([torch.diag(sums[0]).flatten(), torch.zeros(3, dtype=torch.float64)])
+    rest = torch.cat([weights.flatten(), torch.tensor([0.05], dtype=torch.float64)])
+    one = torch.ones(1, 3, dtype=torch.float64)
+    for bit, bits in (("sign", [-1.0, 1.0, 1.0]), ("step", [0.0, 1.0, 1.0])):
+        policy = BinaryActivationPolicy(3, 1, (3,), bit=bit, gen=gen())
+        assign(policy, torch.cat([hidden, rest]))
+        out, _ = policy(one, policy.initial_state(1))
+        wanted = float(weights[0] @ torch.tensor(bits, dtype=torch.float64)) + 0.05
+        assert float(out.detach()) == pytest.approx(wanted, rel=1e-12)
+        policy.use_surrogate = True
+        out, _ = policy(one, policy.initial_state(1))
+        (slope,) = torch.autograd.grad(out.sum(), [policy.get_parameter("layers.0.bias")])
+        # The third unit's sum lies beyond 1, where the estimator stops.
+        scale = 1.0 if bit == "sign" else 0.5
+        torch.testing.assert_close(slope, scale * torch.tensor([0.3, -0.7, 0.0], dtype=torch.float64))
 
 
 def test_periodic_bits_follow_the_square_wave_and_its_sine() -> None:

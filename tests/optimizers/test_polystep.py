@@ -268,12 +268,14 @@ def test_sample_size_is_met() -> None:
 
 
 def test_schedules() -> None:
-    for shape in ("linear", "cosine", "power"):
+    for shape in ("linear", "cosine", "power", "root"):
         schedule = Schedule(1.0, 0.01, 100, shape)
         values = [schedule(i) for i in range(120)]
         assert values[0] == 1.0 and values[100] == values[119] == pytest.approx(0.01)
         assert all(a >= b for a, b in itertools.pairwise(values))
     assert Schedule(1.0, 0.01, 100, "power")(50) == pytest.approx(0.1)
+    # A quarter of the way from 1 to 16 in squares: 1 / sqrt(1 + 15 / 4).
+    assert Schedule(1.0, 0.25, 100, "root")(25) == pytest.approx(1 / math.sqrt(4.75))
     assert value_at(2.0, 5) == 2.0
     with pytest.raises(ValueError, match="positive"):
         Schedule(1.0, 0.0, 10)

@@ -22,6 +22,7 @@ class MachineData:
         machine: Which of the machines at the bus, as in the raw file.
         where: File and line, for messages.
         model: The model's name in the file.
+        part: What it is to a machine, or empty if it is read but not simulated.
         positive: Parameters that must be above zero.
     """
 
@@ -29,6 +30,7 @@ class MachineData:
     machine: str
     where: str
     model: ClassVar[str]
+    part: ClassVar[str] = ""
     positive: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
@@ -46,6 +48,7 @@ class Gencls(MachineData):
     h: float
     d: float
     model: ClassVar[str] = "GENCLS"
+    part: ClassVar[str] = "machine"
     positive: ClassVar[tuple[str, ...]] = ("h",)
 
 
@@ -68,6 +71,7 @@ class Genrou(MachineData):
     s10: float
     s12: float
     model: ClassVar[str] = "GENROU"
+    part: ClassVar[str] = "machine"
     positive: ClassVar[tuple[str, ...]] = ("tpdo", "tppdo", "tpqo", "tppqo", "h", "xd", "xq", "xpd", "xpq", "xppd")
 
 
@@ -92,6 +96,7 @@ class Exdc2(MachineData):
     e2: float
     se2: float
     model: ClassVar[str] = "EXDC2"
+    part: ClassVar[str] = "exciter"
     positive: ClassVar[tuple[str, ...]] = ("ka", "te", "tf1")
 
 
@@ -121,6 +126,7 @@ class Tgov1(MachineData):
     t3: float
     dt: float
     model: ClassVar[str] = "TGOV1"
+    part: ClassVar[str] = "governor"
     positive: ClassVar[tuple[str, ...]] = ("r", "t1", "t3")
 
 
@@ -148,6 +154,7 @@ class Ieeest(MachineData):
     vcu: float
     vcl: float
     model: ClassVar[str] = "IEEEST"
+    part: ClassVar[str] = "stabiliser"
     positive: ClassVar[tuple[str, ...]] = ("t6",)
 
 
@@ -163,6 +170,7 @@ class Stab1(MachineData):
     t4: float
     hlim: float
     model: ClassVar[str] = "STAB1"
+    part: ClassVar[str] = "stabiliser"
     positive: ClassVar[tuple[str, ...]] = ("t", "t3", "t4")
 
 
@@ -170,6 +178,15 @@ MODELS: dict[str, type[MachineData]] = {
     kind.model: kind for kind in (Gencls, Genrou, Exdc2, Sexs, Tgov1, Ieeest, Stab1)
 }
 """The models that are read, by their names in files."""
+
+
+def simulated() -> str:
+    """The models that are simulated, by what they are: ``machine GENCLS or GENROU; exciter EXDC2; ...``."""
+    parts: dict[str, list[str]] = {}
+    for kind in MODELS.values():
+        if kind.part:
+            parts.setdefault(kind.part, []).append(kind.model)
+    return "; ".join(f"{part} {' or '.join(names)}" for part, names in parts.items())
 
 
 def parameters(kind: type[MachineData]) -> tuple[str, ...]:
@@ -189,7 +206,7 @@ def read_dyr(path: str | Path) -> tuple[MachineData, ...]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"path must be a PSS/E machine data file (.dyr), got {path}")
+        raise ValueError(f"no such PSS/E machine data file (.dyr): {path}")
     found = tuple(_record(where, words) for where, words in _statements(path))
     seen: set[tuple[int, str, str]] = set()
     for record in found:
@@ -223,7 +240,7 @@ def _record(where: str, words: list[str]) -> MachineData:
     bus, name, machine, *rest = words
     kind = MODELS.get(name.upper())
     if kind is None:
-        raise ValueError(f"{where}: model {name!r} at bus {bus} is not supported; supported: {', '.join(MODELS)}")
+        raise ValueError(f"{where}: model {name!r} at bus {bus} is not supported; supported: {simulated()}")
     names = parameters(kind)
     if len(rest) != len(names):
         raise ValueError(f"{where}: {kind.model} at bus {bus} has {len(names)} parameters, got {len(rest)}")

@@ -1,5 +1,6 @@
 """Foreign environments as simulators: ends, what is no number, outputs, references, isolation, workers, planners."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -133,8 +134,27 @@ def test_rewards_that_are_one_number_in_some_form() -> None:
         def reward(self, action: Any) -> Any:
             return np.zeros(2)
 
-    with pytest.raises(ValueError, match="the reward must be one number"):
+    with pytest.raises(ValueError, match=r"^the reward must be a finite real number, got array\(.*\) at step 0$"):
         push(started(Two), 0.0)
+
+
+@pytest.mark.parametrize("bad", [None, "1.5", 1j, [None], [], {}, np.array([None])])
+def test_rewards_that_are_no_number(bad: Any) -> None:
+    """numpy makes NaN of None, and a number of a text: they are no outcome of an episode but a slip in its code."""
+
+    class Slip(odd_lab.Base):
+        def reward(self, action: Any) -> Any:
+            return bad if self.t == 3 else 1.0
+
+    simulator = started(Slip)
+    push(simulator, 0.0)
+    push(simulator, 0.0)
+    with pytest.raises(
+        ValueError, match=f"^the reward must be a finite real number, got {re.escape(repr(bad))} at step 2$"
+    ):
+        push(simulator, 0.0)
+    with pytest.raises(ValueError, match=r"^the reward must be a finite real number"):
+        started(Slip).price()
 
 
 def test_an_observation_that_is_changed_in_place_stays_as_it_was_seen() -> None:

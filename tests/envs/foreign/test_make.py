@@ -83,9 +83,14 @@ def test_episodes_need_a_length() -> None:
     [
         ("Nothing-v9", "unknown environment 'Nothing-v9'.*known plants: steersman/"),
         ("CartPole-v99", "unknown environment.*v99"),
-        ("odd_lab:Nothing-v0", "unknown environment 'odd_lab:Nothing-v0'"),
-        ("odd_lab:instance", "it is a Base; name its class"),
-        ("odd_lab:number", "it is a int"),
+        (
+            "odd_lab:Nothing-v0",
+            "unknown environment 'odd_lab:Nothing-v0' .module 'odd_lab' has no 'Nothing-v0', and regi",
+        ),
+        ("odd_lab:Tnk", r"module 'odd_lab' has no 'Tnk' \(did you mean 'Tank'\?\), and registers no environment"),
+        ("odd_lab:CartPole-v2", "registers no environment"),
+        ("odd_lab:instance", "its type is Base; name a class, or a function that makes an environment"),
+        ("odd_lab:number", "its type is int; name a class, or a function that makes an environment"),
         ("odd_lab:not_an_environment", "builtins.object is not a gymnasium.Env"),
         ("no_such_lab:Env", "run steersman in the folder of that module"),
         ("gymnasium:make_vec", "cannot be made"),
@@ -95,6 +100,51 @@ def test_what_is_no_environment(id: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         make_simulator(id, 1, max_episode_steps=3)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("id", "message"),
+    [
+        (
+            "hint_lab.py:Vessel",
+            "'hint_lab.py:Vessel' names a file; write hint_lab:Vessel, and run steersman in the folder",
+        ),
+        ("deep/hint_lab.py:Vessel", "names a file; write hint_lab:Vessel"),
+        ("Vessel-v0", r"hint_lab.py beside you names it: write hint_lab:Vessel-v0; known plants"),
+        ("Vessel", r"hint_lab.py beside you names it: write hint_lab:Vessel; known plants"),
+        ("hint_lab", "hint_lab.py lies beside you: name what it holds as module:name, such as hint_lab:Vessel; known"),
+        ("Barrel-v0", r"unknown environment 'Barrel-v0' \(NameNotFound: [^)]*\); known plants"),
+    ],
+)
+def test_what_an_unknown_id_may_be_meant_for(
+    id: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files beside the user are read, never run."""
+    (tmp_path / "hint_lab.py").write_text(
+        "raise SystemExit\nclass Unrelated: ...\nclass Vessel(gymnasium.Env): ...\nid = 'Vessel-v0'\n"
+    )
+    (tmp_path / "broken_lab.py").write_bytes(b"\xff\xfe not python")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message) as caught:
+        make_simulator(id, 1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [(None, "{} is missing; give the environment one"), (3, "{} is of type int; give the environment one")],
+)
+@pytest.mark.parametrize("name", ["action_space", "observation_space"])
+def test_what_is_no_space(name: str, space: Any, message: str) -> None:
+    kind = type("Bare", (Base,), {name: space})
+    with pytest.raises(ValueError, match=f"^{message.format(name)}"):
+        make_simulator(kind, 1, max_episode_steps=3)
+
+    class Undeclared(gymnasium.Env[Any, Any]):
+        """What its class should have and has not."""
+
+    with pytest.raises(ValueError, match=r"^observation_space is missing"):
+        make_simulator(Undeclared, 1, max_episode_steps=3)
 
 
 def test_vector_environments_are_refused() -> None:
