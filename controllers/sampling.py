@@ -25,6 +25,8 @@ BLOCK = 2048
 """Rollouts that are predicted together on a CPU."""
 FIRST = 15
 """A new plan gets so many times the rounds of one that is only moved on."""
+WIDE = 0.25
+"""Share of the samples that are drawn with the largest spread whatever the plan's is: another valley may be deeper."""
 NARROWEST = 1e-2
 """Smallest spread of draws, relative to the largest: what is left to find out that the best plan has moved."""
 
@@ -258,7 +260,10 @@ class SamplingMPC(Controller, ABC):
         _, j, width = mean.shape
         unit = noise.normal(key, self.samples, j, width, dtype=mean.dtype)
         unit[:, 0] = 0.0
-        drawn = mean[:, None] + std[:, None] * torch.einsum("ij,nkjm->nkim", self._shape.to(mean), unit)
+        spread = std[:, None].expand(unit.shape).clone()
+        wide = round(WIDE * self.samples)
+        spread[:, self.samples - wide :] = self._widest.to(std)
+        drawn = mean[:, None] + spread * torch.einsum("ij,nkjm->nkim", self._shape.to(mean), unit)
         return self.problem.actions.project(drawn.reshape(-1, width)).reshape(drawn.shape)
 
     def _costs(self, h: Hidden, knots: Tensor, m: Measurement, until: float | None = None) -> Float[Tensor, "n k"]:
