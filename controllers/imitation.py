@@ -107,7 +107,7 @@ class Imitation(TrainedPolicy):
                 self._scale(ys[0].double())
             earlier += self._fit(training, i, torch.cat(ys), torch.cat(answers))
         verdict = judge(self, training)
-        self.notes = verdict.notes
+        self.notes = (*self._teacher.notes, *verdict.notes)
         curve.append((used, verdict.cost))
         return TrainingCost(used + verdict.plant_steps, time.process_time() - start + earlier, tuple(curve))
 
