@@ -244,7 +244,7 @@ METHODS: tuple[Method, ...] = (
 LONG: tuple[Method, ...] = (
     *METHODS,
     Method(
-        FULL, (1.0, 3.0, 10.0, 30.0, 100.0), "step radius, half of the probes', all parameters", by_peer_at_full_rank
+        FULL, (0.03, 0.1, 0.3, 1.0, 3.0), "its step radius, half of the probes', in blocks of 8", by_peer_at_full_rank
     ),
 )
 """Methods of presets with many evaluations: a step of the package on all parameters takes thousands of them."""

@@ -198,9 +198,8 @@ def _longer(whole: dict[str, Any], longer: dict[str, Any]) -> list[str]:
         *(f"`{command}`" for command in longer["commands"]), "",
         f"{longer['machine']}. Seeds: {', '.join(map(str, longer['seeds']))}. All runs of the table took {minutes:.0f} "
         f"CPU minutes; the whole preset takes {preset.cost}. Settings are those tuned with {whole['tuning']:,} "
-        f"evaluations, at which more of them need not be best; that of {FULL} was tried at five values with "
-        f"{longer['tuning']:,} evaluations on one seed that no row has. One seed knows "
-        "no spread: differences of the size of the spreads above mean nothing.",
+        "evaluations, at which more of them need not be best. One seed knows no spread: differences of the size of the "
+        f"spreads above mean nothing. {_full_rank(longer)}",
         "", f"| method | {' | '.join(tasks)} |", "|---" * (len(tasks) + 1) + "|",
     ]  # fmt: skip
     for method in LONG:
@@ -211,6 +210,19 @@ def _longer(whole: dict[str, Any], longer: dict[str, Any]) -> list[str]:
         f"Test accuracy, %; in brackets the mean with {whole['budget']:,} evaluations. Adam takes at most "
         f"{preset.gradient_steps:,} steps.", "", *_long_claims(longer, tasks), "",
     ]  # fmt: skip
+
+
+def _full_rank(longer: dict[str, Any]) -> str:
+    """How the package at full rank was tuned, and how few steps it had."""
+    rows, method = _of(longer["tasks"], method=FULL), LONG[-1]
+    if not rows:
+        return f"{FULL} was not run."
+    settings = ", ".join(f"{row['scale']:g}" for row in rows)
+    return (
+        f"{FULL} has no setting above: {method.meaning}, is {settings}, the best of {_list(method.scales)} with "
+        f"{longer['tuning']:,} evaluations on a seed that no row has; a step of it takes one evaluation for each "
+        "parameter and an eighth more, thousands, so that it has few steps."
+    )
 
 
 def _costs(longer: Sequence[dict[str, Any]]) -> list[str]:
