@@ -18,7 +18,7 @@ from steersman.controllers.sampling import CEM, MPPI
 from steersman.controllers.squash import to_action, widths
 from steersman.controllers.verdict import judge
 from steersman.dynamics.base import Dynamics
-from steersman.dynamics.windows import spread
+from steersman.dynamics.regression import spread
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.plant import ControlProblem
