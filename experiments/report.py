@@ -87,10 +87,19 @@ def terminal_tables(comparison: Comparison) -> list[Table | Text]:
             table.add_column(name, justify="left" if name in ("controller", "track") else "right", no_wrap=True)
         for row in lines:
             track = row.track.replace(" only", "").replace(" access", "")
-            lost = (row.regret for _ in shown)
+            lost = (row.regret.partition(" ")[0] for _ in shown)  # on how many scenarios stands on the page
             gained = (row.gain, row.gain_interval) if shares else (row.difference, row.difference_interval)
             fails = row.failures.replace(" of ", "/")
-            cells = (row.controller, row.cost, *gained, *lost, fails, row.decision, track, row.scenarios)
+            cells = (
+                row.controller,
+                row.cost,
+                *gained,
+                *lost,
+                fails,
+                row.decision,
+                track,
+                row.scenarios.replace(" seeds", ""),
+            )
             table.add_row(*map(Text, cells), style="bold green" if row.beats else "")
         tables.append(table)
     return tables
