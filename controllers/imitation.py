@@ -70,8 +70,8 @@ class Imitation(TrainedPolicy):
             TypeError: If the teacher has no such setting.
         """
         one_of(*TEACHERS, teacher=teacher)
-        super().__init__("mlp", hidden, episodes, None)
         at_least(1, rounds=rounds, episodes=episodes, steps=steps, batch=batch)
+        super().__init__("mlp", hidden, episodes, None)
         positive(rate=rate)
         self.teacher, self.options = teacher, dict(options or {})
         TEACHERS[teacher](**self.options)

@@ -234,6 +234,7 @@ class Store:
             (state,) = db.execute("PRAGMA quick_check(1)").fetchone()
             if state != "ok":
                 raise sqlite3.DatabaseError(state)
+            db.execute("BEGIN IMMEDIATE")  # two processes that open it at once must not both add a column
             new = not db.execute("PRAGMA table_info(jobs)").fetchall()
             db.execute(_SCHEMA)
             have = {row[1] for row in db.execute("PRAGMA table_info(jobs)")}

@@ -34,7 +34,6 @@ SETTINGS: dict[str, dict[str, object]] = {
         "rounds": 2,
         "episodes": 2,
         "steps": 3,
-        "explore": 2,
     },
     "policy-search": {"hidden": (3,), "plant_steps": 20_000, "scenarios": 1, "explore": 2, "options": {"size": 6}},
     "ppo": {"plant_steps": 64, "envs": 4, "hidden": (8,), "rollout": 16},

@@ -194,7 +194,7 @@ def test_reinforcement_learning_spends_its_budget_to_the_last_step(controller: P
             return super().step(u)
 
     found = controller.bind(Oscillator().problem).train(Training(lambda n: Counted(Oscillator(), n), 0))
-    assert found.plant_steps == sum(steps) == spent
+    assert found.plant_steps == sum(steps) == spent + VERDICT
 
 
 def test_rollouts_and_mini_batches_are_equal_in_size() -> None:
