@@ -132,6 +132,7 @@ def test_a_compiler_that_is_wrong_is_found_out(monkeypatch: pytest.MonkeyPatch) 
         both("steersman/CartPole-v1", "mlp", 2, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uncompiled")
 def test_a_search_with_compiled_steps_finds_the_same_policy() -> None:
     def trained(compiled: bool) -> dict[str, torch.Tensor]:

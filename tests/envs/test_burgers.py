@@ -156,6 +156,7 @@ def test_the_forces_that_made_the_target_reach_it() -> None:
     assert float(cost.max()) < 1e-20  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_the_adjoint_on_a_coarse_model_solves_the_fine_task() -> None:
     """Published: diffusion 3.7e-4, flow matching 1.74e-4 on cases of the same kind."""
     fine, coarse = (BurgersOpenLoop("FO-PC", substeps=s) for s in (1000, 40))
