@@ -15,6 +15,7 @@ from steersman.experiments.compare import compare
 from steersman.experiments.executor import Processes
 from steersman.experiments.findings import findings, glance, headline, short
 from steersman.experiments.lines import Line, table_lines
+from steersman.experiments.machine import describe_commit
 from steersman.experiments.progress import live
 from steersman.experiments.report import to_json
 from steersman.experiments.results import Comparison, run_notes, told_failures
@@ -44,14 +45,19 @@ def publish(
     out: Path | None,
     console: Console,
     claims: Callable[[Comparison, list[Score]], list[str]] = lambda comparison, found: [],
+    figure: Callable[[Comparison, Path], None] | None = None,
 ) -> Path:
     """Run what is not done yet of a comparison and write its page; the folder that it is in.
+
+    A file ``changes.md`` in that folder, written by hand, becomes a part of the page: what moved the numbers since they
+    were last published.
 
     Args:
         source: A preset or a TOML file.
         out: Folder of the comparison's results; by default results/NAME.
         console: Where progress is shown.
         claims: Sentences that the study adds to the findings, from the numbers.
+        figure: Draws the study's picture into a file; by default :func:`plot`.
     """
     spec = read_spec(source)
     with live(console) as progress:
@@ -62,15 +68,29 @@ def publish(
     folder = RESULTS / spec.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{spec.name}.json").write_text(to_json(comparison) + "\n")
-    (folder / f"{spec.name}.md").write_text(page(comparison, claims(comparison, scores(comparison))))
-    plot(comparison, folder / f"{spec.name}.png")
+    changes = folder / "changes.md"
+    told = changes.read_text() if changes.is_file() else ""
+    text = page(comparison, claims(comparison, scores(comparison)), told, describe_commit())
+    (folder / f"{spec.name}.md").write_text(text)
+    (figure or plot)(comparison, folder / f"{spec.name}.png")
     return folder
 
 
-def page(comparison: Comparison, claims: Sequence[str] = ()) -> str:
-    """The study's text, computed from its numbers; claims come first."""
+def page(comparison: Comparison, claims: Sequence[str] = (), changes: str = "", commit: str = "") -> str:
+    """The study's text, computed from its numbers; claims come first.
+
+    Args:
+        comparison: The numbers.
+        claims: Sentences about them.
+        changes: What moved the numbers since they were last published.
+        commit: Commit of the code.
+    """
     found = scores(comparison)
-    lines = [f"# {comparison.name}", "", f"`{comparison.command}`", "", comparison.machine, ""]
+    where = f"{comparison.machine}; commit {commit}" if commit else comparison.machine
+    lines = [f"# {comparison.name}", "", f"`{comparison.command}`", "", where, ""]
+    lines += [f"![Costs]({comparison.name}.png)", ""]
+    if changes:
+        lines += ["## What changed since the last publication", "", changes.strip(), "", "## Findings", ""]
     lines += [f"- {sentence}" for sentence in (*claims, *findings(comparison, found))]
     lines += [
         "",

@@ -80,6 +80,10 @@ STUDIES: tuple[StudySpec, ...] = (
         "networks with hard decisions and an oblique tree: PolyStep, rivals, surrogate gradients",
     ),
     StudySpec(
+        "sample-efficiency", "steersman.experiments.studies.sample_efficiency:run",
+        "cost over plant steps: neural policies through learned models, PPO and CMA-ES",
+    ),
+    StudySpec(
         "scaling", "steersman.experiments.studies.scaling:run",
         "what a step costs as replicas, grids and animals grow",
     ),

@@ -6,30 +6,47 @@ import numpy as np
 import pytest
 import torch
 
+from steersman.envs import make_simulator, noise
 from steersman.experiments.results import Episodes, Latency, RunResult
 from steersman.experiments.studies.grid_brake import SEARCHES, Optimum, Plans, _sought, brake_claims, plan_claims
-from steersman.experiments.studies.grid_control import DAMPING, damping_ratios
+from steersman.experiments.studies.grid_control import DAMPING, cleared, damping_ratios
 
 
 def result(ratio: float) -> RunResult:
-    """A recorded swing of 0.65 Hz with a damping ratio, beside a local mode; the second episode ended early."""
+    """A recorded swing of 0.65 Hz with a damping ratio, beside a local mode; the second episode ended early.
+
+    The third has no fault, and the fault of the fourth comes too late to see a swing after it.
+    """
     time, omega = np.arange(201) * 0.05, 2 * np.pi * 0.65
     swing = np.exp(-ratio * omega * time) * np.cos(omega * time) + 0.1 * np.exp(-0.6 * time) * np.cos(7 * time)
-    z = np.zeros((2, 201, 5))
+    z = np.zeros((4, 201, 5))
     z[:, :, :2], z[:, :, 2:4] = swing[:, None], -swing[:, None]
     z[1, 30:] = np.nan
-    none = np.zeros(2)
+    # What lies before the clearing is another swing, of no damping at all.
+    z[0, :40, :2], z[0, :40, 2:4] = np.cos(omega * time[:40, None]), -np.cos(omega * time[:40, None])
+    none = np.zeros(4)
     return RunResult(
-        key="", plant=DAMPING, controller="zero", model="", seed=0, track="data only", preview=0, scenario=np.arange(2),
-        cost=none, violation=none, status=np.zeros(2, dtype=int), steps=np.full(2, 200),
-        outcomes=np.zeros((2, 5), dtype=int), inadmissible=0, latency=Latency(0.0, 0.0, 0.0), train_steps=0,
-        train_seconds=0.0, eval_seconds=0.0, episodes=Episodes(z, z, np.zeros((2, 200, 4))),
+        key="", plant=DAMPING, controller="zero", model="", seed=0, track="data only", preview=0, scenario=np.arange(4),
+        cost=none, violation=none, status=np.zeros(4, dtype=int), steps=np.full(4, 200),
+        outcomes=np.zeros((4, 5), dtype=int), inadmissible=0, latency=Latency(0.0, 0.0, 0.0), train_steps=0,
+        train_seconds=0.0, eval_seconds=0.0, episodes=Episodes(z, z, np.zeros((4, 200, 4))),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("ratio", [0.034, 0.15])
 def test_damping_ratio_of_a_known_swing(ratio: float) -> None:
-    assert damping_ratios(result(ratio)) == pytest.approx([ratio], abs=3e-3)
+    clear = [2.0, 0.5, float("inf"), 8.0]
+    assert damping_ratios(result(ratio), clear) == pytest.approx([ratio], abs=3e-3)
+
+
+def test_faults_clear_when_the_plant_says() -> None:
+    key = noise.keys(2026, 200)
+    times = np.array(cleared(key))
+    edges = make_simulator(DAMPING, 200).scenarios(key).p["edges"].numpy()
+    ends, comes = np.where(np.isfinite(edges), edges, -np.inf).max(axis=1), np.isfinite(times)
+    assert 0.2 < 1 - comes.mean() < 0.4
+    np.testing.assert_allclose(times[comes], ends[comes], atol=1e-9)
+    assert (ends[~comes] < 0).all()
 
 
 def test_searches_count_the_patterns_they_try() -> None:
