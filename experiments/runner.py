@@ -123,7 +123,7 @@ def _run(spec: RunSpec, files: Files, report: Progress) -> None:
     training = Training(
         practice, spec.seed, files(spec, ".training"), lambda f, text: report(0.5 * f, f"training: {text}"),
         excite=HeldLevels if spec.model is None else _exciter(spec.model),
-        data=None if spec.fit is None else Trajectories.load(files(spec.fit, ".data.safetensors")),
+        data=None if spec.fit is None else Trajectories.load(files(spec.fit, ".data.safetensors")), note=practice.note,
     )  # fmt: skip
     cost = controller.train(training)
     if state := controller.state_dict():
@@ -149,11 +149,12 @@ def _run(spec: RunSpec, files: Files, report: Progress) -> None:
 
 
 class _Noted:
-    """Makes simulators, and keeps those that may have something to say when their episodes are over."""
+    """Makes simulators, keeps those that may have something to say when their episodes are over, and hears others."""
 
     def __init__(self, make: Callable[[int], Simulator]) -> None:
         self._make = make
         self._made: list[Simulator] = []
+        self._heard: list[str] = []
 
     def __call__(self, n: int) -> Simulator:
         simulator = self._make(n)
@@ -162,11 +163,16 @@ class _Noted:
         return simulator
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_made": []}  # searches send it to processes of their own, whose notes are lost
+        return {**self.__dict__, "_made": [], "_heard": []}  # searches send it to processes of their own
+
+    def note(self, text: str) -> None:
+        """Take a remark of a simulator in another process."""
+        self._heard.append(text)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(note for simulator in self._made for note in simulator.notes))
+        made = (note for simulator in self._made for note in simulator.notes)
+        return tuple(dict.fromkeys((*made, *self._heard)))
 
 
 def _model(spec: RunSpec, files: Files) -> tuple[Dynamics | None, TrainingCost, list[str]]:
