@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steersman.controllers.base import Controller
+from steersman.controllers.baseline import Zero
 from steersman.dynamics.base import Trajectories
 from steersman.dynamics.linear import LinearDynamics
 from steersman.dynamics.plant_model import PlantModel
@@ -251,6 +252,14 @@ def test_a_refused_comparison_leaves_a_store_as_it_was(tank: str, tmp_path: Path
     with pytest.raises(SpecError, match="needs a linear model"):
         compare(spec(tank, row("lqr", "neural")), tmp_path)
     assert Store(tmp_path / "store").jobs() == jobs
+
+
+def test_controllers_are_bound_to_a_problem_whose_failures_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a run, which finds the price before it binds."""
+    prices: list[float] = []
+    monkeypatch.setattr(Zero, "bind", lambda self, problem, model=None: prices.append(problem.objective.failure))
+    check_problems(spec("Pendulum-v1"))
+    assert make_simulator("Pendulum-v1", 1).problem.objective.failure == 0 < prices[0]
 
 
 def test_simulators_are_closed_when_a_row_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
