@@ -65,6 +65,8 @@ class Training:
         progress: Called with a fraction in 0..1 and a short text.
         excite: Makes the signal that exploration excites the plant with: where the model has data, that of the data.
         data: What the model was fitted to, for controllers that fit it again; None where nobody knows.
+        note: Called with each remark (:attr:`~steersman.envs.simulator.Simulator.notes`) of simulators that training
+            made in other processes, which ``simulate`` does not see.
     """
 
     simulate: Callable[[int], Simulator]
@@ -73,6 +75,7 @@ class Training:
     progress: Callable[[float, str], None] = lambda fraction, text: None
     excite: Callable[[], Exciter] = HeldLevels
     data: Trajectories | None = None
+    note: Callable[[str], None] = lambda text: None
 
     def keys(self, n: int, start: int = 0) -> Int64[Tensor, "n"]:
         """Keys of training scenarios ``start .. start+n-1``."""

@@ -130,12 +130,9 @@ def collect(
     Raises:
         ValueError: If a number is out of range, or the policy returns actions of the wrong shape.
     """
-    horizon = simulator.problem.horizon
-    steps = horizon if steps is None else steps
+    steps = episode_steps(steps, simulator.problem.horizon)
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
-    if not 1 <= steps <= horizon:
-        raise ValueError(f"steps must be between 1 and the horizon {horizon}, got {steps}")
     rounds = -(-episodes // simulator.n)
     parts = []
     for i in range(rounds):
@@ -144,6 +141,17 @@ def collect(
         progress((i + 1) / rounds, f"{(i + 1) * simulator.n} episodes")
     y, z, u, valid = (torch.cat(part) for part in zip(*parts, strict=True))
     return Trajectories(y, z, u, valid, simulator.problem.period)
+
+
+def episode_steps(steps: int | None, horizon: int) -> int:
+    """Control steps of a collected episode: those asked for, or the whole horizon.
+
+    Raises:
+        ValueError: If they are outside ``1 .. horizon``.
+    """
+    if steps is not None and not 1 <= steps <= horizon:
+        raise ValueError(f"steps must be between 1 and the horizon {horizon}, got {steps}")
+    return horizon if steps is None else steps
 
 
 def collect_means(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from steersman.dynamics.base import Dynamics
@@ -21,12 +21,14 @@ class ModelSpec:
         target: ``module:callable`` that makes the model, imported when it is first used.
         summary: One line for ``steersman list``.
         needs_plant: Whether the callable takes the plant as first argument; such a model is not fitted to data.
+        hasty: Settings under which a fit takes a moment, for a model that only stands in for the fitted one.
     """
 
     name: str
     target: str
     summary: str
     needs_plant: bool = False
+    hasty: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def make(self) -> Callable[..., Dynamics]:
@@ -36,15 +38,42 @@ class ModelSpec:
         return found
 
 
+_TINY: Mapping[str, Any] = {"context": 1, "hidden": (2,), "rollout": 1, "batch": 8}
+
 MODELS: tuple[ModelSpec, ...] = (
     ModelSpec("truth", "steersman.dynamics.plant_model:PlantModel", "the plant itself, from its true state", True),
     ModelSpec("hindsight", "steersman.dynamics.plant_model:Hindsight", "the same, told of every event to come", True),
     ModelSpec("linearized", "steersman.dynamics.linearized:linearized", "the plant's first-order expansion", True),
-    ModelSpec("linear", "steersman.dynamics.linear:LinearDynamics", "linear model identified from data"),
-    ModelSpec("neural", "steersman.dynamics.neural:NeuralDynamics", "ensemble of residual networks on windows"),
-    ModelSpec("neural-ode", "steersman.dynamics.neural_ode:NeuralODE", "network as the right-hand side of an ODE"),
-    ModelSpec("sparse", "steersman.dynamics.sparse:SparseNeuralDynamics", "network with few ReLUs, for mip-mpc"),
-    ModelSpec("reactions", "steersman.dynamics.reactions:ReactionDynamics", "kinetics of processes with fitted rates"),
+    ModelSpec(
+        "linear",
+        "steersman.dynamics.linear:LinearDynamics",
+        "linear model identified from data",
+        hasty={"context": 1, "choose": False},
+    ),
+    ModelSpec(
+        "neural",
+        "steersman.dynamics.neural:NeuralDynamics",
+        "ensemble of residual networks on windows",
+        hasty={"members": 1, **_TINY, "steps": 1},
+    ),
+    ModelSpec(
+        "neural-ode",
+        "steersman.dynamics.neural_ode:NeuralODE",
+        "network as the right-hand side of an ODE",
+        hasty={**_TINY, "steps": 1},
+    ),
+    ModelSpec(
+        "sparse",
+        "steersman.dynamics.sparse:SparseNeuralDynamics",
+        "network with few ReLUs, for mip-mpc",
+        hasty={"relus": 1, **_TINY, "dense_steps": 1, "rounds": 1, "round_steps": 1, "tune_steps": 1},
+    ),
+    ModelSpec(
+        "reactions",
+        "steersman.dynamics.reactions:ReactionDynamics",
+        "kinetics of processes with fitted rates",
+        hasty={"rollout": 1, "steps": 0, "batch": 8},
+    ),
 )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from steersman.controllers.registry import controller_spec
 from steersman.envs.registry import PLANTS
 from steersman.envs.settings import missing
+from steersman.envs.simulator import Simulator
+from steersman.experiments.binding import refuse, unbindable
 from steersman.experiments.closure import refresh
 from steersman.experiments.executor import Executor, InProcess
 from steersman.experiments.files import load_result
@@ -18,7 +19,7 @@ from steersman.experiments.machine import describe_machine
 from steersman.experiments.plan import JobSpec, Planned, baseline_of, modules_of, plan
 from steersman.experiments.results import Comparison, Failure, PlantSummary, RunResult
 from steersman.experiments.runner import prepared
-from steersman.experiments.settings import SpecError, validated
+from steersman.experiments.settings import SpecError
 from steersman.experiments.spec import ComparisonSpec, PlantEntry, look_beside
 from steersman.experiments.store import Job, Store
 
@@ -62,9 +63,10 @@ def compare(
         )
     look_beside(spec.folder)
     refresh(modules_of(spec))
-    planned = plan(spec)
-    summaries = check_problems(spec)
-    store = Store(out / "store")
+    planned, place = plan(spec), out / "store"
+    store = Store(place) if place.exists() else None  # nothing is written before all is checked
+    summaries = check_problems(spec, _answered(planned, store))
+    store = store or Store(place)
     phases = _phases(planned)
     old = store.older([job_of(p.run) for p in planned])
     try:
@@ -76,38 +78,54 @@ def compare(
     return _collect(spec, planned, summaries, store, command, notes)
 
 
-def check_problems(spec: ComparisonSpec) -> tuple[PlantSummary, ...]:
-    """Build every plant and bind every controller that needs no fitted model, so that errors come before work.
+def check_problems(spec: ComparisonSpec, answered: Collection[tuple[str, str]] = ()) -> tuple[PlantSummary, ...]:
+    """Build every plant and bind every controller (:mod:`steersman.experiments.binding`): errors come before work.
+
+    Args:
+        spec: What to compare.
+        answered: Plants and labels of rows whose results exist, which are not bound again.
 
     Returns:
         What a report says about the plants.
 
     Raises:
-        SpecError: Naming the plant or controller that cannot work.
+        SpecError: Naming the first plant that cannot work, or all rows whose controller cannot.
     """
-    return tuple(_checked(spec, plant, f"plants.{i}") for i, plant in enumerate(spec.plants))
+    found, faults = [], list[str]()
+    for i, plant in enumerate(spec.plants):
+        where = f"plants.{i}"
+        simulator = _simulator(spec, plant, where)
+        try:
+            found.append(_summary(spec, plant, simulator, where))
+            faults += unbindable(plant, simulator, where, {label for name, label in answered if name == plant.name})
+        finally:
+            simulator.close()
+    refuse(faults)
+    return tuple(found)
 
 
-def _checked(spec: ComparisonSpec, plant: PlantEntry, where: str) -> PlantSummary:
+def _answered(planned: Sequence[Planned], store: Store | None) -> set[tuple[str, str]]:
+    """Plants and labels of the rows all of whose runs a store holds."""
+    done = {job.key for job in store.jobs() if job.state == "done"} if store is not None else set[str]()
+    open_rows = {(p.plant, p.label) for p in planned if p.run.key not in done}
+    return {(p.plant, p.label) for p in planned} - open_rows
+
+
+def _simulator(spec: ComparisonSpec, plant: PlantEntry, where: str) -> Simulator:
     try:
-        simulator = plant.environment.simulator(1, spec.device)
+        # What a failure costs is found later; to planners it only matters here that it costs something.
+        return plant.environment.simulator(1, spec.device, price=1.0)
     except (ValueError, RuntimeError) as error:
         raise SpecError(f"{where}: {error}") from error
     except (Exception, SystemExit) as error:  # code of the user's
         raise SpecError(f"{where}: {plant.id} cannot be made ({type(error).__name__}: {error})") from error
+
+
+def _summary(spec: ComparisonSpec, plant: PlantEntry, simulator: Simulator, where: str) -> PlantSummary:
     problem = simulator.problem
-    simulator.close()
     for name in plant.shown:
         if name not in problem.performed:
             raise SpecError(f"{where}.shown: no output {missing(name, problem.performed)}")
-    for j, entry in enumerate(plant.controllers):
-        known = controller_spec(entry.use)
-        try:
-            controller = known.make(**validated(known.make, entry.settings, ""))
-            if not known.needs_model:
-                controller.bind(problem)
-        except ValueError as error:
-            raise SpecError(f"{where}.controllers.{j}: {error}") from error
     other = "model of your own" if ":" in plant.id else "gymnasium environment"
     line = next((known.summary for known in PLANTS if known.id == plant.id.removeprefix("steersman.envs:")), other)
     shown = tuple(problem.performed.index(name) for name in plant.shown) or tuple(range(min(4, problem.nz)))

@@ -209,7 +209,7 @@ def _planned(spec: ComparisonSpec, plant: PlantEntry, entry: ControllerEntry, wh
     try:
         known = controller_spec(entry.use)
         validated(known.make, entry.settings, f"{where}.settings")
-        model = _model(plant, entry, where)
+        model = model_of(plant, entry, where)
     except SpecError:
         raise
     except ValueError as error:
@@ -253,7 +253,12 @@ def made_of(
     return Made(code="-".join([code, *map(_digest, variant)]), files=files_in(settings))
 
 
-def _model(plant: PlantEntry, entry: ControllerEntry, where: str) -> ModelEntry | None:
+def model_of(plant: PlantEntry, entry: ControllerEntry, where: str) -> ModelEntry | None:
+    """The model that a controller names, with the plant's settings or those of the registry.
+
+    Raises:
+        SpecError: If there is none of that name, or a setting is wrong.
+    """
     if not entry.model:
         return None
     for i, model in enumerate(plant.models):

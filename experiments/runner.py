@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as imageio
 import numpy as np
@@ -34,7 +35,7 @@ from steersman.experiments.files import save_result
 from steersman.experiments.plan import BankSpec, FitSpec, JobSpec, RunSpec
 from steersman.experiments.results import RunResult
 from steersman.experiments.settings import validated
-from steersman.experiments.spec import ModelEntry
+from steersman.experiments.spec import ControllerEntry, ModelEntry
 
 PLANT_STEPS = 3
 """Control steps in which a plant must repeat."""
@@ -97,7 +98,7 @@ def _fit(spec: FitSpec, files: Files, report: Progress) -> None:
         sim, _exciter(entry)(), episodes=entry.data.episodes, steps=entry.data.steps, seed=spec.seed,
         progress=lambda f, text: report(0.3 * f, f"collecting data: {text}"),
     )  # fmt: skip
-    model = _build(entry.use, entry.settings, sim)
+    model = build_model(entry.use, entry.settings, sim)
     model.progress = lambda f, text: report(0.3 + 0.7 * f, f"fitting: {text}")
     model.checkpoint = files(spec, ".training")
     model.fit(data)
@@ -122,7 +123,7 @@ def _run(spec: RunSpec, files: Files, report: Progress) -> None:
     training = Training(
         practice, spec.seed, files(spec, ".training"), lambda f, text: report(0.5 * f, f"training: {text}"),
         excite=HeldLevels if spec.model is None else _exciter(spec.model),
-        data=None if spec.fit is None else Trajectories.load(files(spec.fit, ".data.safetensors")),
+        data=None if spec.fit is None else Trajectories.load(files(spec.fit, ".data.safetensors")), note=practice.note,
     )  # fmt: skip
     cost = controller.train(training)
     if state := controller.state_dict():
@@ -148,11 +149,12 @@ def _run(spec: RunSpec, files: Files, report: Progress) -> None:
 
 
 class _Noted:
-    """Makes simulators, and keeps those that may have something to say when their episodes are over."""
+    """Makes simulators, keeps those that may have something to say when their episodes are over, and hears others."""
 
     def __init__(self, make: Callable[[int], Simulator]) -> None:
         self._make = make
         self._made: list[Simulator] = []
+        self._heard: list[str] = []
 
     def __call__(self, n: int) -> Simulator:
         simulator = self._make(n)
@@ -161,18 +163,23 @@ class _Noted:
         return simulator
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_made": []}  # searches send it to processes of their own, whose notes are lost
+        return {**self.__dict__, "_made": [], "_heard": []}  # searches send it to processes of their own
+
+    def note(self, text: str) -> None:
+        """Take a remark of a simulator in another process."""
+        self._heard.append(text)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(note for simulator in self._made for note in simulator.notes))
+        made = (note for simulator in self._made for note in simulator.notes)
+        return tuple(dict.fromkeys((*made, *self._heard)))
 
 
 def _model(spec: RunSpec, files: Files) -> tuple[Dynamics | None, TrainingCost, list[str]]:
     """The model, what fitting it has cost, and remarks on its data."""
     if spec.model is None:
         return None, TrainingCost(), []
-    model = _build(spec.model.use, spec.model.settings, spec.environment.simulator(1, spec.device))
+    model = build_model(spec.model.use, spec.model.settings, spec.environment.simulator(1, spec.device))
     if spec.fit is None:
         return model, TrainingCost(), []
     model.load_state_dict(load_file(str(files(spec.fit, ".safetensors"))))
@@ -180,15 +187,28 @@ def _model(spec: RunSpec, files: Files) -> tuple[Dynamics | None, TrainingCost, 
     return model, TrainingCost(**found["cost"]), found["notes"]
 
 
-def _build(use: str, settings: dict[str, object], sim: Simulator) -> Dynamics:
+def build_model(use: str, settings: dict[str, Any], sim: Simulator) -> Dynamics:
+    """A model of that name, bound to what a simulator runs and not yet fitted.
+
+    Raises:
+        ValueError: If a setting is wrong, or the model needs a plant and there is none.
+    """
     checked = validated(model_spec(use).make, settings, f"model {use}")
     return make_model(use, sim.plant, **checked).bind(sim.problem)
 
 
 def _controller(spec: RunSpec, model: Dynamics | None, simulate: Callable[[int], Simulator]) -> Controller:
-    kind = controller_spec(spec.controller.use).make
-    controller = kind(**validated(kind, spec.controller.settings, f"controller {spec.controller.use}"))
-    return controller.bind(simulate(1).problem, model)
+    return build_controller(spec.controller).bind(simulate(1).problem, model)
+
+
+def build_controller(entry: ControllerEntry) -> Controller:
+    """The controller of an entry, not yet bound.
+
+    Raises:
+        ValueError: If a setting is wrong.
+    """
+    kind = controller_spec(entry.use).make
+    return kind(**validated(kind, entry.settings, f"controller {entry.use}"))
 
 
 def _result(

@@ -147,13 +147,16 @@ class PolicySearch(TrainedPolicy):
             m, ny = self.problem.actions.m, self.problem.ny
             self._policy = build_policy(self.policy, ny, m, self.hidden, training.seed)
         search, episodes = self._started(training.seed), self._episodes(training)
-        executor: Executor = Workers(episodes, search, self.workers) if self.workers else InProcess(episodes)
+        workers = Workers(episodes, search, self.workers) if self.workers else None
+        executor: Executor = workers or InProcess(episodes)
         ledger = None if training.folder is None else training.folder / "plant-steps.jsonl"
         evaluation = Evaluation(episodes, executor, self.scenarios, self.race, self.keep, ledger)
         try:
             rivals, used = self._search(search, evaluation, training, used)
         finally:
             executor.close()
+        for note in workers.notes if workers else ():
+            training.note(note)
         better, steps = self._duel(rivals, episodes, training, self.plant_steps - used)
         assign(self._policy, rivals[better])
         used += steps

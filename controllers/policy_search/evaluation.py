@@ -75,9 +75,16 @@ class Episodes:
         self.risk, self.floor, self.keep, self.compiled = risk, floor, keep, compiled
         self._steps: CompiledSteps | None = None
         self._made: dict[int, Simulator] = {}
+        self._said: dict[str, None] = {}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its simulators have said so far, each remark once; those that are not kept any more too."""
+        made = (note for simulator in self._made.values() for note in simulator.notes)
+        return tuple(dict.fromkeys((*self._said, *made)))
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_made": {}, "_steps": None}
+        return {**self.__dict__, "_made": {}, "_said": {}, "_steps": None}
 
     def keys(self, start: int, count: int) -> Int64[Tensor, "count"]:
         """Keys of training scenarios."""
@@ -123,7 +130,9 @@ class Episodes:
     def _simulator(self, n: int) -> Simulator:
         if n not in self._made:
             if len(self._made) == _KEPT:
-                self._made.pop(next(iter(self._made))).close()
+                oldest = self._made.pop(next(iter(self._made)))
+                self._said |= dict.fromkeys(oldest.notes)
+                oldest.close()
             self._made[n] = self.simulate(n)
         return self._made[n]
 

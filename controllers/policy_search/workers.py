@@ -25,7 +25,7 @@ class Workers:
     that the search was told of the generation before, the rows to run and the keys of their scenarios; it makes the
     rows by itself and sends back their costs. The traffic of a generation is a few bytes per row, however large the
     policy is, and the results are those of :class:`~steersman.controllers.policy_search.evaluation.InProcess` with as
-    many shards, bit by bit.
+    many shards, bit by bit. What its simulators have said so far comes back too.
     """
 
     def __init__(self, episodes: Episodes, search: Search[Any], count: int) -> None:
@@ -43,6 +43,7 @@ class Workers:
                 "module (functools.partial of one is fine), or set workers=0"
             ) from error
         self._search, self._pools = search, [_pool() for _ in range(count)]
+        self._said: list[tuple[str, ...]] = [()] * count
         self._told: Tensor | None = None
         self._begun = False
 
@@ -64,7 +65,13 @@ class Workers:
             pool.submit(_work, pickle.dumps(message)) for pool, message in zip(self._pools, messages, strict=True)
         ]
         found = [pickle.loads(future.result()) for future in futures]  # noqa: S301 - from our own processes
-        return join([part for part in found if len(part.cost)])
+        self._said = [notes for _, notes in found]
+        return join([part for part, _ in found if len(part.cost)])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the simulators of all processes had to say, each remark once."""
+        return tuple(dict.fromkeys(note for notes in self._said for note in notes))
 
     def told(self, cost: Float[Tensor, "pop"]) -> None:
         """See :class:`~steersman.controllers.policy_search.evaluation.Executor`."""
@@ -119,4 +126,4 @@ def _work(message: bytes) -> bytes:
         _REPLICA[:] = [_Replica(plan, state)]
     (replica,) = _REPLICA
     replica.follow(generation, told)
-    return pickle.dumps(replica.run(rows, keys, limit))
+    return pickle.dumps((replica.run(rows, keys, limit), replica.episodes.notes))

@@ -1,5 +1,6 @@
 """Policy search: what a population's episodes cost, in whatever batch they run and wherever."""
 
+import importlib
 import json
 from dataclasses import replace
 from functools import partial
@@ -212,6 +213,66 @@ def test_workers_give_the_numbers_of_this_process_bit_by_bit() -> None:
         results.append((cost, search.incumbent, evaluation.plant_steps(search.generation + 1)))
     (a, x, n), (b, y, m) = results
     assert torch.equal(a, b) and torch.equal(x, y) and n == m > 0
+
+
+TALKING = '''
+from dataclasses import dataclass, field
+
+from steersman.envs.classic.cart_pole import CartPole
+from steersman.envs.simulator import PlantSimulator
+
+
+class Talker(PlantSimulator):
+    """Says in one remark how often it was reset."""
+
+    resets = 0
+
+    def reset(self, scenarios, mask=None):
+        super().reset(scenarios, mask)
+        self.resets += 1
+
+    @property
+    def notes(self):
+        return (f"{self.n} rows were reset {self.resets} times",) if self.resets else ()
+
+
+@dataclass
+class Talking:
+    """Makes them, keeps them, and is pickled without them."""
+
+    made: list = field(default_factory=list)
+
+    def __call__(self, n):
+        self.made.append(Talker(CartPole(), n))
+        return self.made[-1]
+
+    def __getstate__(self):
+        return {"made": []}
+'''
+
+
+def test_remarks_of_worker_processes_are_those_of_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each simulator tells its last word, also those whose place others have taken."""
+    (tmp_path / "talking_carts.py").write_text(TALKING)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("talking_carts")
+    heard = {}
+    for where in ("here", "workers"):
+        talking = module.Talking()
+        members = population(CART(1), 1)
+        episodes = Episodes(members, talking, 7)
+        search = make_search("random", size=6).start(members.vectors[0], seed=3)
+        executor = InProcess(episodes) if where == "here" else Workers(episodes, search, 1)
+        try:
+            pop = search.ask()
+            for count in (3, 3, 1, 2, 4, 5, 6):
+                executor(pop, 0, torch.arange(count), noise.keys(0, 1))
+        finally:
+            executor.close()
+        told = (note for simulator in talking.made for note in simulator.notes)
+        heard[where] = set(told if isinstance(executor, InProcess) else executor.notes)
+    assert heard["here"] == heard["workers"]
+    assert {"3 rows were reset 2 times", "1 rows were reset 1 times"} <= heard["here"]
 
 
 def test_what_cannot_be_sent_to_workers_is_named() -> None:

@@ -339,3 +339,22 @@ def test_a_row_that_an_evaluation_loses_is_said(tmp_path: Path, monkeypatch: pyt
     )
     done = simulate("Fragile-v0", "pid", settings=pid["settings"])
     assert done.notes == (why.replace("3 rows", "1 row"),)
+
+
+def test_remarks_of_processes_that_a_search_starts_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gauge breaks in worker processes only, so that nothing else can have told of it."""
+    told = FRAGILE.replace("import gymnasium\n", "import multiprocessing\n\nimport gymnasium\n")
+    child = "multiprocessing.parent_process() is not None"
+    (tmp_path / "fragile_lab.py").write_text(told.replace("action[0] > 0.5", child))
+    monkeypatch.syspath_prepend(tmp_path)
+    search = {
+        "search": "random", "options": {"size": 4}, "hidden": [2], "plant_steps": 400, "scenarios": 1, "explore": 1,
+        "workers": 1,
+    }  # fmt: skip
+    rows = [{"use": "zero"}, {"use": "policy-search", "settings": search}]
+    plant = {"id": "fragile_lab:Fragile", "max_episode_steps": 3, "controllers": rows}
+    found = compare(parse_spec({"name": "c", "episodes": 2, "plants": [plant]}), tmp_path / "out")
+    assert not found.failures
+    zero, trained = (result.notes for result in found.results)
+    assert zero == ()
+    assert re.fullmatch(r"in its training, \d+ rows ended as diverged because observation 'y0' was nan", trained[0])
