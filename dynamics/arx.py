@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,12 +18,14 @@ RIDGES = (1e-14, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 """Weights that are tried."""
 HELD = 0.25
 """Share of the episodes (or, of a single one, of its time) that choices are judged on."""
-AHEAD = 32
-"""Control steps that the judged predictions go ahead, where the episode lasts."""
+AHEAD, NEAR = 32, 8
+"""Control steps that the judged predictions go ahead, where the episode lasts, and those that feedback looks at."""
 WINDOWS, NUMBERS = (32, 256), 2**20
 """Least and largest number of predictions that a choice is judged on, and how many numbers they may consist of."""
 WORTH = 0.05
-"""What a longer window or a smaller ridge must take off the logarithm of the squared error."""
+"""What a longer window must take off the logarithm of the squared error."""
+DISAGREE = 0.05
+"""Relative difference of spectral radii above 1 that is more than chance."""
 BLIND = 1e-6
 """Share of an output's variance that a measurement may leave unexplained and still tell it."""
 FLOOR, LOST = 1e-12, 1.0
@@ -78,21 +81,20 @@ class _Fit:
 
     def __init__(self, kept: Tensor, data: Trajectories, valid: Bool[Tensor, "N T"], context: int) -> None:
         rows = starts(valid, context, 1)
-        self._context, self._nk = context, kept.shape[-1]
+        self._context = context
         y, u = (cut(part, rows, 1 - context, context).flatten(1) for part in (kept, data.u))
         self._phi = torch.cat([y, u], dim=1)
-        # Differences are regressed: slow outputs nearly repeat, and the ridge then pulls towards persistence.
-        self._change = cut(kept, rows, 1, 1).flatten(1) - y[:, -self._nk :]
-        self._outputs = AffineRidge(self._phi, self._change)
+        # Outputs are regressed, not their changes: what windows leave open would become modes at 1 which no action
+        # reaches, and a little error makes modes of them that grow. Drawn to zero they decay.
+        self._next = cut(kept, rows, 1, 1).flatten(1)
+        self._outputs = AffineRidge(self._phi, self._next)
         # Outputs are read after the step, since z may hold what the step itself brought, such as a reward.
         y, u = cut(kept, rows, 2 - context, context).flatten(1), cut(data.u, rows, 2 - context, context - 1).flatten(1)
         self._read_out = AffineRidge(torch.cat([y, u], dim=1), cut(data.z, rows, 1, 1).flatten(1))
 
     def __call__(self, ridge: float) -> ARX:
         W, b = self._outputs(ridge)
-        residual = self._change - self._phi @ W - b
-        newest = slice((self._context - 1) * self._nk, self._context * self._nk)
-        W[newest] += torch.eye(self._nk, dtype=W.dtype, device=W.device)
+        residual = self._next - self._phi @ W - b
         return ARX(self._context, W, b, *self._read_out(ridge), residual.T @ residual / len(residual))
 
 
@@ -104,13 +106,17 @@ class Choice:
         context: Measurements in the window.
         ridge: Weight of the squared coefficients.
         radius: Spectral radius.
-        error: Mean logarithm of the squared errors relative to persistence, of each held-out episode.
+        far: Mean logarithm of the squared errors :data:`AHEAD` steps ahead, all steps together, relative to
+            persistence, of each held-out episode: mostly how fast the fastest mode grows.
+        near: Mean over :data:`NEAR` steps ahead of the logarithm of the squared error of each step, likewise: how
+            outputs respond to what an action does, before feedback acts again.
     """
 
     context: int
     ridge: float
     radius: float
-    error: Float[Tensor, "e"]
+    far: Float[Tensor, "e"]
+    near: Float[Tensor, "e"]
 
 
 def contexts(most: int) -> list[int]:
@@ -125,12 +131,19 @@ def identify(
     lengths: list[int],
     ridges: tuple[float, ...],
 ) -> tuple[ARX, list[Choice]]:
-    """Fit the model that predicts best, several steps ahead, what it was not fitted to.
+    """Fit the model that predicts best, several steps ahead, what it was not fitted to, without modes of its own.
+
+    Two errors are judged, since they see different things (Gevers, Identification for Control, 2005). Far ahead, one
+    growing mode decides alone: of the choices that predict well there, the one that grows least tells how fast the
+    fastest mode must grow, and choices that say more, by :data:`DISAGREE`, are left out, since feedback would fight a
+    mode that the plant does not have. Among the others those steps decide that feedback lives on, each with the same
+    weight: what a growing mode hides far ahead, such as a delay, is what a closed loop is stable by or not.
+
+    Of the choices whose error is the least one, up to :data:`WORTH` and the standard error of their difference over
+    episodes, the shortest window is taken, with its best ridge; the model is then fitted to all data.
 
     Windows at the start of an episode are filled as in use, by repetition. Logarithms of errors are averaged, so that
-    no few that miss by far decide. Of the choices whose error is the least one, up to :data:`WORTH` and the
-    standard error of their difference over episodes, the shortest window is taken and then the largest ridge; the model
-    is then fitted to all data.
+    no few that miss by far decide.
 
     Args:
         data: Data, finite.
@@ -140,7 +153,8 @@ def identify(
         ridges: Weights to choose from, rising.
 
     Returns:
-        The model, and the choices that did as well, the one taken first; none where nothing could be held out.
+        The model, and the choice taken, followed by those that predict as well far ahead; none where nothing could be
+        held out.
 
     Raises:
         ValueError: If no episode holds the longest window.
@@ -151,9 +165,11 @@ def identify(
         return _Fit(y, data, data.valid, lengths[0])(ridges[0]), []
     if lengths[0] == 1 < len(lengths) and not _told(y, data):
         lengths = lengths[1:]
-    good = _as_good(list(_judged(data, y, neutral, lengths, ridges)))
-    context, ridge = (good[0].context, good[0].ridge) if good else (lengths[-1], ridges[0])
-    return _Fit(y, data, data.valid, context)(ridge), good
+    judged = list(_judged(data, y, neutral, lengths, ridges))
+    if not judged:
+        return _Fit(y, data, data.valid, lengths[-1])(ridges[0]), []
+    found = _taken(judged)
+    return _Fit(y, data, data.valid, found.context)(found.ridge), [found, *_as_good(judged, "far")]
 
 
 def _told(y: Tensor, data: Trajectories) -> bool:
@@ -168,14 +184,26 @@ def _told(y: Tensor, data: Trajectories) -> bool:
     return bool((missed <= BLIND * z.var(dim=0, correction=0)).all())
 
 
-def _as_good(judged: list[Choice]) -> list[Choice]:
+def _taken(judged: list[Choice]) -> Choice:
+    """The choice that is taken; see :func:`identify`."""
+    known = min(choice.radius for choice in _as_good(judged, "far"))
+    plain = [choice for choice in judged if choice.radius <= max(1.0, known) * (1 + DISAGREE)]
+    good = _as_good(plain, "near")
+    shortest = min(choice.context for choice in good)
+    return _best([choice for choice in good if choice.context == shortest], "near")
+
+
+def _best(judged: list[Choice], error: Literal["far", "near"]) -> Choice:
+    """The choice with the least mean error, the first one of several."""
+    return min(judged, key=lambda choice: float(getattr(choice, error).mean()))
+
+
+def _as_good(judged: list[Choice], error: Literal["far", "near"]) -> list[Choice]:
     """The choices that are not worse than the best one, beyond chance."""
-    if not judged:
-        return []
-    best = min(judged, key=lambda choice: float(choice.error.mean()))
+    best = getattr(_best(judged, error), error)
     good = []
     for choice in judged:
-        worse = choice.error - best.error
+        worse = getattr(choice, error) - best
         chance = float(worse.std()) / len(worse) ** 0.5 if len(worse) > 1 else 0.0
         if float(worse.mean()) <= max(chance, WORTH):
             good.append(choice)
@@ -195,7 +223,7 @@ def _judged(
         fit = _Fit(y, data, fitted, length)
         for ridge in reversed(ridges):
             model = fit(ridge)
-            yield Choice(length, ridge, model.radius, judge(model))
+            yield Choice(length, ridge, model.radius, *judge(model))
 
 
 def _parts(valid: Bool[Tensor, "N T"]) -> tuple[Bool[Tensor, "N T"], Bool[Tensor, "N T"]]:
@@ -219,7 +247,7 @@ def longest_window(valid: Bool[Tensor, "N T"]) -> int:
 
 
 class _Judge:
-    """Errors of predictions :data:`AHEAD` steps ahead, or until an episode ends."""
+    """Errors of predictions up to :data:`AHEAD` steps ahead, or until an episode ends."""
 
     def __init__(
         self, data: Trajectories, y: Tensor, neutral: Tensor, valid: Bool[Tensor, "N T"], context: int
@@ -238,18 +266,33 @@ class _Judge:
         self._U = data.u[rows[:, :1], inside]
         self._true = torch.cat([y, data.z], dim=-1)[rows[:, :1], inside + 1]
         now = torch.cat([y, data.z], dim=-1)[rows[:, 0], rows[:, 1]][:, None]
-        self._scale = (self._true - now)[self._alive].square().mean(dim=0)
+        change = torch.where(self._alive[..., None], (self._true - now).square(), 0.0)
+        self._scale = change.sum(dim=(0, 1)) / self._alive.sum()
+        self._scales = (change.sum(dim=0) / self._alive.sum(dim=0).clamp(min=1)[:, None]).clamp(min=1e-300)
         self._moves = self._scale > 1e-24 * self._true[self._alive].square().mean(dim=0)
         self._of, self._episodes = rows[:, 0], len(valid)
 
-    def __call__(self, model: ARX) -> Float[Tensor, "e"]:
-        """Mean logarithm of the squared errors relative to persistence, of each held-out episode."""
-        found = torch.cat(model.predict(*self._window, self._U), dim=-1) - self._true
-        square = (found.square() / self._scale)[..., self._moves].mean(dim=-1)
-        square = torch.where(self._alive, square, 0.0).sum(dim=1) / self._alive.sum(dim=1)
-        digits = torch.log(square.nan_to_num(LOST).clamp(FLOOR, LOST))
-        total, windows = digits.new_zeros(2, self._episodes)
-        total.index_add_(0, self._of, digits)
-        windows.index_add_(0, self._of, torch.ones_like(digits))
+    def __call__(self, model: ARX) -> tuple[Float[Tensor, "e"], Float[Tensor, "e"]]:
+        """Errors far and near of each held-out episode; see :class:`Choice`."""
+        square = (torch.cat(model.predict(*self._window, self._U), dim=-1) - self._true).square()
+        together = _digits(self._over_steps((square / self._scale)[..., self._moves].mean(dim=-1), AHEAD))
+        each = _digits((square / self._scales)[..., self._moves].mean(dim=-1))
+        return self._over_windows(together), self._over_windows(self._over_steps(each, NEAR))
+
+    def _over_steps(self, value: Float[Tensor, "k h"], ahead: int) -> Float[Tensor, "k"]:
+        """Mean over so many steps ahead, until an episode ends."""
+        alive = self._alive[:, :ahead]
+        return torch.where(alive, value[:, :ahead], 0.0).sum(dim=1) / alive.sum(dim=1)
+
+    def _over_windows(self, value: Float[Tensor, "k"]) -> Float[Tensor, "e"]:
+        """Mean over the windows of each episode."""
+        total, windows = value.new_zeros(2, self._episodes)
+        total.index_add_(0, self._of, value)
+        windows.index_add_(0, self._of, torch.ones_like(value))
         mean: Tensor = (total / windows)[windows > 0]
         return mean
+
+
+def _digits(square: Tensor) -> Tensor:
+    """Logarithms of squared errors, from none to past all hope."""
+    return torch.log(square.nan_to_num(LOST).clamp(FLOOR, LOST))
