@@ -25,6 +25,8 @@ WINDOWS, NUMBERS = (32, 256), 2**20
 """Least and largest number of predictions that a choice is judged on, and how many numbers they may consist of."""
 WORTH = 0.05
 """What a longer window must take off the logarithm of the squared error."""
+SMALLER = 0.1
+"""Likewise for a smaller ridge: coefficients that are worth so little are mostly noise, which feedback acts on."""
 DISAGREE = 0.05
 """Relative difference of spectral radii above 1 that is more than chance."""
 BLIND = 1e-6
@@ -74,8 +76,9 @@ def identify(
     mode that the plant does not have. Among the others those steps decide that feedback lives on, each with the same
     weight: what a growing mode hides far ahead, such as a delay, is what a closed loop is stable by or not.
 
-    Of the choices whose error is the least one, up to :data:`WORTH` and the standard error of their difference over
-    episodes, the shortest window is taken, with its best ridge; the model is then fitted to all data.
+    The shortest window is taken whose error is the least one, up to :data:`WORTH` and the standard error of their
+    difference over episodes, and with it the largest ridge, up to :data:`SMALLER`. The model is then fitted to all
+    data.
 
     Windows at the start of an episode are filled as in use, by repetition. Logarithms of errors are averaged, so that
     no few that miss by far decide.
@@ -125,7 +128,8 @@ def _taken(judged: list[Choice]) -> Choice:
     plain = [choice for choice in judged if choice.radius <= max(1.0, known) * (1 + DISAGREE)]
     good = _as_good(plain, "near")
     shortest = min(choice.context for choice in good)
-    return _best([choice for choice in good if choice.context == shortest], "near")
+    same = _as_good([choice for choice in plain if choice.context == shortest], "near", SMALLER)
+    return max(same, key=lambda choice: choice.ridge)
 
 
 def _best(judged: list[Choice], error: Literal["far", "near"]) -> Choice:
@@ -133,14 +137,14 @@ def _best(judged: list[Choice], error: Literal["far", "near"]) -> Choice:
     return min(judged, key=lambda choice: float(getattr(choice, error).mean()))
 
 
-def _as_good(judged: list[Choice], error: Literal["far", "near"]) -> list[Choice]:
-    """The choices that are not worse than the best one, beyond chance."""
+def _as_good(judged: list[Choice], error: Literal["far", "near"], worth: float = WORTH) -> list[Choice]:
+    """The choices that are not worse than the best one, beyond chance and what is worth it."""
     best = getattr(_best(judged, error), error)
     good = []
     for choice in judged:
         worse = getattr(choice, error) - best
         chance = float(worse.std()) / len(worse) ** 0.5 if len(worse) > 1 else 0.0
-        if float(worse.mean()) <= max(chance, WORTH):
+        if float(worse.mean()) <= max(chance, worth):
             good.append(choice)
     return good
 
