@@ -1,32 +1,16 @@
-"""Linear models of windows (ARX), with the length of the window and the ridge found on episodes held out."""
+"""Linear models of windows (ARX)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from steersman.dynamics.base import Trajectories
 from steersman.dynamics.regression import AffineRidge
 from steersman.dynamics.windows import cut, starts
-
-RIDGES = (1e-14, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
-"""Weights that are tried."""
-HELD = 0.25
-"""Share of the episodes (or, of a single one, of its time) that choices are judged on."""
-AHEAD = 32
-"""Control steps that the judged predictions go ahead, where the episode lasts."""
-WINDOWS, NUMBERS = (32, 256), 2**20
-"""Least and largest number of predictions that a choice is judged on, and how many numbers they may consist of."""
-WORTH = 0.05
-"""What a longer window or a smaller ridge must take off the logarithm of the squared error."""
-BLIND = 1e-6
-"""Share of an output's variance that a measurement may leave unexplained and still tell it."""
-FLOOR, LOST = 1e-12, 1.0
-"""Squared errors relative to persistence that count as none, and as past all hope."""
 
 
 @dataclass(frozen=True)
@@ -73,183 +57,25 @@ class ARX:
         return float(torch.linalg.eigvals(A).abs().max())
 
 
-class _Fit:
+class Fit:
     """Regressions of one context, for any ridge."""
 
     def __init__(self, kept: Tensor, data: Trajectories, valid: Bool[Tensor, "N T"], context: int) -> None:
+        """Factorise."""
         rows = starts(valid, context, 1)
-        self._context, self._nk = context, kept.shape[-1]
+        self._context = context
         y, u = (cut(part, rows, 1 - context, context).flatten(1) for part in (kept, data.u))
         self._phi = torch.cat([y, u], dim=1)
-        # Differences are regressed: slow outputs nearly repeat, and the ridge then pulls towards persistence.
-        self._change = cut(kept, rows, 1, 1).flatten(1) - y[:, -self._nk :]
-        self._outputs = AffineRidge(self._phi, self._change)
+        # Outputs are regressed, not their changes: what windows leave open would become modes at 1 which no action
+        # reaches, and a little error makes modes of them that grow. Drawn to zero they decay.
+        self._next = cut(kept, rows, 1, 1).flatten(1)
+        self._outputs = AffineRidge(self._phi, self._next)
         # Outputs are read after the step, since z may hold what the step itself brought, such as a reward.
         y, u = cut(kept, rows, 2 - context, context).flatten(1), cut(data.u, rows, 2 - context, context - 1).flatten(1)
         self._read_out = AffineRidge(torch.cat([y, u], dim=1), cut(data.z, rows, 1, 1).flatten(1))
 
     def __call__(self, ridge: float) -> ARX:
+        """The model for a ridge."""
         W, b = self._outputs(ridge)
-        residual = self._change - self._phi @ W - b
-        newest = slice((self._context - 1) * self._nk, self._context * self._nk)
-        W[newest] += torch.eye(self._nk, dtype=W.dtype, device=W.device)
+        residual = self._next - self._phi @ W - b
         return ARX(self._context, W, b, *self._read_out(ridge), residual.T @ residual / len(residual))
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A context and a ridge, and how a model made with them did on what was held out.
-
-    Attributes:
-        context: Measurements in the window.
-        ridge: Weight of the squared coefficients.
-        radius: Spectral radius.
-        error: Mean logarithm of the squared errors relative to persistence, of each held-out episode.
-    """
-
-    context: int
-    ridge: float
-    radius: float
-    error: Float[Tensor, "e"]
-
-
-def contexts(most: int) -> list[int]:
-    """The windows that are tried: powers of two, and the longest one."""
-    return [*(2**i for i in range(most.bit_length()) if 2**i < most), most]
-
-
-def identify(
-    data: Trajectories,
-    kept: Int[Tensor, "nk"],
-    neutral: Float[Tensor, "m"],
-    lengths: list[int],
-    ridges: tuple[float, ...],
-) -> tuple[ARX, list[Choice]]:
-    """Fit the model that predicts best, several steps ahead, what it was not fitted to.
-
-    Windows at the start of an episode are filled as in use, by repetition. Logarithms of errors are averaged, so that
-    no few that miss by far decide. Of the choices whose error is the least one, up to :data:`WORTH` and the
-    standard error of their difference over episodes, the shortest window is taken and then the largest ridge; the model
-    is then fitted to all data.
-
-    Args:
-        data: Data, finite.
-        kept: Columns of y that are predicted.
-        neutral: The action before an episode.
-        lengths: Windows to choose from, rising.
-        ridges: Weights to choose from, rising.
-
-    Returns:
-        The model, and the choices that did as well, the one taken first; none where nothing could be held out.
-
-    Raises:
-        ValueError: If no episode holds the longest window.
-    """
-    y = data.y[..., kept]
-    starts(data.valid, lengths[-1], 1)
-    if len(lengths) == len(ridges) == 1:
-        return _Fit(y, data, data.valid, lengths[0])(ridges[0]), []
-    if lengths[0] == 1 < len(lengths) and not _told(y, data):
-        lengths = lengths[1:]
-    good = _as_good(list(_judged(data, y, neutral, lengths, ridges)))
-    context, ridge = (good[0].context, good[0].ridge) if good else (lengths[-1], ridges[0])
-    return _Fit(y, data, data.valid, context)(ridge), good
-
-
-def _told(y: Tensor, data: Trajectories) -> bool:
-    """Whether one measurement tells the performance outputs; if not, what an action brings may show in them alone.
-
-    A window of one measurement holds no action: a model of it would be blind to rewards, for example.
-    """
-    rows = starts(data.valid, 1, 1)
-    now, z = (cut(part, rows, 1, 1).flatten(1) for part in (y, data.z))
-    V, d = AffineRidge(now, z)(RIDGES[0])
-    missed = (z - now @ V - d).square().mean(dim=0)
-    return bool((missed <= BLIND * z.var(dim=0, correction=0)).all())
-
-
-def _as_good(judged: list[Choice]) -> list[Choice]:
-    """The choices that are not worse than the best one, beyond chance."""
-    if not judged:
-        return []
-    best = min(judged, key=lambda choice: float(choice.error.mean()))
-    good = []
-    for choice in judged:
-        worse = choice.error - best.error
-        chance = float(worse.std()) / len(worse) ** 0.5 if len(worse) > 1 else 0.0
-        if float(worse.mean()) <= max(chance, WORTH):
-            good.append(choice)
-    return good
-
-
-def _judged(
-    data: Trajectories, y: Tensor, neutral: Tensor, lengths: list[int], ridges: tuple[float, ...]
-) -> Iterator[Choice]:
-    """Choices with their errors, short windows and large ridges first; none for windows that the parts do not hold."""
-    fitted, held = _parts(data.valid)
-    if not (bool(fitted.any()) and bool(held.any())):
-        return
-    fitting = [length for length in lengths if length <= longest_window(fitted)]
-    judge = _Judge(data, y, neutral, held, lengths[-1])
-    for length in fitting:
-        fit = _Fit(y, data, fitted, length)
-        for ridge in reversed(ridges):
-            model = fit(ridge)
-            yield Choice(length, ridge, model.radius, judge(model))
-
-
-def _parts(valid: Bool[Tensor, "N T"]) -> tuple[Bool[Tensor, "N T"], Bool[Tensor, "N T"]]:
-    """Transitions to fit to, and the last episodes (or the end of a single one), which are held out."""
-    n, t = valid.shape
-    held = torch.zeros_like(valid)
-    if n > 1:
-        held[n - max(1, round(HELD * n)) :] = True
-    else:
-        held[:, t - round(HELD * t) :] = True
-    return valid & ~held, valid & held
-
-
-def longest_window(valid: Bool[Tensor, "N T"]) -> int:
-    """Most measurements that a window can hold which a transition follows; at least 1."""
-    run, longest = torch.zeros_like(valid[:, 0], dtype=torch.int64), 1
-    for now in valid.unbind(1):
-        run = torch.where(now, run + 1, 0)
-        longest = max(longest, int(run.max()))
-    return longest
-
-
-class _Judge:
-    """Errors of predictions :data:`AHEAD` steps ahead, or until an episode ends."""
-
-    def __init__(
-        self, data: Trajectories, y: Tensor, neutral: Tensor, valid: Bool[Tensor, "N T"], context: int
-    ) -> None:
-        rows = starts(valid, 1, 1)
-        most = min(max(NUMBERS // (AHEAD * (y.shape[-1] + data.z.shape[-1])), WINDOWS[0]), WINDOWS[1], len(rows))
-        rows = rows[torch.linspace(0, len(rows) - 1, most).long()]
-        past = rows[:, 1:] + torch.arange(1 - context, 1, device=rows.device)
-        begun = (past[:, :-1] >= 0)[..., None]
-        u = torch.where(begun, data.u[rows[:, :1], past[:, :-1].clamp(min=0)], neutral)
-        self._window = y[rows[:, :1], past.clamp(min=0)], u
-        steps = rows[:, 1:] + torch.arange(AHEAD, device=rows.device)
-        inside = steps.clamp(max=valid.shape[1] - 1)
-        alive = valid[rows[:, :1], inside] & (steps < valid.shape[1])
-        self._alive = alive.cumprod(dim=1).bool()
-        self._U = data.u[rows[:, :1], inside]
-        self._true = torch.cat([y, data.z], dim=-1)[rows[:, :1], inside + 1]
-        now = torch.cat([y, data.z], dim=-1)[rows[:, 0], rows[:, 1]][:, None]
-        self._scale = (self._true - now)[self._alive].square().mean(dim=0)
-        self._moves = self._scale > 1e-24 * self._true[self._alive].square().mean(dim=0)
-        self._of, self._episodes = rows[:, 0], len(valid)
-
-    def __call__(self, model: ARX) -> Float[Tensor, "e"]:
-        """Mean logarithm of the squared errors relative to persistence, of each held-out episode."""
-        found = torch.cat(model.predict(*self._window, self._U), dim=-1) - self._true
-        square = (found.square() / self._scale)[..., self._moves].mean(dim=-1)
-        square = torch.where(self._alive, square, 0.0).sum(dim=1) / self._alive.sum(dim=1)
-        digits = torch.log(square.nan_to_num(LOST).clamp(FLOOR, LOST))
-        total, windows = digits.new_zeros(2, self._episodes)
-        total.index_add_(0, self._of, digits)
-        windows.index_add_(0, self._of, torch.ones_like(digits))
-        mean: Tensor = (total / windows)[windows > 0]
-        return mean

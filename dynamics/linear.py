@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steersman.dynamics.arx import ARX, RIDGES, contexts, identify, longest_window
+from steersman.dynamics.arx import ARX
 from steersman.dynamics.base import Hidden, Trajectories, Window
+from steersman.dynamics.identification import DISAGREE, RIDGES, contexts, identify, longest_window
 from steersman.dynamics.learned import Learned
 from steersman.dynamics.linearize import flatten_state, linearize
 from steersman.envs.plant import Plant
@@ -22,8 +23,6 @@ MOST = 8
 """Measurements in a window, at most, where nothing is said."""
 RIDGE = 1e-10
 """Weight of the squared coefficients, where it is neither given nor chosen."""
-DISAGREE = 0.05
-"""Relative difference of spectral radii above 1 that is worth a word."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +60,17 @@ class LinearDynamics(Learned):
     Fitted to data, the state holds the last ``context`` kept outputs and the ``context - 1`` actions between
     them, oldest first, and the last block row of ``A_`` is an ARX model found by ridge regression on normalised
     columns (Ljung, System Identification, 2nd ed., section 4.2); z is read out affinely from the same state. How
-    many measurements that are, and the ridge, is chosen by predictions of held-out episodes several steps ahead
-    (:func:`~steersman.dynamics.arx.identify`), since longer windows than the data tell apart bring modes that the plant
-    does not have. Made by :meth:`from_plant`, the state is the plant's own, flattened.
+    many measurements that are, and the ridge, is chosen by predictions of held-out episodes
+    (:func:`~steersman.dynamics.identification.identify`): many steps ahead, since longer windows than the data tell
+    apart bring modes that the plant does not have, and few, since shorter ones than a delay calls for lose the closed
+    loop. Made by :meth:`from_plant`, the state is the plant's own, flattened.
 
     At the start of an episode a window is filled by repetition, which no ARX model can explain; its first
     ``context - 1`` predictions are therefore worse than the later ones.
 
     Attributes:
         context: Measurements in the window; before a fit, the most that there may be.
-        radii_: Spectral radii of the choices that predicted as well, beyond chance, the one taken first.
+        radii_: Spectral radii of the choice taken and of those that predict as well far ahead, beyond chance.
     """
 
     A_: Tensor
