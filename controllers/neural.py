@@ -14,13 +14,14 @@ from steersman.controllers.base import Training, TrainingCost
 from steersman.controllers.descent import Spent, descend
 from steersman.controllers.informed import ModelRollouts, PlantRollouts, Rollouts
 from steersman.controllers.policy import TrainedPolicy, build_policy
-from steersman.controllers.refit import refitted, under_policy
+from steersman.controllers.refit import paired, refitted, under_policy
 from steersman.controllers.squash import decided, scored_action, spread_of
 from steersman.controllers.verdict import judge
 from steersman.dynamics.base import Dynamics, Window
 from steersman.envs.plant import ControlProblem
 from steersman.envs.settings import at_least, one_of, positive
 from steersman.optimizers.resumable import Resumable
+from steersman.optimizers.vectorise import assign, flatten
 
 STARTS = 3
 """Weights that a training begins from, one after the other, as long as policies die."""
@@ -40,7 +41,8 @@ class NeuralPolicy(TrainedPolicy):
 
     A model that was fitted to data errs where the policy goes. So it is fitted again, to its own data and to all
     episodes under the policy, and the policy is trained on through a copy of the model that nobody else sees. That
-    takes the model's own data (:attr:`~steersman.controllers.base.Training.data`).
+    takes the model's own data (:attr:`~steersman.controllers.base.Training.data`). Which of the two policies stays is
+    decided on the plant: by their costs of the same episodes.
 
     A policy whose action does not depend on what it sees, or that has no gradient, is dead: the training begins again
     from other weights. At the end the policy meets doing nothing and constant actions on the simulator; :attr:`notes`
@@ -171,7 +173,8 @@ class NeuralPolicy(TrainedPolicy):
         """Fit the model to what the policy has seen, and train the policy on."""
         assert self.model is not None and training.data is not None  # noqa: S101 - _fits_again has seen to it
         found = under_policy(self, training, self.refit, context=self.model.context, ahead=self._longest)
-        spent.add(found.steps, [(0, float(found.cost[::2].mean()))])
+        cost, weights = float(found.cost[::2].mean()), flatten(self._policy)
+        spent.add(found.steps, [(0, cost)])
         model = refitted(self.model, training, [training.data, *before.data, found.data])
         resumable = Resumable(training.folder, *self._about(training, model))
         gen = torch.Generator().manual_seed(training.seed + 1)
@@ -183,6 +186,12 @@ class NeuralPolicy(TrainedPolicy):
         )  # fmt: skip
         spent.add(source.used, source.curve)
         spent.seconds += resumable.seconds + model.earlier_seconds
+        again = paired(self, training, self.refit)
+        tuned = float(again.cost.mean())
+        spent.add(again.plant_steps, [(0, min(cost, tuned))])
+        if not tuned <= cost:
+            assign(self._policy, weights)
+            self.notes += (f"the second fit made it worse ({tuned:.4g} after {cost:.4g}): it is as it was before",)
 
     def _about(self, training: Training, model: Dynamics) -> tuple[Any, ...]:
         """What a descent follows from, as far as it can be told apart."""

@@ -30,7 +30,7 @@ class NeuralSettings:
         batch: Windows per member and gradient step.
         rate: Initial learning rate of Adam.
         patience: Validations (every 100 steps) without improvement after which training stops.
-        validation: Fraction of the windows held back for early stopping.
+        validation: Fraction of the episodes held back for early stopping; of a single one, of its windows.
         seed: Seed of weights and mini-batches.
     """
 

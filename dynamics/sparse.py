@@ -39,7 +39,7 @@ class SparseSettings:
         batch: Windows per gradient step.
         rate: Initial learning rate of Adam.
         patience: Validations (every 100 steps) without improvement after which training stops.
-        validation: Fraction of the windows held back for early stopping.
+        validation: Fraction of the episodes held back for early stopping; of a single one, of its windows.
         seed: Seed of weights, masks and mini-batches.
     """
 

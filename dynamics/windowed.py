@@ -15,6 +15,15 @@ from steersman.dynamics.learned import Learned
 from steersman.dynamics.regression import affine_fit, ridge, spread
 from steersman.dynamics.windows import cut, starts
 
+_RIDGE = 1e-10
+"""Weight of the ridge regression of the readout."""
+EXACT = 1e-4
+"""Residual of an affine readout, relative to the spread of z, below which it is exact.
+
+Ridge regression leaves up to half the root of its weight, 5e-6, of each normalised coefficient, and a difference of
+outputs that move together has coefficients above 1.
+"""
+
 
 class Windowed(Learned, ABC):
     """A model ``y+ = y + delta * change(window)`` on normalised windows, with an affine part of the readout of z.
@@ -106,10 +115,10 @@ class Windowed(Learned, ABC):
             cut(padded.u, rows, 2 - self.context, self.context - 1),
         )
         z = cut(padded.z, rows, 1, 1)[:, 0]
-        weight, offset = affine_fit(windows, z, 1e-10)
+        weight, offset = affine_fit(windows, z, _RIDGE)
         residual = (z - windows @ weight - offset).square().mean(dim=0).sqrt()
-        # An affine map that is exact up to rounding leaves nothing for a network but noise.
-        scale = torch.where(residual > 1e-6 * spread(z)[1], residual, 0.0)
+        # What the ridge leaves of an exact map is nothing for a network to learn.
+        scale = torch.where(residual > EXACT * spread(z)[1], residual, 0.0)
         for name, value in {"z_weight_": weight, "z_offset_": offset, "z_scale_": scale}.items():
             self._learn(name, value)
 
@@ -140,7 +149,7 @@ class Batches:
             ahead: Steps of a rollout.
             members: Networks; each is shown windows of its own.
             batch: Windows per member.
-            validation: Fraction of the windows held back.
+            validation: Fraction of the episodes held back (:func:`divided`).
             gen: Source of the choice.
 
         Raises:
@@ -149,8 +158,7 @@ class Batches:
         rows = starts(data.valid[:, : data.valid.shape[1] - ahead + 1], model.context, 1)
         if len(rows) < 2:
             raise ValueError("training needs at least two windows; collect more steps")
-        held = min(max(1, round(validation * len(rows))), len(rows) - 1)
-        self.rows, self.held = rows[:-held], rows[-held:]
+        self.rows, self.held = divided(rows, validation)
         kept = data.y[..., model.kept_]
         self.y = ((kept - model.y_mean_) / model.y_std_).float()
         self.u = ((data.u - model.u_mean_) / model.u_std_).float()
@@ -184,12 +192,13 @@ class Batches:
     def error(
         self, change: Callable[[Tensor], Tensor], rows: Int[Tensor, "k 2"], readout: Readout | None = None
     ) -> Float[Tensor, ""]:
-        """Mean over rollouts of squared errors in units of one-step changes, plus the readout's.
+        """Mean over steps of rollouts of the Huber loss of errors in units of one-step changes, plus the readout's.
 
         Args:
             change: From inputs ``[members, n, inputs]`` to scaled changes ``[members, n, nk]``.
             rows: Windows, a multiple of ``members``.
-            readout: Error of the readout along the rollout; predictions are not bent to help it.
+            readout: Error of the readout at the windows that were measured: in units of a residual that may be small,
+                errors of the predicted ones would drown it and everything else.
         """
         first, total = 1 - self.length, self.length + self.ahead
         y, z = (self._split(cut(series, rows, first, total)) for series in (self.y, self.z))
@@ -202,11 +211,12 @@ class Batches:
             x = torch.cat([window.flatten(2), past.flatten(2)], dim=2)
             alive = mask[:, :, j]
             after = window[:, :, -1] + self.delta * change(torch.cat([x, u[:, :, now]], dim=2))
-            error = error + (alive * ((after - y[:, :, now + 1]) / self.delta).square().mean(dim=2)).sum()
+            error = error + (alive * huber((after - y[:, :, now + 1]) / self.delta).mean(dim=2)).sum()
             window = torch.cat([window[:, :, 1:], after[:, :, None]], dim=2)
             if readout is not None:
-                x = torch.cat([window.flatten(2), u[:, :, j + 1 : j + self.length].flatten(2)], dim=2)
-                error = error + (alive * readout(x.detach(), z[:, :, now + 1])).sum()
+                measured, past = y[:, :, j + 1 : now + 2], u[:, :, j + 1 : now + 1]
+                x = torch.cat([measured.flatten(2), past.flatten(2)], dim=2)
+                error = error + (alive * readout(x, z[:, :, now + 1])).sum()
         return error / mask.sum()
 
     def _phi(self, rows: Tensor) -> Tensor:
@@ -215,6 +225,32 @@ class Batches:
 
     def _split(self, x: Tensor) -> Tensor:
         return x.reshape(self.members, -1, *x.shape[1:])
+
+
+def huber(error: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """Huber's loss (1964): the square of an error up to 1, from there on linear with the same slope.
+
+    Disturbances that no window foretells, such as a short circuit, are rare and large. Squared, they are most of a loss
+    that no model can lower, and drown what it could.
+    """
+    return 2 * torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none")
+
+
+def divided(rows: Int[Tensor, "k 2"], share: float) -> tuple[Int[Tensor, "t 2"], Int[Tensor, "v 2"]]:
+    """Windows to train on and about a ``share`` of them, at least one, that is held back.
+
+    Held back are whole episodes at equal distances, since windows of one episode tell of each other and data that are
+    joined come one kind after the other; of a single episode, its end.
+    """
+    episodes = rows[:, 0].bincount().nonzero().flatten()
+    n = len(episodes)
+    if n == 1:
+        held = min(max(1, round(share * len(rows))), len(rows) - 1)
+        return rows[:-held], rows[-held:]
+    count = min(max(1, round(share * n)), n - 1)
+    chosen = episodes[((torch.arange(count) + 0.5) * n / count).long()]
+    back = torch.isin(rows[:, 0], chosen)
+    return rows[~back], rows[back]
 
 
 def parts(h: Hidden) -> tuple[Tensor, Tensor, Tensor]:

@@ -115,10 +115,24 @@ def test_a_second_fit_sees_all_data_and_leaves_the_shared_model_alone(monkeypatc
     assert model.progress is heard and model.checkpoint is None
     assert digest(dict(again.state_dict())) != before
     assert len(data) == 8 + 2 * (1 + 3) + 4 and torch.equal(data.y[:8], DATA.y)
-    # The data give the normalisation; then exploration, renewals, episodes before the fit, and the verdict.
-    assert price.plant_steps == (2 * (1 + 3) + 4 + 6 * 8) * 60
-    assert [steps for steps, _ in price.curve] == [120, 240, 360, 480, 720]
+    # The data give the normalisation; then exploration, renewals, episodes before the fit, those after it, the verdict.
+    assert price.plant_steps == (2 * (1 + 3) + 4 + 2 + 6 * 8) * 60
+    assert [steps for steps, _ in price.curve] == [120, 240, 360, 480, 720, 840]
     assert not any("fitted" in note for note in controller.notes)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_second_fit_that_makes_the_policy_worse_is_undone(sign: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model in which actions push the other way, or one that is right, after a first training that has learnt little."""
+    again = linear().fit(replace(DATA, u=sign * DATA.u))
+    monkeypatch.setattr(neural, "refitted", lambda *_: again)
+    plain, tuned = small(steps=4), small(steps=4, refit=4, tune=60, tune_rate=2e-2)
+    plain.train(Training(simulate, 0, data=DATA))
+    price = tuned.train(Training(simulate, 0, data=DATA))
+    undone = digest(tuned.state_dict()) == digest(plain.state_dict())
+    assert undone == (sign < 0) == any("second fit made it worse" in note for note in tuned.notes)
+    costs = [cost for _, cost in price.curve]
+    assert (costs[-2] < costs[-3]) == (sign > 0)
 
 
 def test_equal_seeds_give_equal_policies_through_both_fits() -> None:

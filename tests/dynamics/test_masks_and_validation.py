@@ -18,7 +18,7 @@ from steersman.dynamics.reactions import Process, ReactionDynamics, ReactionSett
 from steersman.dynamics.registry import MODELS
 from steersman.dynamics.regression import ridge
 from steersman.dynamics.sparse import SparseNeuralDynamics, SparseSettings
-from steersman.dynamics.windowed import Batches
+from steersman.dynamics.windowed import Batches, huber
 from steersman.dynamics.windows import cut, starts
 from steersman.envs.simulator import PlantSimulator
 from steersman.optimizers.resumable import Resumable
@@ -106,7 +106,7 @@ def test_errors_of_rollouts_count_only_steps_that_happened(short: Trajectories) 
             if not bool(padded.valid[episode, t + j]):
                 break
             now = batches.y[episode, t]
-            total += float(((now - batches.y[episode, t + j + 1]) / batches.delta).square().mean())
+            total += float(huber((now - batches.y[episode, t + j + 1]) / batches.delta).mean())
             count += 1
     assert found == pytest.approx(total / count, rel=1e-4)
     assert count < 3 * len(rows), "some rollouts run over an end"
