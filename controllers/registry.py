@@ -75,15 +75,17 @@ CONTROLLERS: tuple[ControllerSpec, ...] = (
         "policy found without gradients",
         learns=True,
     ),
-    ControllerSpec("ppo", "steersman.controllers.rl:PPO", "proximal policy optimisation", learns=True),
-    ControllerSpec("sac", "steersman.controllers.rl:SAC", "soft actor-critic", learns=True),
+    ControllerSpec("ppo", "steersman.controllers.reinforcement.ppo:PPO", "proximal policy optimisation", learns=True),
+    ControllerSpec("sac", "steersman.controllers.reinforcement.sac:SAC", "soft actor-critic", learns=True),
     ControllerSpec(
         "pinn-screening",
         "steersman.controllers.screening:PinnScreening",
         "redispatch by thousands of what-ifs in a trained solution operator",
         learns=True,
     ),
-    ControllerSpec("dqn", "steersman.controllers.rl:DQN", "deep Q-learning, for a discrete action", learns=True),
+    ControllerSpec(
+        "dqn", "steersman.controllers.reinforcement.dqn:DQN", "deep Q-learning, for a discrete action", learns=True
+    ),
 )
 
 

@@ -58,7 +58,9 @@ class PlantModel(Dynamics):
         state = {"x": now.x} if isinstance(now.x, Tensor) else {f"x.{name}": leaf for name, leaf in now.x.items()}
         params = {f"p.{name}": value for name, value in p.items()}
         key = self._keys(now.y)
-        return {**state, **params, "k": now.k, "key": key, "status": self.plant.status(now.k, now.x, p)}
+        # Whoever plans is not at an end: as in an episode, a status is that of a state that a step has led to.
+        running = torch.zeros_like(now.k, dtype=torch.uint8)
+        return {**state, **params, "k": now.k, "key": key, "status": running}
 
     def _params(self, now: Measurement) -> Params | None:
         return now.p

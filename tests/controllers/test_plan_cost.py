@@ -216,3 +216,28 @@ def test_averaged_plans_do_not_fit_one_draw_of_the_noise() -> None:
         return float(controller.act(m).u)
 
     assert planned(2000) == pytest.approx(-start / 2, abs=0.05) and abs(planned(1) + start / 2) > 0.1
+
+
+def test_a_start_beyond_a_limit_is_priced_as_in_the_episode() -> None:
+    """The episode goes on for the step that leads back within the limit, or ends after it."""
+    plant = make_plant("steersman/CartPole-v1")
+    plant.horizon = 6
+    simulator = PlantSimulator(plant, 3, price=7.0)
+    scenarios = simulator.scenarios(noise.keys(1, 3))
+    assert isinstance(scenarios.x0, Tensor)
+    x0 = scenarios.x0.clone()
+    x0[0, :2] = torch.tensor([2.41, -2.0])  # position and speed: beyond, on its way back
+    x0[1, :2] = torch.tensor([2.41, 2.0])
+    simulator.reset(replace(scenarios, x0=x0))
+    assert simulator.plant.status(simulator.k, x0, scenarios.p).tolist() == [1, 1, 0]
+    m = simulator.measure(plant.horizon)
+    U = plant.actions.neutral(3, x0)[:, None].expand(-1, plant.horizon, -1)
+    model = PlantModel(plant)
+    planned = PlanCost(simulator.problem).through(model, model.init(Memory(1).push(m)), U, m)
+    total = torch.zeros_like(planned)
+    for j in range(plant.horizon):
+        total = total + simulator.step(U[:, j]).cost
+    torch.testing.assert_close(
+        planned, total - simulator.problem.objective.output_cost(plant.perform(m.k, x0, scenarios.p), m.r[:, 0])
+    )
+    assert total[1] > total[0]

@@ -11,8 +11,10 @@ from steersman.controllers.base import Controller, Training, TrainingCost
 from steersman.controllers.informed import PlantRollouts
 from steersman.controllers.neural import NeuralPolicy
 from steersman.controllers.policy_search import PolicySearch
-from steersman.controllers.rl import DQN, PPO, SAC
-from steersman.controllers.rl_budget import EvenPPO
+from steersman.controllers.reinforcement.budget import EvenPPO
+from steersman.controllers.reinforcement.dqn import DQN
+from steersman.controllers.reinforcement.ppo import PPO
+from steersman.controllers.reinforcement.sac import SAC
 from steersman.controllers.rollout import run_episodes
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import HeldLevels, collect

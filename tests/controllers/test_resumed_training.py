@@ -11,7 +11,10 @@ from dynamics_test_plants import Oscillator
 from steersman.controllers.base import Controller, Training
 from steersman.controllers.neural import NeuralPolicy
 from steersman.controllers.policy_search import PolicySearch
-from steersman.controllers.rl import DQN, PPO, SAC, Reinforcement
+from steersman.controllers.reinforcement.base import Reinforcement
+from steersman.controllers.reinforcement.dqn import DQN
+from steersman.controllers.reinforcement.ppo import PPO
+from steersman.controllers.reinforcement.sac import SAC
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.linear import LinearDynamics

@@ -15,7 +15,7 @@ from gymnasium.utils.env_checker import check_env
 from torch import Tensor
 
 from steersman.controllers.base import Memory, Training
-from steersman.controllers.rl import PPO
+from steersman.controllers.reinforcement.ppo import PPO
 from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.linear import LinearDynamics
 from steersman.envs import make_simulator, noise

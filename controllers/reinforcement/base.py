@@ -1,33 +1,29 @@
-"""Reinforcement learning by stable-baselines3 as controllers: PPO, SAC and DQN on the batched plant."""
+"""Reinforcement learning by stable-baselines3 as controllers: what its algorithms share on the batched plant."""
 
 from __future__ import annotations
 
-import math
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import stable_baselines3 as sb3
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
-from stable_baselines3.dqn.policies import DQNPolicy
-from stable_baselines3.sac.policies import SACPolicy
+from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
 from steersman.controllers.base import Controller, Decision, Training, TrainingCost
-from steersman.controllers.rl_budget import EvenPPO, check_warmup, copies, updates_of
-from steersman.controllers.scaling import CLIP, RobustNormalize, compress
+from steersman.controllers.reinforcement.budget import copies
+from steersman.controllers.reinforcement.scaling import Normalize, Scheme, seen
 from steersman.controllers.verdict import judge
 from steersman.dynamics.base import Dynamics
 from steersman.envs.plant import ControlProblem
 from steersman.envs.sb3 import SB3VecEnv
-from steersman.envs.settings import at_least, positive
+from steersman.envs.settings import at_least, one_of, positive
 from steersman.envs.simulator import Measurement, draw_scenarios
 from steersman.envs.vector import PlantVectorEnv
 from steersman.optimizers.checkpoint import CheckpointError, digest, read_checkpoint, set_aside, write_checkpoint
@@ -43,8 +39,8 @@ _FILE = "checkpoint.safetensors"
 class Reinforcement(Controller, ABC):
     """What the algorithms share: the batched environment, normalisation, logs, checkpoints, and the deployed policy.
 
-    Observations and rewards are normalised by running quartiles in training (:mod:`steersman.controllers.scaling`),
-    observations with the same ones at run time. Actions of finite boxes are scaled from [-1, 1]. A training with a
+    Observations and rewards are normalised in training (:mod:`steersman.controllers.reinforcement.scaling`),
+    observations likewise at run time. Actions of finite boxes are scaled from [-1, 1]. A training with a
     folder writes ``progress.csv``, TensorBoard events and a checkpoint from which it goes on after a crash: weights,
     statistics and the count of steps, but neither the optimiser's moments nor a replay buffer, so a resumed training is
     **not** equal to an uninterrupted one, bit for bit, and :attr:`resumed` says so. A checkpoint that is damaged or of
@@ -57,7 +53,7 @@ class Reinforcement(Controller, ABC):
     """
 
     def __init__(
-        self, plant_steps: int, envs: int, hidden: tuple[int, ...], rate: float, gamma: float, normalise: bool
+        self, plant_steps: int, envs: int, hidden: tuple[int, ...], rate: float, gamma: float, normalise: Scheme
     ) -> None:
         """Store the settings.
 
@@ -68,12 +64,13 @@ class Reinforcement(Controller, ABC):
         positive(rate=rate)
         if not 0 < gamma <= 1:
             raise ValueError(f"gamma must lie in (0, 1], got {gamma}")
+        one_of("standard", "robust", "off", normalise=normalise)
         check_hidden(hidden, 0)
         self.plant_steps, self.envs, self.hidden = plant_steps, envs, tuple(hidden)
         self.rate, self.gamma, self.normalise = rate, gamma, normalise
 
     @abstractmethod
-    def _algorithm(self, env: RobustNormalize, seed: int) -> BaseAlgorithm:
+    def _algorithm(self, env: Normalize, seed: int) -> BaseAlgorithm:
         """The algorithm on the environment."""
 
     @abstractmethod
@@ -131,19 +128,19 @@ class Reinforcement(Controller, ABC):
         self.notes = verdict.notes
         return TrainingCost(done + verdict.plant_steps, time.process_time() - start, ((done, verdict.cost),))
 
-    def _environment(self, training: Training, rows: int) -> RobustNormalize:
+    def _environment(self, training: Training, rows: int) -> Normalize:
         simulator = training.simulate(rows)
         plant = simulator.plant
         bank = None if plant is None else draw_scenarios(plant, training.keys(BANK))
         inner = SB3VecEnv(PlantVectorEnv(simulator, bank=bank))
         inner.seed(training.seed)
-        return RobustNormalize(inner, on=self.normalise, gamma=self.gamma)
+        return Normalize(inner, self.normalise, self.gamma)
 
-    def _take(self, algorithm: BaseAlgorithm, env: RobustNormalize) -> None:
+    def _take(self, algorithm: BaseAlgorithm, env: Normalize) -> None:
         """Take weights and statistics over."""
         self._policy.load_state_dict(algorithm.policy.state_dict())
         self._policy.set_training_mode(False)
-        if self.normalise:
+        if self.normalise != "off":
             statistics: Any = env.obs_rms
             self._mean = torch.as_tensor(statistics.mean).double().clone()
             self._std = torch.as_tensor(statistics.var + env.epsilon).double().sqrt()
@@ -151,9 +148,8 @@ class Reinforcement(Controller, ABC):
     @torch.no_grad()
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
         """The deterministic action of the policy."""
-        obs = (m.y.double().cpu() - self._mean) / self._std
-        if self.normalise:
-            obs = torch.as_tensor(compress(obs.numpy())).clamp(-CLIP, CLIP)
+        scaled = (m.y.double().cpu() - self._mean) / self._std
+        obs = torch.as_tensor(seen(self.normalise, scaled.numpy()))
         action = torch.as_tensor(self._policy.predict(obs.numpy(), deterministic=True)[0])
         actions = self.problem.actions
         if self._scaled:
@@ -175,7 +171,7 @@ class Reinforcement(Controller, ABC):
 
     # ------------------------------------------------------------------ checkpoints
 
-    def save_checkpoint(self, algorithm: BaseAlgorithm, env: RobustNormalize, steps: int, folder: Path) -> None:
+    def save_checkpoint(self, algorithm: BaseAlgorithm, env: Normalize, steps: int, folder: Path) -> None:
         """Write weights, statistics and the count of steps."""
         tensors = {f"policy.{name}": t.contiguous() for name, t in algorithm.policy.state_dict().items()}
         for name, rms in (("obs", env.obs_rms), ("ret", env.ret_rms)):
@@ -201,13 +197,13 @@ class Reinforcement(Controller, ABC):
         """Digest of what a training follows from, as far as it can be told apart."""
         # Not the budget: a training may go on for longer than was first meant.
         left_out = ("plant_steps", "resumed")
-        numbers = {name: v for name, v in vars(self).items() if isinstance(v, int | float | tuple)}
+        numbers = {name: v for name, v in vars(self).items() if isinstance(v, int | float | str | tuple)}
         own = {name: v for name, v in numbers.items() if name[0] != "_" and name not in left_out}
         shapes = {name: list(t.shape) for name, t in self._policy.state_dict().items()}
         return digest(self.name, seed, own, shapes, self.problem.measured, self.problem.performed)
 
 
-def _restore(algorithm: BaseAlgorithm, env: RobustNormalize, tensors: dict[str, Tensor]) -> None:
+def _restore(algorithm: BaseAlgorithm, env: Normalize, tensors: dict[str, Tensor]) -> None:
     """Load what :meth:`Reinforcement.save_checkpoint` wrote."""
     algorithm.policy.load_state_dict({name[7:]: t for name, t in tensors.items() if name.startswith("policy.")})
     for name, rms in (("obs", env.obs_rms), ("ret", env.ret_rms)):
@@ -218,7 +214,7 @@ def _restore(algorithm: BaseAlgorithm, env: RobustNormalize, tensors: dict[str, 
 class _Watch(BaseCallback):
     """Reports progress and writes checkpoints."""
 
-    def __init__(self, owner: Reinforcement, training: Training, env: RobustNormalize, done: int) -> None:
+    def __init__(self, owner: Reinforcement, training: Training, env: Normalize, done: int) -> None:
         super().__init__()
         self._owner, self._training, self._env, self._done = owner, training, env, done
         self._every = max(1, owner.plant_steps // CHECKPOINTS)
@@ -231,175 +227,3 @@ class _Watch(BaseCallback):
             self._next += self._every
             self._owner.save_checkpoint(self.model, self._env, steps, self._training.folder)
         return True
-
-
-class PPO(Reinforcement):
-    """Proximal policy optimisation (Schulman et al. 2017)."""
-
-    name = "ppo"
-
-    def __init__(
-        self,
-        plant_steps: int = 100_000,
-        envs: int = 32,
-        hidden: tuple[int, ...] = (64, 64),
-        rate: float = 3e-4,
-        gamma: float = 0.99,
-        normalise: bool = True,
-        rollout: int = 64,
-        batch: int = 256,
-        epochs: int = 10,
-        entropy: float = 0.0,
-        spread: float = 1.0,
-    ) -> None:
-        """Store the settings.
-
-        Args:
-            plant_steps: Budget.
-            envs: Copies of the plant.
-            hidden: Widths of the hidden layers of actor and critic.
-            rate: Learning rate.
-            gamma: Discount.
-            normalise: Whether observations and rewards are normalised.
-            rollout: Steps of each copy between updates, at most: rollouts are made equal in length.
-            batch: Mini-batch, about: those of a rollout are made equal in size.
-            epochs: Passes over each rollout.
-            entropy: Weight of the entropy bonus.
-            spread: Standard deviation of a continuous action at the start, in halves of its range.
-
-        Raises:
-            ValueError: If a number is out of range.
-        """
-        super().__init__(plant_steps, envs, hidden, rate, gamma, normalise)
-        at_least(1, rollout=rollout, epochs=epochs)
-        at_least(2, batch=batch, plant_steps=plant_steps)
-        at_least(0, entropy=entropy)
-        positive(spread=spread)
-        self.rollout, self.batch, self.epochs, self.entropy, self.spread = rollout, batch, epochs, entropy, spread
-
-    def _algorithm(self, env: RobustNormalize, seed: int) -> BaseAlgorithm:
-        return EvenPPO(
-            "MlpPolicy", env, self.rate, self.rollout, self.rollout * env.num_envs, self.epochs, self.gamma,
-            ent_coef=self.entropy, seed=seed, device="cpu", batch=self.batch,
-            policy_kwargs={"net_arch": list(self.hidden), "log_std_init": math.log(self.spread)},
-        )  # fmt: skip
-
-    def _fresh(self, observations: spaces.Box, actions: spaces.Space[Any]) -> BasePolicy:
-        return ActorCriticPolicy(observations, actions, lambda _: self.rate, net_arch=list(self.hidden))
-
-
-class SAC(Reinforcement):
-    """Soft actor-critic (Haarnoja et al. 2018), for continuous actions.
-
-    One gradient step per plant step by default: with a quarter of them it learnt nothing in 10,000 plant steps of
-    ``steersman/TwoArea-v1`` (mean cost 220, as without control; 68 with all of them, in three times the CPU time).
-    """
-
-    name = "sac"
-
-    def __init__(
-        self,
-        plant_steps: int = 20_000,
-        envs: int = 16,
-        hidden: tuple[int, ...] = (64, 64),
-        rate: float = 7e-4,
-        gamma: float = 0.97,
-        normalise: bool = True,
-        batch: int = 256,
-        updates: int = 16,
-        warmup: int = 1000,
-    ) -> None:
-        """Store the settings.
-
-        Args:
-            plant_steps: Budget.
-            envs: Copies of the plant.
-            hidden: Widths of the hidden layers of actor and critics.
-            rate: Learning rate.
-            gamma: Discount.
-            normalise: Whether observations and rewards are normalised.
-            batch: Mini-batch.
-            updates: Gradient steps after each step of all ``envs`` copies; as many as ``envs`` make one per plant step.
-            warmup: Plant steps under random actions.
-
-        Raises:
-            ValueError: If a number is out of range.
-        """
-        super().__init__(plant_steps, envs, hidden, rate, gamma, normalise)
-        at_least(1, batch=batch, updates=updates)
-        check_warmup(warmup, plant_steps)
-        self.batch, self.updates, self.warmup = batch, updates, warmup
-
-    def _check(self, space: spaces.Space[Any]) -> None:
-        if not isinstance(space, spaces.Box):
-            raise ValueError("sac needs continuous actions; use ppo or dqn on this plant")
-
-    def _algorithm(self, env: RobustNormalize, seed: int) -> BaseAlgorithm:
-        return sb3.SAC(
-            "MlpPolicy", env, self.rate, self.plant_steps, self.warmup, self.batch, gamma=self.gamma,
-            gradient_steps=updates_of(self.updates, env.num_envs / self.envs), seed=seed, device="cpu",
-            policy_kwargs={"net_arch": list(self.hidden)},
-        )  # fmt: skip
-
-    def _fresh(self, observations: spaces.Box, actions: spaces.Space[Any]) -> BasePolicy:
-        assert isinstance(actions, spaces.Box)  # noqa: S101 - _check has seen to it
-        return SACPolicy(observations, actions, lambda _: self.rate, net_arch=list(self.hidden))
-
-
-class DQN(Reinforcement):
-    """Deep Q-learning (Mnih et al. 2015), for one discrete action."""
-
-    name = "dqn"
-
-    def __init__(
-        self,
-        plant_steps: int = 50_000,
-        envs: int = 16,
-        hidden: tuple[int, ...] = (64, 64),
-        rate: float = 1e-3,
-        gamma: float = 0.99,
-        normalise: bool = True,
-        batch: int = 128,
-        updates: int = 4,
-        warmup: int = 2000,
-        exploration: float = 0.3,
-    ) -> None:
-        """Store the settings.
-
-        Args:
-            plant_steps: Budget.
-            envs: Copies of the plant.
-            hidden: Widths of the hidden layers.
-            rate: Learning rate.
-            gamma: Discount.
-            normalise: Whether observations and rewards are normalised.
-            batch: Mini-batch.
-            updates: Gradient steps after each step of all ``envs`` copies; as many as ``envs`` make one per plant step.
-            warmup: Plant steps under random actions.
-            exploration: Share of the budget over which random actions fade out.
-
-        Raises:
-            ValueError: If a number is out of range.
-        """
-        super().__init__(plant_steps, envs, hidden, rate, gamma, normalise)
-        at_least(1, batch=batch, updates=updates)
-        check_warmup(warmup, plant_steps)
-        if not 0 < exploration <= 1:
-            raise ValueError(f"exploration must lie in (0, 1], got {exploration}")
-        self.batch, self.updates, self.warmup, self.exploration = batch, updates, warmup, exploration
-
-    def _check(self, space: spaces.Space[Any]) -> None:
-        if not isinstance(space, spaces.Discrete):
-            raise ValueError("dqn needs one discrete action; use ppo or sac on this plant")
-
-    def _algorithm(self, env: RobustNormalize, seed: int) -> BaseAlgorithm:
-        return sb3.DQN(
-            "MlpPolicy", env, self.rate, self.plant_steps, self.warmup, self.batch, gamma=self.gamma, train_freq=1,
-            gradient_steps=updates_of(self.updates, env.num_envs / self.envs), target_update_interval=1000,
-            exploration_fraction=self.exploration, seed=seed, device="cpu",
-            policy_kwargs={"net_arch": list(self.hidden)},
-        )  # fmt: skip
-
-    def _fresh(self, observations: spaces.Box, actions: spaces.Space[Any]) -> BasePolicy:
-        assert isinstance(actions, spaces.Discrete)  # noqa: S101 - _check has seen to it
-        return DQNPolicy(observations, actions, lambda _: self.rate, net_arch=list(self.hidden))
