@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steersman.controllers.base import Controller, Decision, Memory, Outcome
 from steersman.controllers.plan import BUDGET, PlanCost, check_terms
-from steersman.controllers.sampled import Sampled, coloured
+from steersman.controllers.sampled import Sampled, coloured, growing, led
 from steersman.dynamics.base import Dynamics, Hidden
 from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
@@ -24,7 +24,9 @@ from steersman.envs.tree import tree_index
 BLOCK = 2048
 """Rollouts that are predicted together on a CPU."""
 FIRST = 15
-"""A new plan gets so many times the rounds of one that is only moved on."""
+"""Each stage of the search for a new plan has so many times the rounds of a plan that is only moved on."""
+SHORTEST = 3
+"""Most free actions of the first plans that grow."""
 WIDE = 0.25
 """Share of the samples that are drawn with the largest spread whatever the plan's is: another valley may be deeper."""
 NARROWEST = 1e-2
@@ -41,6 +43,10 @@ class SamplingMPC(Controller, ABC):
     actions are planned as they will be applied. Draws are correlated along the plan (``colour``). Between control
     steps the plan and the spread of its draws move on by one step; the spread is that of the good samples about the
     plan they were drawn around, so it narrows where the plan is right and widens where the best plan has moved away.
+
+    A new plan is searched for twice: at its whole length, which sees far, and from a few steps on in stages of twice
+    the length, which does not drown in what long draws do to an unstable plant. The cheaper one is followed. This
+    takes about three times the predictions of the whole length alone.
 
     Subclasses say which samples are good.
     """
@@ -100,6 +106,9 @@ class SamplingMPC(Controller, ABC):
         half = (upper - lower) / 2
         self._widest = self.spread * torch.where(torch.isfinite(half), half, 1.0)
         self._shape = coloured(self.knots, self.colour)
+        stages = growing(self.knots, SHORTEST)
+        stages = [self.knots, *stages] if len(stages) > 1 else stages
+        self._lengths = [length for length in stages for _ in range(FIRST * self.iterations)]
         return self
 
     def reset(self, n: int, mask: Bool[Tensor, "n"] | None = None, *, gen: torch.Generator | None = None) -> None:
@@ -124,21 +133,10 @@ class SamplingMPC(Controller, ABC):
         if self._state is None or len(self._state.mean) != m.n:
             self._state = self._start(m)
         state = self._state
-        rounds = torch.where(state.fresh, FIRST, 1) * self.iterations
         state.begin()
         untried = torch.where(state.fresh, int(Outcome.NEUTRAL), int(Outcome.SHIFTED))
-        outcome, slowest = Outcome.OPTIMAL, 0.0
-        for i in range(int(rounds.max())):
-            began = time.perf_counter()
-            if until is not None and i and began + slowest > until:
-                outcome = Outcome.INCUMBENT
-                break
-            try:
-                self._round(state, (rounds > i).nonzero().flatten(), h, m, until)
-            except TimeoutError:
-                outcome = Outcome.INCUMBENT
-                break
-            slowest = max(slowest, time.perf_counter() - began)
+        outcome = self._search(state, h, m, until)
+        state.settle()
         plan = self._choose(state.mean, state.best)
         code = torch.where(torch.isfinite(state.cost), int(outcome), untried).to(torch.uint8)
         self._plan = plan
@@ -186,9 +184,27 @@ class SamplingMPC(Controller, ABC):
         seed = int(torch.randint(2**62, (1,), generator=self._gen))
         return Sampled(mean, self._widest.to(mean).expand_as(mean), noise.keys(seed, m.n, device=mean.device))
 
+    def _search(self, state: Sampled, h: Hidden, m: Measurement, until: float | None) -> Outcome:
+        """All rounds of a decision, those for new plans in stages of different length."""
+        rounds = torch.where(state.fresh, len(self._lengths), self.iterations)
+        slowest = 0.0
+        for i, length in enumerate(self._lengths[: int(rounds.max())]):
+            began = time.perf_counter()
+            if until is not None and i and began + slowest > until:
+                return Outcome.INCUMBENT
+            at = (rounds > i).nonzero().flatten()
+            if length != state.length:
+                state.search_on(at, length)
+            try:
+                self._round(state, at, h, m, until)
+            except TimeoutError:
+                return Outcome.INCUMBENT
+            slowest = max(slowest, time.perf_counter() - began)
+        return Outcome.OPTIMAL
+
     def _round(self, state: Sampled, at: Int64[Tensor, "k"], h: Hidden, m: Measurement, until: float | None) -> None:
         """Draw, predict and re-weight once in the rows ``at``."""
-        mean, std = state.mean[at], state.std[at]
+        mean, std = state.mean[at, : state.length], state.std[at, : state.length]
         knots = self._draw(mean, std, state.keys(at))
         cost = self._costs(tree_index(h, at), knots, m.rows(at), until)
         weight = self._weights(cost)
@@ -197,8 +213,8 @@ class SamplingMPC(Controller, ABC):
         widest = self._widest.to(std)
         narrowed = torch.minimum(square.sqrt(), widest).clamp(min=NARROWEST * widest)
         found = (weight.sum(dim=1) > 0)[:, None, None]
-        state.mean = state.mean.index_copy(0, at, torch.where(found, torch.einsum("nk,nkjm->njm", weight, knots), mean))
-        state.std = state.std.index_copy(0, at, torch.where(found, narrowed, std))
+        state.mean = led(state.mean, at, torch.where(found, torch.einsum("nk,nkjm->njm", weight, knots), mean))
+        state.std = led(state.std, at, torch.where(found, narrowed, std))
         lowest, index = cost.min(dim=1)
         state.offer(at, knots[torch.arange(len(at), device=at.device), index], lowest)
 
@@ -210,7 +226,7 @@ class SamplingMPC(Controller, ABC):
         spread = std[:, None].expand(unit.shape).clone()
         wide = round(WIDE * self.samples)
         spread[:, self.samples - wide :] = self._widest.to(std)
-        drawn = mean[:, None] + spread * torch.einsum("ij,nkjm->nkim", self._shape.to(mean), unit)
+        drawn = mean[:, None] + spread * torch.einsum("ij,nkjm->nkim", self._shape[:j, :j].to(mean), unit)
         return self.problem.actions.project(drawn.reshape(-1, width)).reshape(drawn.shape)
 
     def _costs(self, h: Hidden, knots: Tensor, m: Measurement, until: float | None = None) -> Float[Tensor, "n k"]:
@@ -222,8 +238,8 @@ class SamplingMPC(Controller, ABC):
         return torch.cat([self._predicted(tree_index(h, at), knots[at], m.rows(at), until) for at in blocks])
 
     def _predicted(self, h: Hidden, knots: Tensor, m: Measurement, until: float | None) -> Float[Tensor, "n k"]:
-        n, k, _, width = knots.shape
-        U = knots.repeat_interleave(self._hold, dim=2).reshape(n * k, self.horizon, width)
+        n, k = knots.shape[:2]
+        U = knots.repeat_interleave(self._hold, dim=2).flatten(0, 1)
         rows = torch.arange(n, device=U.device).repeat_interleave(k)
         # One draw of the noise for a sample, or the same few for all samples of a row: chance must not choose plans.
         h = self._planner.branch(h, k) if self.particles == 1 else tree_index(h, rows)

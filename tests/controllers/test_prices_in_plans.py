@@ -1,5 +1,6 @@
 """What plans and trainings pay for: failures, doubt of the model, limits; and the policy that a training keeps."""
 
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from steersman.controllers.lqr import LQR
 from steersman.controllers.mip.controller import MixedIntegerMPC
 from steersman.controllers.neural import NeuralPolicy
 from steersman.controllers.rollout import run_episodes
+from steersman.controllers.sampled import Sampled
 from steersman.controllers.sampling import CEM, MPPI, SamplingMPC
 from steersman.dynamics.linear import LinearDynamics
 from steersman.envs import noise
@@ -294,22 +296,62 @@ def test_samplers_settle_where_nothing_changes(kind: str) -> None:
     assert costs[1] == pytest.approx(costs[0], rel=0.01)
 
 
-LINEAR_QUADRATIC = case(2, ns=3, m=2, nz=3)
-"""An unstable plant with two actions: plans of 40 steps have 80 free numbers."""
-
-
-@pytest.mark.parametrize("kind", ["mppi", "cem"])
-def test_long_plans_of_samples_come_within_a_fiftieth_of_the_regulator(kind: str) -> None:
-    nil = {name: 0 * getattr(LINEAR_QUADRATIC, name) for name in ("q", "g", "c", "dz")}
-    plant = LinearPlant(replace(LINEAR_QUADRATIC, **nil), horizon=30, bound=5.0)
+def total(controller: Controller, seed: int) -> float:
+    """Cost of two episodes of 30 steps on a random plant with three states and two actions."""
+    drawn = case(seed, ns=3, m=2, nz=3)
+    nil = {name: 0 * getattr(drawn, name) for name in ("q", "g", "c", "dz")}
+    plant = LinearPlant(replace(drawn, **nil), horizon=30, bound=5.0)
     simulator = PlantSimulator(plant, 2)
     scenarios = simulator.scenarios(noise.keys(7, 2))
     scenarios = replace(scenarios, x0=2 * noise.normal(scenarios.key, 3))
+    controller.bind(plant.problem, plant.model()).reset(2)
+    found = run_episodes(simulator, scenarios, lambda m: controller.act(m).u, controller.preview)
+    return float(found.cost.sum())
 
-    def total(controller: Controller) -> float:
-        controller.bind(plant.problem, plant.model()).reset(2)
-        found = run_episodes(simulator, scenarios, lambda m: controller.act(m).u, controller.preview)
-        return float(found.cost.sum())
 
-    sampler = {"mppi": MPPI, "cem": CEM}[kind](40, samples=512)
-    assert total(sampler) < 1.02 * total(LQR())
+HARDEST = (4, 5)
+"""A stable plant whose best actions are a tenth of the draws, and an unstable one with an eigenvalue of 1.10."""
+
+
+@pytest.mark.parametrize("seed", [s if s in HARDEST else pytest.param(s, marks=pytest.mark.slow) for s in range(9)])
+@pytest.mark.parametrize("kind", ["mppi", "cem"])
+def test_long_plans_of_samples_come_within_a_fiftieth_of_the_regulator(kind: str, seed: int) -> None:
+    """Plans of 40 steps with 80 free numbers, on stable and unstable plants: the largest eigenvalues go up to 1.10."""
+    assert total({"mppi": MPPI, "cem": CEM}[kind](40, samples=512), seed) < 1.02 * total(LQR(), seed)
+
+
+@pytest.mark.parametrize("kind", [MPPI, CEM])
+def test_rows_that_search_anew_leave_others_alone(kind: type[SamplingMPC]) -> None:
+    """Old plans take one stage while new ones take all of theirs; what a row decides is its own affair."""
+    plant = LinearPlant(scalar(a=1.1), bound=5.0)
+    m = measurement(np.array([[1.0], [2.0]]), np.zeros(1), np.zeros((9, 1)))
+    decided = []
+    for restarted in (False, True):
+        planner = kind(8, samples=32).bind(plant.problem, plant.model())
+        planner.reset(2, gen=torch.Generator().manual_seed(0))
+        first = planner.act(m).u
+        if restarted:
+            planner.reset(2, torch.tensor([True, False]))
+        decided.append([planner.act(m).u for _ in range(3)])
+        assert first.abs().min() > 0
+    for before, after in zip(*decided, strict=True):
+        assert torch.equal(before[1], after[1])
+
+
+def test_of_two_searches_the_cheaper_whole_plan_stays() -> None:
+    state = Sampled(torch.zeros(3, 4, 1), torch.ones(3, 4, 1), torch.arange(3))
+    everywhere = torch.arange(3)
+    state.mean = 1 + state.mean
+    state.offer(everywhere, torch.ones(3, 4, 1), torch.tensor([1.0, 2.0, 3.0]))
+    state.search_on(everywhere[:2], 2)
+    assert state.mean[:, 0, 0].tolist() == [0.0, 0.0, 1.0] and state.cost.tolist() == [torch.inf, torch.inf, 3.0]
+    state.std = torch.full((3, 4, 1), 0.5)
+    state.offer(everywhere[:2], 2 + torch.zeros(2, 2, 1), torch.tensor([0.1, 0.1]))
+    cut_short = copy(state)
+    cut_short.settle()
+    assert cut_short.best[:, 0, 0].tolist() == [1.0, 1.0, 1.0] and cut_short.cost.tolist() == [1.0, 2.0, 3.0]
+    state.search_on(everywhere[:2], 4)
+    state.offer(everywhere[:2], 3 + torch.zeros(2, 4, 1), torch.tensor([1.5, 1.5]))
+    state.settle()
+    assert state.best[:, 0, 0].tolist() == [1.0, 3.0, 1.0] and state.cost.tolist() == [1.0, 1.5, 3.0]
+    assert state.mean[:, 0, 0].tolist() == [1.0, 0.0, 1.0]
