@@ -91,7 +91,7 @@ class Sampled:
 
     def end(self, plan: Float[Tensor, "n j m"], hold: int) -> None:
         """Move the chosen plan and the spread on by one control step; held actions move on by a part of theirs."""
-        self.fresh = torch.zeros_like(self.fresh)
+        self.fresh = self.fresh & ~torch.isfinite(self.cost)  # where no plan was found, the next one is new
         self.mean = plan + (torch.cat([plan[:, 1:], plan[:, -1:]], dim=1) - plan) / hold
         std = self.std
         unsure = torch.minimum(2 * std[:, -1:], self._widest[:, -1:])

@@ -182,7 +182,9 @@ def test_where_every_prediction_fails_the_old_plan_is_shifted_and_said_so() -> N
         controller.reset(1)
         m = measurement(np.full(1, 1e100), np.zeros(1), np.zeros((4, 1)))
         controller._state = controller._start(m)
-        controller._state.end(torch.tensor([[[0.5], [1.5], [1.0]]], dtype=torch.float64), hold=1)
+        plan = torch.tensor([[[0.5], [1.5], [1.0]]], dtype=torch.float64)
+        controller._state.offer(torch.zeros(1, dtype=torch.int64), plan, torch.zeros(1, dtype=torch.float64))
+        controller._state.end(plan, hold=1)
         decision = controller.act(m)
         assert decision.outcome.tolist() == [Outcome.SHIFTED]
 
@@ -272,3 +274,33 @@ def test_controllers_ask_for_the_references_that_they_plan_with() -> None:
     plant = LinearPlant(case(2), horizon=40, bound=2.0)
     made = (LQR(), LQR(5), MPPI(4), CEM(7), MixedIntegerMPC(2), Adjoint(6), Adjoint())
     assert [c.bind(plant.problem, plant.model()).preview for c in made] == [0, 5, 4, 7, 2, 6, 40]
+
+
+@pytest.mark.parametrize("planner", [MPPI, CEM])
+def test_a_plan_that_there_was_no_time_for_is_still_a_new_one(planner: type[SamplingMPC]) -> None:
+    """It has the rounds of a first plan, and is no plan to be followed until it is found."""
+    plant, horizon = LinearPlant(case(3), bound=5.0), 8
+    r, u_prev = references(horizon), np.zeros(2)
+    m = measurement(X, u_prev, r)
+    late, prompt = (planner(horizon, samples=64) for _ in range(2))
+    for controller in (late, prompt):
+        controller.bind(plant.problem, plant.model())
+        controller.reset(len(X), gen=torch.Generator().manual_seed(0))
+    for _ in range(2):
+        assert late.act(m, budget_s=0.0).outcome.tolist() == [Outcome.NEUTRAL] * len(X)
+    found, rounds = [], []
+    for controller in (late, prompt):
+        predicted: list[int] = []
+        inner = controller._predicted
+
+        def counted(*args: object, inner: object = inner, predicted: list[int] = predicted) -> torch.Tensor:
+            predicted.append(1)
+            return inner(*args)  # type: ignore[operator,no-any-return]
+
+        controller._predicted = counted  # type: ignore[method-assign]
+        found.append(controller.act(m).outcome.tolist())
+        rounds.append(len(predicted))
+        controller.act(m)
+        assert len(predicted) - rounds[-1] < rounds[-1]
+    assert found == [[Outcome.OPTIMAL] * len(X)] * 2
+    assert rounds[0] == rounds[1]
