@@ -309,11 +309,11 @@ def total(controller: Controller, seed: int) -> float:
     return float(found.cost.sum())
 
 
-HARDEST = (4, 5)
-"""A stable plant whose best actions are a tenth of the draws, and an unstable one with an eigenvalue of 1.10."""
+ALWAYS = 4
+"""A stable plant whose best actions are a tenth of the draws; the others, up to an eigenvalue of 1.10, are slow tests."""
 
 
-@pytest.mark.parametrize("seed", [s if s in HARDEST else pytest.param(s, marks=pytest.mark.slow) for s in range(9)])
+@pytest.mark.parametrize("seed", [s if s == ALWAYS else pytest.param(s, marks=pytest.mark.slow) for s in range(9)])
 @pytest.mark.parametrize("kind", ["mppi", "cem"])
 def test_long_plans_of_samples_come_within_a_fiftieth_of_the_regulator(kind: str, seed: int) -> None:
     """Plans of 40 steps with 80 free numbers, on stable and unstable plants: the largest eigenvalues go up to 1.10."""
