@@ -13,12 +13,12 @@ from torch import Tensor
 from steersman.dynamics.arx import ARX, Fit
 from steersman.dynamics.base import Trajectories
 from steersman.dynamics.regression import AffineRidge
-from steersman.dynamics.windows import cut, divided, starts
+from steersman.dynamics.windows import cut, folds, starts
 
 RIDGES = (1e-14, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 """Weights that are tried."""
 HELD = 0.25
-"""Share of the episodes (or, of a single one, of its time) that choices are judged on."""
+"""Share of the episodes (or, of a single one, of its time) that is held out at a time, until all have been."""
 AHEAD, NEAR = 32, 8
 """Control steps that the judged predictions go ahead, where the episode lasts, and those that feedback looks at."""
 WINDOWS, NUMBERS = (32, 256), 2**20
@@ -115,8 +115,8 @@ def identify(
     if not model.finite:
         size = float(torch.stack([y[:, :-1][data.valid], y[:, 1:][data.valid]]).abs().max())
         raise ValueError(
-            f"no linear model of the data is finite: their outputs reach {size:.3g}, whose squares overflow; mark where "
-            "an episode runs away as not valid, or scale the outputs"
+            f"no linear model of the data is finite: their outputs reach {size:.3g}, whose squares overflow; mark "
+            "where an episode runs away as not valid, or scale the outputs"
         )
     return model, good
 
@@ -165,27 +165,30 @@ def _judged(
 ) -> Iterator[Choice]:
     """Choices with their errors, short windows and large ridges first.
 
-    None for windows that the parts do not hold, and for models that are not finite.
+    None for windows that the parts do not hold, and for models that are not finite. Every episode is held out once
+    (cross-validation; Stone 1974): windows of one quarter alone differ by less than chance where loops differ by far.
     """
-    fitted, held = _parts(data.valid)
-    if not (bool(fitted.any()) and bool(held.any())):
+    happened = data.valid.nonzero()
+    if len(happened) < 2:
         return
-    fitting = [length for length in lengths if length <= longest_window(fitted)]
-    judge = _Judge(data, y, neutral, held, lengths[-1])
-    for length in fitting:
-        fit = Fit(y, data, fitted, length)
+    parts = [(_mask(data.valid, rows), _mask(data.valid, back)) for rows, back in folds(happened, HELD)]
+    longest = min(longest_window(fitted) for fitted, _ in parts)
+    judges = [_Judge(data, y, neutral, held, lengths[-1]) for _, held in parts]
+    for length in (length for length in lengths if length <= longest):
+        whole, *fits = (Fit(y, data, fitted, length) for fitted in (data.valid, *(fitted for fitted, _ in parts)))
         for ridge in reversed(ridges):
-            model = fit(ridge)
-            if model.finite:
-                yield Choice(length, ridge, model.radius, *judge(model))
+            model, models = whole(ridge), [fit(ridge) for fit in fits]
+            if model.finite and all(part.finite for part in models):
+                errors = [judge(part) for judge, part in zip(judges, models, strict=True)]
+                far, near = (torch.cat(error) for error in zip(*errors, strict=True))
+                yield Choice(length, ridge, model.radius, far, near)
 
 
-def _parts(valid: Bool[Tensor, "N T"]) -> tuple[Bool[Tensor, "N T"], Bool[Tensor, "N T"]]:
-    """Transitions to fit to, and those that are held out (:func:`~steersman.dynamics.windows.divided`)."""
-    _, back = divided(valid.nonzero(), HELD)
-    held = torch.zeros_like(valid)
-    held[back[:, 0], back[:, 1]] = True
-    return valid & ~held, held
+def _mask(valid: Bool[Tensor, "N T"], rows: Int[Tensor, "k 2"]) -> Bool[Tensor, "N T"]:
+    """Mask of the transitions ``(episode, time)``."""
+    mask = torch.zeros_like(valid)
+    mask[rows[:, 0], rows[:, 1]] = True
+    return mask
 
 
 def longest_window(valid: Bool[Tensor, "N T"]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -48,15 +50,22 @@ def divided(rows: Int[Tensor, "k 2"], share: float) -> tuple[Int[Tensor, "t 2"],
     Held back are whole episodes at equal distances, since windows of one episode tell of each other and data that are
     joined come one kind after the other; of a single episode, its end.
     """
+    return next(folds(rows, share))
+
+
+def folds(rows: Int[Tensor, "k 2"], share: float) -> Iterator[tuple[Int[Tensor, "t 2"], Int[Tensor, "v 2"]]]:
+    """Divisions as by :func:`divided` that hold back other episodes each, until nearly all have been held back once."""
     episodes = rows[:, 0].bincount().nonzero().flatten()
     n = len(episodes)
     if n == 1:
         kept = len(rows) - min(max(1, round(share * len(rows))), len(rows) - 1)
-        return rows[:kept], rows[kept:]
+        yield rows[:kept], rows[kept:]
+        return
     count = min(max(1, round(share * n)), n - 1)
-    chosen = episodes[((torch.arange(count) + 0.5) * n / count).long()]
-    back = torch.isin(rows[:, 0], chosen)
-    return rows[~back], rows[back]
+    spread = ((torch.arange(count) + 0.5) * n / count).long()
+    for turn in range(n // count):
+        back = torch.isin(rows[:, 0], episodes[(spread + turn) % n])
+        yield rows[~back], rows[back]
 
 
 def window_at(data: Trajectories, rows: Int[Tensor, "k 2"], context: int) -> Window:
@@ -114,7 +123,7 @@ def require_moderate(data: Trajectories, problem: ControlProblem | None, *, sing
             episode, step, column = (int(i) for i in torch.unravel_index(sizes.argmax(), sizes.shape))
             label = f"{name}[{column}]" + (f" ({known[name][column]})" if known else "")
             raise ValueError(
-                f"{label} reaches {float(sizes.max()):.3g} in step {step} of episode {episode}, and a fit takes sizes up "
-                f"to {most:.3g}, since it squares them; mark where the episode runs away as not valid, end it there "
+                f"{label} reaches {float(sizes.max()):.3g} in step {step} of episode {episode}, and a fit takes sizes "
+                f"up to {most:.3g}, since it squares them; mark where the episode runs away as not valid, end it there "
                 "(a status of the plant), excite less (share), or scale the output"
             )
