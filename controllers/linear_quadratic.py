@@ -11,6 +11,7 @@ from torch import Tensor
 from steersman.controllers.quadratic_cost import OutputCost, QuadraticCost
 from steersman.dynamics.linear import AffineSystem
 from steersman.dynamics.riccati import require_stabilizable_and_detectable, riccati
+from steersman.dynamics.spectrum import eigenvalues
 from steersman.envs.simulator import Measurement
 
 SINGULAR = 1e-7
@@ -122,7 +123,7 @@ class AffineFeedback:
         step = start.clone()
         step[:, 0] += closed @ self._P @ self.c - self._K.T @ self.g
         still = torch.eye(len(closed), dtype=torch.float64) - closed
-        values = torch.linalg.eigvals(closed)
+        values = eigenvalues(closed)
         count = int(((values - 1).abs() <= SINGULAR).sum())
         right, left = _null_space(still.T, count), _null_space(still, count)
         if right.shape[1] == left.shape[1] > 0:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from steersman.dynamics.base import Trajectories
 from steersman.dynamics.regression import AffineRidge
+from steersman.dynamics.spectrum import eigenvalues
 from steersman.dynamics.windows import cut, starts
 
 
@@ -48,13 +49,20 @@ class ARX:
         return torch.stack(ys[length:], dim=1), torch.stack(zs, dim=1)
 
     @property
+    def finite(self) -> bool:
+        """Whether all coefficients are; those of data whose squares overflow are not."""
+        return all(bool(torch.isfinite(part).all()) for part in (self.W, self.b, self.V, self.d, self.covariance))
+
+    @property
     def radius(self) -> float:
-        """Spectral radius: what the fastest mode grows by in a step."""
+        """Spectral radius: what the fastest mode grows by in a step; of a model that is not finite, infinity."""
+        if not self.finite:
+            return torch.inf
         nk, past = len(self.b), self.context * len(self.b)
         A = self.W.new_zeros(past, past)
         A[: past - nk, nk:] = torch.eye(past - nk, dtype=A.dtype)
         A[past - nk :] = self.W[:past].T
-        return float(torch.linalg.eigvals(A).abs().max())
+        return float(eigenvalues(A).abs().max())
 
 
 class Fit:

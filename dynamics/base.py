@@ -177,6 +177,16 @@ class Dynamics(nn.Module, ABC):
         self.problem = problem
         return self
 
+    def require_transitions(self, valid: Bool[Tensor, "N T"]) -> None:
+        """Refuse data that hold too few transitions, which is known before they are collected.
+
+        Args:
+            valid: Whether each transition happens.
+
+        Raises:
+            ValueError: If a fit with the model's settings needs more, or more of them in a row.
+        """
+
     @abstractmethod
     def fit(self: Model, data: Trajectories) -> Model:
         """Learn from data."""

@@ -13,12 +13,12 @@ from torch import Tensor
 from steersman.dynamics.arx import ARX, Fit
 from steersman.dynamics.base import Trajectories
 from steersman.dynamics.regression import AffineRidge
-from steersman.dynamics.windows import cut, starts
+from steersman.dynamics.windows import cut, folds, starts
 
 RIDGES = (1e-14, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
 """Weights that are tried."""
 HELD = 0.25
-"""Share of the episodes (or, of a single one, of its time) that choices are judged on."""
+"""Share of the episodes (or, of a single one, of its time) that is held out at a time, until all have been."""
 AHEAD, NEAR = 32, 8
 """Control steps that the judged predictions go ahead, where the episode lasts, and those that feedback looks at."""
 WINDOWS, NUMBERS = (32, 256), 2**20
@@ -80,6 +80,9 @@ def identify(
     difference over episodes, and with it the largest ridge, up to :data:`SMALLER`. The model is then fitted to all
     data.
 
+    Where nothing can be held out, such as of a single transition, nothing tells what a longer window or a smaller ridge
+    is worth: the shortest window and the middle one of the ridges are taken. Models that are not finite are left out.
+
     Windows at the start of an episode are filled as in use, by repetition. Logarithms of errors are averaged, so that
     no few that miss by far decide.
 
@@ -91,23 +94,31 @@ def identify(
         ridges: Weights to choose from, rising.
 
     Returns:
-        The model, and the choice taken, followed by those that predict as well far ahead; none where nothing could be
-        held out.
+        The model, and the choice taken, followed by those that predict as well far ahead; none where there was no
+        choice, or nothing could be held out.
 
     Raises:
-        ValueError: If no episode holds the longest window.
+        ValueError: If no episode holds the longest window, or no model of the data is finite.
     """
     y = data.y[..., kept]
     starts(data.valid, lengths[-1], 1)
-    if len(lengths) == len(ridges) == 1:
-        return Fit(y, data, data.valid, lengths[0])(ridges[0]), []
+    choice = len(lengths) * len(ridges) > 1
     if lengths[0] == 1 < len(lengths) and not _told(y, data):
         lengths = lengths[1:]
-    judged = list(_judged(data, y, neutral, lengths, ridges))
-    if not judged:
-        return Fit(y, data, data.valid, lengths[-1])(ridges[0]), []
-    found = _taken(judged)
-    return Fit(y, data, data.valid, found.context)(found.ridge), [found, *_as_good(judged, "far")]
+    judged = list(_judged(data, y, neutral, lengths, ridges)) if choice else []
+    good: list[Choice] = []
+    context, ridge = lengths[0], ridges[len(ridges) // 2]
+    if judged:
+        found = _taken(judged)
+        context, ridge, good = found.context, found.ridge, [found, *_as_good(judged, "far")]
+    model = Fit(y, data, data.valid, context)(ridge)
+    if not model.finite:
+        size = float(torch.stack([y[:, :-1][data.valid], y[:, 1:][data.valid]]).abs().max())
+        raise ValueError(
+            f"no linear model of the data is finite: their outputs reach {size:.3g}, whose squares overflow; mark "
+            "where an episode runs away as not valid, or scale the outputs"
+        )
+    return model, good
 
 
 def _told(y: Tensor, data: Trajectories) -> bool:
@@ -152,28 +163,32 @@ def _as_good(judged: list[Choice], error: Literal["far", "near"], worth: float =
 def _judged(
     data: Trajectories, y: Tensor, neutral: Tensor, lengths: list[int], ridges: tuple[float, ...]
 ) -> Iterator[Choice]:
-    """Choices with their errors, short windows and large ridges first; none for windows that the parts do not hold."""
-    fitted, held = _parts(data.valid)
-    if not (bool(fitted.any()) and bool(held.any())):
+    """Choices with their errors, short windows and large ridges first.
+
+    None for windows that the parts do not hold, and for models that are not finite. Every episode is held out once
+    (cross-validation; Stone 1974): windows of one quarter alone differ by less than chance where loops differ by far.
+    """
+    happened = data.valid.nonzero()
+    if len(happened) < 2:
         return
-    fitting = [length for length in lengths if length <= longest_window(fitted)]
-    judge = _Judge(data, y, neutral, held, lengths[-1])
-    for length in fitting:
-        fit = Fit(y, data, fitted, length)
+    parts = [(_mask(data.valid, rows), _mask(data.valid, back)) for rows, back in folds(happened, HELD)]
+    longest = min(longest_window(fitted) for fitted, _ in parts)
+    judges = [_Judge(data, y, neutral, held, lengths[-1]) for _, held in parts]
+    for length in (length for length in lengths if length <= longest):
+        whole, *fits = (Fit(y, data, fitted, length) for fitted in (data.valid, *(fitted for fitted, _ in parts)))
         for ridge in reversed(ridges):
-            model = fit(ridge)
-            yield Choice(length, ridge, model.radius, *judge(model))
+            model, models = whole(ridge), [fit(ridge) for fit in fits]
+            if model.finite and all(part.finite for part in models):
+                errors = [judge(part) for judge, part in zip(judges, models, strict=True)]
+                far, near = (torch.cat(error) for error in zip(*errors, strict=True))
+                yield Choice(length, ridge, model.radius, far, near)
 
 
-def _parts(valid: Bool[Tensor, "N T"]) -> tuple[Bool[Tensor, "N T"], Bool[Tensor, "N T"]]:
-    """Transitions to fit to, and the last episodes (or the end of a single one), which are held out."""
-    n, t = valid.shape
-    held = torch.zeros_like(valid)
-    if n > 1:
-        held[n - max(1, round(HELD * n)) :] = True
-    else:
-        held[:, t - round(HELD * t) :] = True
-    return valid & ~held, valid & held
+def _mask(valid: Bool[Tensor, "N T"], rows: Int[Tensor, "k 2"]) -> Bool[Tensor, "N T"]:
+    """Mask of the transitions ``(episode, time)``."""
+    mask = torch.zeros_like(valid)
+    mask[rows[:, 0], rows[:, 1]] = True
+    return mask
 
 
 def longest_window(valid: Bool[Tensor, "N T"]) -> int:

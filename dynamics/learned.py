@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from steersman.dynamics.base import Dynamics, Trajectories, Window
-from steersman.dynamics.windows import require_finite
+from steersman.dynamics.windows import require_finite, require_moderate
 from steersman.optimizers.resumable import Resumable
 
 
@@ -26,6 +26,8 @@ class Learned(Dynamics, ABC):
 
     kept_: Tensor
     exogenous_: Tensor
+    _single: bool = False
+    """Whether a fit trains in single precision."""
     _training: Resumable | None = None
 
     def _learn(self, name: str, value: Tensor, *, trainable: bool = False) -> None:
@@ -50,7 +52,7 @@ class Learned(Dynamics, ABC):
         return False
 
     def _prepare(self, data: Trajectories) -> None:
-        """Check the data against the problem and set the indices of kept and exogenous outputs."""
+        """Check the data, also against the problem, and set the indices of kept and exogenous outputs."""
         require_finite(data)
         ny, m = data.y.shape[-1], data.u.shape[-1]
         problem = getattr(self, "problem", None)
@@ -64,6 +66,7 @@ class Learned(Dynamics, ABC):
                     raise ValueError(
                         f"data.{name} has {got} columns but the bound problem has {want}; bind the right one"
                     )
+        require_moderate(data, problem, single=self._single)
         self._set_outputs(ny, problem.exogenous if problem is not None else ())
 
     def _set_outputs(self, ny: int, exogenous: tuple[int, ...]) -> None:

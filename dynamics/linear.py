@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from steersman.dynamics.arx import ARX
@@ -15,6 +15,7 @@ from steersman.dynamics.base import Hidden, Trajectories, Window
 from steersman.dynamics.identification import DISAGREE, RIDGES, contexts, identify, longest_window
 from steersman.dynamics.learned import Learned
 from steersman.dynamics.linearize import flatten_state, linearize
+from steersman.dynamics.windows import starts
 from steersman.envs.plant import Plant
 from steersman.envs.settings import at_least
 from steersman.envs.tree import Params, State
@@ -51,7 +52,7 @@ class AffineSystem:
 
 
 class SpectrumWarning(UserWarning):
-    """The data do not settle how fast the fastest mode of a linear model grows."""
+    """The data do not settle how fast the fastest mode of a linear model grows, or are too few to tell."""
 
 
 class LinearDynamics(Learned):
@@ -84,17 +85,18 @@ class LinearDynamics(Learned):
     full_state_: Tensor
     context_: Tensor
     radii_: Tensor
+    judged_: Tensor
 
     def __init__(self, context: int | None = None, ridge: float | None = None, choose: bool = True) -> None:
         """Store the settings.
 
         Args:
             context: The most measurements that the window may hold, at least 1; fewer are taken if they predict as
-                well. None is 8, or what the episodes hold.
+                well, or if no episode holds so many. None is 8.
             ridge: Weight of the squared coefficients of normalised columns against the mean squared error; None
                 chooses it.
-            choose: False takes the window of ``context`` measurements as it is, and 1e-10 for a ridge that is not
-                given.
+            choose: False takes the window of ``context`` measurements as it is, which an episode must hold, and 1e-10
+                for a ridge that is not given.
 
         Raises:
             ValueError: If a setting is out of range, or ``choose=False`` comes without a context.
@@ -111,13 +113,18 @@ class LinearDynamics(Learned):
         """Identify the model; see the class for the method.
 
         Warns:
-            SpectrumWarning: If choices that predict as well disagree on how fast the fastest mode grows.
+            SpectrumWarning: If choices that predict as well disagree on how fast the fastest mode grows, or nothing
+                could be held out to judge them on.
 
         Raises:
-            ValueError: If the data are not finite, do not fit the bound problem or hold no whole window.
+            ValueError: If the data are not finite or too large, do not fit the bound problem or, with
+                ``choose=False``, hold no whole window.
         """
         self._prepare(data)
-        most = self._most or min(MOST, longest_window(data.valid))
+        self.require_transitions(data.valid)
+        most = self._most or MOST
+        if self._choose:
+            most = min(most, longest_window(data.valid))
         lengths = contexts(most) if self._choose else [most]
         ridges = RIDGES if self._choose else (RIDGE,)
         if self._ridge is not None:
@@ -133,15 +140,26 @@ class LinearDynamics(Learned):
         newest = slice((found.context - 1) * len(found.b), found.context * len(found.b))
         W[newest, newest] = found.covariance
         self._learn("W_", W)
+        self._learn("judged_", torch.tensor(bool(good) or len(lengths) == len(ridges) == 1))
         self._learn("radii_", torch.tensor([choice.radius for choice in good], dtype=torch.float64))
         self._set_mode(False, found.context)
         for note in self.notes:
             warnings.warn(note, SpectrumWarning, stacklevel=2)
         return self
 
+    def require_transitions(self, valid: Bool[Tensor, "N T"]) -> None:
+        """See :class:`~steersman.dynamics.base.Dynamics`."""
+        if not self._choose:
+            starts(valid, self._most or MOST, 1)
+
     @property
     def notes(self) -> tuple[str, ...]:
         """See :class:`~steersman.dynamics.base.Dynamics`."""
+        if "judged_" in self._buffers and not self.judged_:
+            return (
+                f"the data are too few to hold any of them out: the linear model's window of {self.context} and its "
+                "ridge are judged by nothing; collect longer or more episodes",
+            )
         radii = self.radii_ if "radii_" in self._buffers and len(self.radii_) else torch.ones(1)
         low, high = float(radii.min()), float(radii.max())
         if high <= max(1.0, low) * (1 + DISAGREE):

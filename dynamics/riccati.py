@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steersman.dynamics.spectrum import eigenpairs
+
 DOUBLINGS = 14
 """The limit is taken as the solution of a horizon of ``2**DOUBLINGS`` steps."""
 GROWS = 1e-6
@@ -67,13 +69,13 @@ def require_stabilizable_and_detectable(
     The former cost without end, and the latter would be left to grow until numbers overflow.
 
     Raises:
-        ValueError: Naming the growth in a step.
+        ValueError: Naming the growth in a step, or if A is not finite.
     """
     for matrix, port, fault, remedy in (
         (A.T, B.T, "cannot be controlled: no action reaches it", "take it out of the model, or add an action"),
         (A, Q, "costs nothing", "price an output that shows it, or give lqr an effort of its own"),
     ):
-        values, vectors = torch.linalg.eig(matrix)
+        values, vectors = eigenpairs(matrix)
         met = torch.linalg.vector_norm(port.to(vectors) @ vectors, dim=0)
         blind = (values.abs() > 1 + GROWS) & (met <= BLIND * torch.linalg.matrix_norm(port))
         if bool(blind.any()):

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steersman.dynamics.base import Hidden, Trajectories, Window
 from steersman.dynamics.learned import Learned
 from steersman.dynamics.regression import affine_fit, ridge, spread
-from steersman.dynamics.windows import cut, starts
+from steersman.dynamics.windows import cut, divided, starts
 
 _RIDGE = 1e-10
 """Weight of the ridge regression of the readout."""
@@ -32,6 +32,7 @@ class Windowed(Learned, ABC):
     fills them. ``delta`` is the one-step change of each output in the data.
     """
 
+    _single = True
     y_mean_: Tensor
     y_std_: Tensor
     u_mean_: Tensor
@@ -40,6 +41,10 @@ class Windowed(Learned, ABC):
     z_weight_: Tensor
     z_offset_: Tensor
     z_scale_: Tensor
+
+    def require_transitions(self, valid: Bool[Tensor, "N T"]) -> None:
+        """See :class:`~steersman.dynamics.base.Dynamics`; every transition ends a window, since starts are filled."""
+        _require_two(int(valid.sum()))
 
     def init(self, window: Window) -> Hidden:
         """Hidden state: the window as ``y`` (kept outputs) and ``u``, and the ``exogenous`` outputs.
@@ -149,15 +154,14 @@ class Batches:
             ahead: Steps of a rollout.
             members: Networks; each is shown windows of its own.
             batch: Windows per member.
-            validation: Fraction of the episodes held back (:func:`divided`).
+            validation: Fraction of the episodes held back (:func:`~steersman.dynamics.windows.divided`).
             gen: Source of the choice.
 
         Raises:
             ValueError: If there are fewer than two windows.
         """
         rows = starts(data.valid[:, : data.valid.shape[1] - ahead + 1], model.context, 1)
-        if len(rows) < 2:
-            raise ValueError("training needs at least two windows; collect more steps")
+        _require_two(len(rows))
         self.rows, self.held = divided(rows, validation)
         kept = data.y[..., model.kept_]
         self.y = ((kept - model.y_mean_) / model.y_std_).float()
@@ -236,21 +240,12 @@ def huber(error: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
     return 2 * torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none")
 
 
-def divided(rows: Int[Tensor, "k 2"], share: float) -> tuple[Int[Tensor, "t 2"], Int[Tensor, "v 2"]]:
-    """Windows to train on and about a ``share`` of them, at least one, that is held back.
-
-    Held back are whole episodes at equal distances, since windows of one episode tell of each other and data that are
-    joined come one kind after the other; of a single episode, its end.
-    """
-    episodes = rows[:, 0].bincount().nonzero().flatten()
-    n = len(episodes)
-    if n == 1:
-        held = min(max(1, round(share * len(rows))), len(rows) - 1)
-        return rows[:-held], rows[-held:]
-    count = min(max(1, round(share * n)), n - 1)
-    chosen = episodes[((torch.arange(count) + 0.5) * n / count).long()]
-    back = torch.isin(rows[:, 0], chosen)
-    return rows[~back], rows[back]
+def _require_two(windows: int) -> None:
+    if windows < 2:
+        raise ValueError(
+            f"training needs at least two windows, one of them to be held back, got {windows}; collect more steps or "
+            "episodes"
+        )
 
 
 def parts(h: Hidden) -> tuple[Tensor, Tensor, Tensor]:

@@ -96,7 +96,9 @@ class _Models:
         if not _learned(entry):
             return model
         problem = self._simulator.problem
-        episode_steps(entry.data.steps, problem.horizon)
+        steps = episode_steps(entry.data.steps, problem.horizon)
+        # All episodes are planned to be as long: what two of them do not hold, more do not.
+        model.require_transitions(torch.ones(min(entry.data.episodes, 2), steps, dtype=torch.bool))
         if problem.ny + problem.actions.m > MOST:
             return model  # enough for controllers that refuse its kind, or do not look inside when they are bound
         hasty = {**entry.settings, **model_spec(entry.use).hasty}

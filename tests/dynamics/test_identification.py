@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from dynamics_test_plants import InvertedPendulum, Oscillator
@@ -9,11 +11,15 @@ from torch import Tensor
 
 from steersman.controllers.lqr import LQR
 from steersman.controllers.rollout import run_episodes
+from steersman.dynamics.arx import Fit
 from steersman.dynamics.base import Dynamics, Trajectories, Window
 from steersman.dynamics.collect import HeldLevels, collect
+from steersman.dynamics.identification import RIDGES, identify
 from steersman.dynamics.linear import LinearDynamics, SpectrumWarning
 from steersman.dynamics.linearized import linearized
 from steersman.dynamics.regression import Ridge
+from steersman.dynamics.spectrum import eigenpairs, eigenvalues
+from steersman.dynamics.windows import folds
 from steersman.envs import noise
 from steersman.envs.pde.boundary import TransportBoundary
 from steersman.envs.plant import Plant
@@ -164,7 +170,7 @@ def test_a_choice_survives_a_file_and_forgets_the_fit_before() -> None:
 
 def test_what_the_data_leave_open_is_said() -> None:
     plant = InvertedPendulum()
-    data = collect(PlantSimulator(plant, 8), HeldLevels(), episodes=8, seed=0)
+    data = collect(PlantSimulator(plant, 6), HeldLevels(), episodes=6, seed=1)
     model = LinearDynamics().bind(plant.problem)
     with pytest.warns(SpectrumWarning, match="fastest mode grows 1.19-fold in a step, but models that predict as well"):
         model.fit(data)
@@ -177,11 +183,89 @@ def test_little_data_still_give_a_model() -> None:
     data, _ = arx(0, 1, 0.5, episodes=1)
     assert LinearDynamics().fit(data).context == 1, "the end of a single episode is held out"
     short = Trajectories(data.y[:, :4], data.z[:, :4], data.u[:, :3], data.valid[:, :3], 1.0)
-    with pytest.warns(SpectrumWarning, match="do not settle it"):  # three transitions, one of them held out
-        model = LinearDynamics().fit(short)
-    assert 1 <= model.context <= 3
+    for most in (None, 8):  # more than episodes hold is no fault: it is the most that there may be
+        assert 1 <= LinearDynamics(most).fit(short).context <= 3, "three transitions, one of them held out"
     one = Trajectories(data.y[:, :2], data.z[:, :2], data.u[:, :1], data.valid[:, :1], 1.0)
-    assert LinearDynamics().fit(one).context == 1
+    model = LinearDynamics()
+    with pytest.warns(SpectrumWarning, match="too few to hold any of them out"):
+        model.fit(one)
+    assert model.context == 1 and len(model.notes) == 1
+    other = LinearDynamics()
+    other.load_state_dict(model.state_dict())
+    assert other.notes == model.notes
+    assert LinearDynamics(1, choose=False).fit(one).notes == ()
+
+
+def test_without_a_judge_the_choice_is_cautious() -> None:
+    """One transition, twice: nothing tells more of a window than that its least is enough."""
+    data, _ = arx(0, 1, 0.5, episodes=1)
+    zero = torch.zeros(1, dtype=torch.float64)
+    valid = torch.zeros_like(data.valid)
+    valid[0, :2] = True
+    judged = identify(replace(data, valid=valid), torch.tensor([0]), zero, [1, 2], RIDGES)
+    valid[0, 1] = False
+    model, good = identify(replace(data, valid=valid), torch.tensor([0]), zero, [1], RIDGES)
+    assert judged[1] and not good
+    expected = Fit(data.y, data, valid, 1)(1e-6)
+    assert torch.equal(model.W, expected.W) and torch.equal(model.V, expected.V)
+
+
+def test_dead_last_episodes_leave_a_judge() -> None:
+    """The last episodes, and whole kinds that come last, may hold no transition at all."""
+    data, _ = arx(1, 2, 0.9, level=0.05, episodes=16)
+    dead = torch.ones_like(data.valid)
+    dead[-4:] = False
+    alive = LinearDynamics().fit(Trajectories(*(part[:12] for part in (data.y, data.z, data.u, data.valid)), 1.0))
+    model = LinearDynamics().fit(replace(data, valid=dead))
+    assert len(model.radii_) and model.context == alive.context
+    torch.testing.assert_close(model.A_, alive.A_, rtol=0, atol=1e-9)
+
+
+def test_every_episode_is_held_out() -> None:
+    for n in (2, 3, 5, 8, 64):
+        rows = torch.ones(n, 3, dtype=torch.bool).nonzero()
+        held = [back[:, 0].unique() for _, back in folds(rows, 0.25)]
+        assert torch.cat(held).unique(return_counts=True)[1].tolist() == [1] * n
+        for fitted, back in folds(rows, 0.25):
+            assert len(fitted) + len(back) == len(rows) and not torch.isin(fitted[:, 0], back[:, 0]).any()
+
+
+@pytest.mark.parametrize("size", [1e151, 1e200, 1e300])
+def test_run_away_data_are_refused_by_name(size: float) -> None:
+    data, _ = arx(0, 1, 0.5)
+    y = data.y.clone()
+    y[2, 10:] = size
+    for model in (LinearDynamics(), LinearDynamics(2, choose=False)):
+        with pytest.raises(ValueError, match=r"y\[0\] reaches .* in step 9 of episode 2, .*not valid"):
+            model.fit(replace(data, y=y))
+    valid = data.valid.clone()
+    valid[2, 9:] = False
+    assert LinearDynamics().fit(replace(data, y=y, valid=valid)).context == 1
+    y[2, 10:] = 1e149
+    assert bool(LinearDynamics().fit(replace(data, y=y)).A_.isfinite().all())
+
+
+def test_models_that_are_not_finite_are_left_out() -> None:
+    """The second measurement of an episode is a target of windows of one only."""
+    data, _ = arx(0, 1, 0.5)
+    y, z, zero = data.y.clone(), torch.zeros_like(data.z), torch.zeros(1, dtype=torch.float64)
+    y[1, 1] = 1e200
+    spoiled = replace(data, y=y, z=z)
+    assert Fit(y, spoiled, data.valid, 1)(1e-6).radius == torch.inf
+    model, good = identify(spoiled, torch.tensor([0]), zero, [1, 2, 4], RIDGES)
+    assert model.finite and {choice.context for choice in good} <= {2, 4}
+    with pytest.raises(ValueError, match=r"no linear model of the data is finite: .*1e\+200"):
+        identify(spoiled, torch.tensor([0]), zero, [1], RIDGES)
+
+
+def test_matrices_that_are_not_finite_have_no_modes() -> None:
+    """LAPACK would end the interpreter."""
+    A = torch.eye(3, dtype=torch.float64)
+    for bad in (torch.nan, torch.inf):
+        A[1, 2] = bad
+        for modes in (eigenvalues, eigenpairs):
+            with pytest.raises(ValueError, match=r"not finite .* in row 1, column 2"):
+                modes(A)
 
 
 def test_what_only_an_action_brings_is_seen() -> None:

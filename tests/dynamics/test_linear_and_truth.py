@@ -171,7 +171,7 @@ def test_errors_name_the_remedy() -> None:
     with pytest.raises(ValueError, match="choose=False needs a context"):
         LinearDynamics(choose=False)
     with pytest.raises(ValueError, match="longer episodes"):
-        LinearDynamics(70).fit(data)
+        LinearDynamics(70, choose=False).fit(data)
     y = data.y.clone()
     y[3, 7, 1] = torch.nan
     with pytest.raises(ValueError, match="y of episode 3"):

@@ -43,6 +43,14 @@ def short() -> Trajectories:
     return replace(data, y=data.y + 3.0)
 
 
+@pytest.mark.parametrize("name", FITTED)
+def test_data_whose_squares_overflow_are_refused(name: str, short: Trajectories) -> None:
+    z = short.z.clone()
+    z[3, 2, 1] = 1e300
+    with pytest.raises(ValueError, match=r"z\[1\] \(\w+\) reaches 1e\+300 in step 1 of episode 3"):
+        FITTED[name]().bind(Oscillator().problem).fit(replace(short, z=z))
+
+
 def test_every_fitted_model_is_covered() -> None:
     assert set(FITTED) == {spec.name for spec in MODELS if not spec.needs_plant}
 
@@ -85,7 +93,9 @@ def test_one_window_is_too_few_to_train_on(short: Trajectories) -> None:
     for name in ("neural", "neural-ode", "sparse"):
         model = FITTED[name]()
         model.context = 1
-        with pytest.raises(ValueError, match="at least two windows; collect more steps"):
+        with pytest.raises(
+            ValueError, match="at least two windows, one of them to be held back, got 1; collect more steps"
+        ):
             model.bind(Oscillator().problem).fit(one)
 
 

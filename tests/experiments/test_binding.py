@@ -151,6 +151,37 @@ def test_a_model_that_cannot_be_fitted_is_the_fault_of_all_its_rows(case: str, i
     assert len(told) == 3 and all(message in line for line in told[1:])
 
 
+WINDOWS: dict[str, tuple[dict[str, Any], str]] = {
+    "longer than the episode": (
+        {"use": "linear", "settings": {"context": 6, "choose": False}}, "need episodes of 6 transitions, the data have 5",
+    ),
+    "longer than the data": (
+        {"use": "linear", "settings": {"context": 3, "choose": False}, "data": {"steps": 2}},
+        "need episodes of 3 transitions, the data have 2",
+    ),
+    "too few": ({"use": "neural", "data": {"episodes": 1, "steps": 1}}, "at least two windows, .*got 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WINDOWS)
+def test_windows_that_planned_data_cannot_hold_are_refused(case: str, tank: str) -> None:
+    model, message = WINDOWS[case]
+    with pytest.raises(SpecError, match=message):
+        check_problems(spec(tank, row("mppi", "own"), models=[{**model, "label": "own"}]))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"use": "linear", "settings": {"context": 8}},
+        {"use": "linear", "settings": {"context": 5, "choose": False}},
+        {"use": "neural", "settings": {"context": 9}, "data": {"episodes": 2, "steps": 1}},
+    ],
+)
+def test_windows_that_planned_data_hold_are_taken(model: dict[str, Any], tank: str) -> None:
+    check_problems(spec(tank, row("mppi", "own"), models=[{**model, "label": "own"}]))
+
+
 # ------------------------------------------------------------------ no false refusals
 
 
