@@ -36,7 +36,8 @@ class Adjoint(Controller):
     With the plant itself ("truth") of a deterministic task it is the oracle that others are measured against; with a
     learned model, or with ``replan=1``, it is gradient-based MPC. Bounded actions are ``sine``-shaped functions of
     free variables, so that every iterate is admissible. Each row has a plan, a time to make it and an optimiser of its
-    own. Limits are seen by their slope (:func:`~steersman.controllers.plan.with_slopes`).
+    own; where a plan could not be made, one is tried for again at the next step. Limits are seen by their slope
+    (:func:`~steersman.controllers.plan.with_slopes`).
     A long plan of an unstable plant should start warm: from the neutral action, gradients grow with the state.
     """
 
@@ -121,11 +122,10 @@ class Adjoint(Controller):
         if self._plans is None or len(self._plans.u) != m.n:
             self._plans = Plans.none(self.problem.actions.neutral(m.n, m.y), self.preview)
         plans = self._plans
-        due = (plans.left <= 0) | (torch.zeros_like(plans.old) if self.replan is None else plans.age >= self.replan)
+        due = plans.due(m, self.replan)
         if bool(due.any()):
             self._renew(plans, window.rows(due.nonzero().flatten()), due, until)
-        u, outcome = plans.next()
-        return Decision(u, outcome)
+        return Decision(*plans.next())
 
     @property
     def _planner(self) -> Dynamics:
@@ -140,8 +140,8 @@ class Adjoint(Controller):
             guess = torch.where(known[:, None, None], guess, self._warm(self._start, m, guess, until))
         plan, cost, found = self._optimise(window, guess, until)
         new = Outcome.NEUTRAL if self._start is None else Outcome.BACKUP
-        untried = torch.where(known, int(Outcome.SHIFTED), int(new))
-        plans.put(due, plan, left, torch.where(torch.isfinite(cost), int(found), untried).to(torch.uint8))
+        untried, priced = torch.where(known, int(Outcome.SHIFTED), int(new)), torch.isfinite(cost)
+        plans.put(due, plan, left, torch.where(priced, int(found), untried).to(torch.uint8), priced)
 
     def _warm(self, law: Controller, m: Measurement, guess: Tensor, until: float | None) -> Float[Tensor, "n h m"]:
         """What the starting law does to the plant, as far as there is time."""

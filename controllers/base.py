@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -119,6 +119,7 @@ class Controller(ABC):
     resumed: bool = False
     notes: tuple[str, ...] = ()
     _last_y: Tensor | None = None
+    _failures: Mapping[str, tuple[str, int]] = {}
 
     problem: ControlProblem
     model: Dynamics | None = None
@@ -140,7 +141,7 @@ class Controller(ABC):
         Raises:
             ValueError: If the controller cannot serve this problem; the message names the remedy.
         """
-        self.problem, self.model, self.notes = problem, model, ()
+        self.problem, self.model, self.notes, self._failures = problem, model, (), {}
         return self
 
     def train(self, training: Training) -> TrainingCost:
@@ -164,14 +165,14 @@ class Controller(ABC):
 
         Rows with a non-finite measurement, and rows for which the law returned a non-finite action, get the
         neutral action and :attr:`Outcome.NEUTRAL`; the other rows are not affected. Outputs that are not finite reach
-        the law as the last ones that were, and are marked in ``m.seen``. Where the law raises, all rows get the
-        neutral action, and :attr:`notes` say why.
+        the law as the last ones that were, and are marked in ``m.seen``. Where the law raises, or gives what is no
+        decision, all rows get the neutral action, and :attr:`notes` say why and how often, once for each type of error.
 
         Raises:
-            ValueError: If the measurement does not have the shapes of the problem.
+            ValueError: If the measurement does not have the shapes of the problem, or its tensors are of a wrong type.
         """
         start = time.perf_counter()
-        m = self._sound(m)
+        self._check_measurement(m)
         seen = torch.isfinite(m.y)
         good = seen.all(dim=1) & torch.isfinite(m.r).flatten(1).all(dim=1)
         whole = None if bool(seen.all()) else seen
@@ -180,11 +181,10 @@ class Controller(ABC):
         actions, neutral = self.problem.actions, self.problem.actions.neutral(m.n, m.y)
         try:
             decision = self.decide(safe, budget_s)
+            _check_decision(decision, m.n, actions.m)
             u, outcome = decision.u.to(m.y), decision.outcome
-            if u.shape != neutral.shape or outcome.shape != good.shape:
-                raise ValueError(f"it must give {m.n} actions of {actions.m} numbers, got {tuple(u.shape)}")
         except Exception as error:
-            self.note(f"{self.name} failed to decide: {type(error).__name__}: {error}")
+            self._note_failure(error)
             u, outcome = neutral, torch.full_like(m.k, int(Outcome.NEUTRAL))
         good = good & torch.isfinite(u).all(dim=1)
         u = torch.where(good[:, None], u, neutral)
@@ -196,20 +196,30 @@ class Controller(ABC):
         if text not in self.notes:
             self.notes = (*self.notes, text)
 
-    def _sound(self, m: Measurement) -> Measurement:
-        """The measurement with floating-point outputs.
+    def _note_failure(self, error: Exception) -> None:
+        """One note for each type of error, with the first message: later ones may differ in a number only."""
+        kind = type(error).__name__
+        text, count = self._failures.get(kind, (str(error), 0))
+        said = f"{self.name} failed to decide: {kind}: {text} (the first of "
+        self._failures = {**self._failures, kind: (text, count + 1)}
+        self.notes = (*(note for note in self.notes if note != f"{said}{count})"), f"{said}{count + 1})")
+
+    def _check_measurement(self, m: Measurement) -> None:
+        """Refuse a measurement of another problem.
 
         Raises:
-            ValueError: If a shape is wrong.
+            ValueError: If a shape or a type is wrong.
         """
-        n, width = len(m.y), self.problem.actions.m
-        wanted = {"y": (n, self.problem.ny), "u_prev": (n, width), "k": (n,)}
-        for name, shape in wanted.items():
-            if (got := tuple(getattr(m, name).shape)) != shape:
-                raise ValueError(f"m.{name} must have shape {shape} for {n} rows of this problem, got {got}")
-        if m.r.dim() != 3 or len(m.r) != n or m.r.shape[2] != self.problem.nz:
-            raise ValueError(f"m.r must have shape ({n}, 1 + preview, {self.problem.nz}), got {tuple(m.r.shape)}")
-        return m if m.y.is_floating_point() else replace(m, y=m.y.to(torch.float64))
+        n, problem = len(m.y), self.problem
+        ahead = m.r.shape[1] if len(m.r.shape) == 3 else 1
+        if ahead < 1:
+            raise ValueError(
+                f"m.r must begin with the present reference, got shape {tuple(m.r.shape)}; measure(0) has it"
+            )
+        _check_tensor("m.y", m.y, (n, problem.ny), "floating")
+        _check_tensor("m.r", m.r, (n, ahead, problem.nz), "floating")
+        _check_tensor("m.u_prev", m.u_prev, (n, problem.actions.m), "floating")
+        _check_tensor("m.k", m.k, (n,), "integer")
 
     def _held(self, y: Float[Tensor, "n ny"], seen: Bool[Tensor, "n ny"]) -> Float[Tensor, "n ny"]:
         """The outputs, those that were not seen as they last were; 0 where they never were."""
@@ -227,6 +237,38 @@ class Controller(ABC):
 
     def _optimal(self, u: Float[Tensor, "n m"]) -> Decision:
         return Decision(u, torch.zeros(u.shape[0], dtype=torch.uint8, device=u.device))
+
+
+def _check_decision(decision: Decision, n: int, width: int) -> None:
+    """Refuse what is no decision for n rows.
+
+    Raises:
+        ValueError: If a shape or a type is wrong, or an outcome unknown.
+    """
+    _check_tensor("u", decision.u, (n, width), "real")
+    _check_tensor("outcome", decision.outcome, (n,), "integer")
+    worst = max(Outcome)
+    unknown = decision.outcome[(decision.outcome < 0) | (decision.outcome > worst)]
+    if len(unknown):
+        raise ValueError(f"outcome must be an Outcome, from 0 to {int(worst)}, got {int(unknown[0])}")
+
+
+def _check_tensor(
+    name: str, value: object, shape: tuple[int, ...], kind: Literal["floating", "integer", "real"]
+) -> None:
+    """Refuse a tensor of another shape or type.
+
+    Raises:
+        ValueError: Naming the shape, or the types and how to get one.
+    """
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} must be a torch tensor, got {type(value).__name__}; torch.as_tensor makes one")
+    if (got := tuple(value.shape)) != shape:
+        raise ValueError(f"{name} must have shape {shape}, for {shape[0]} rows of this problem, got {got}")
+    whole = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+    if not {"floating": value.is_floating_point(), "integer": whole, "real": not value.is_complex()}[kind]:
+        cast = "torch.int64" if kind == "integer" else "torch.float64"
+        raise ValueError(f"{name} must hold {kind} numbers, got {value.dtype}; convert it with .to({cast})")
 
 
 class Memory:
@@ -248,8 +290,12 @@ class Memory:
             self._y = torch.where(mask[:, None, None], torch.nan, self._y)
 
     def push(self, m: Measurement) -> Window:
-        """Append a measurement (and the action before it) and return the window that ends in it."""
+        """Append a measurement (and the action before it) and return the window that ends in it.
+
+        While outputs of a row have not been seen, what stands in for them does not stay in its window.
+        """
         if self._y is None or self._u is None or self._y.shape[0] != m.n:
+            fresh = torch.ones_like(m.k, dtype=torch.bool)
             self._y = m.y[:, None].expand(-1, self.context, -1).clone()
             self._u = m.u_prev[:, None].expand(-1, self.context - 1, -1).clone()
         else:
@@ -258,4 +304,7 @@ class Memory:
             u = torch.cat([self._u, m.u_prev[:, None]], dim=1)[:, 1:] if self.context > 1 else self._u
             self._y = torch.where(fresh[:, None, None], m.y[:, None].expand_as(y), y)
             self._u = torch.where(fresh[:, None, None], m.u_prev[:, None].expand_as(u), u)
-        return Window(self._y, self._u, m)
+        window = Window(self._y, self._u, m)
+        if m.seen is not None:
+            self.clear(fresh & ~m.seen.all(dim=1))
+        return window

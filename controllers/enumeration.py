@@ -6,7 +6,7 @@ import time
 from typing import cast
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from steersman.controllers.base import Controller, Decision, Memory, Outcome
@@ -26,7 +26,7 @@ class Enumeration(Controller):
 
     With the plant itself ("truth") of a deterministic task with integer actions it is the oracle that others are
     measured against. One plan is made when an episode begins; where the time limit of a decision ends the search, the
-    best sequence so far is played and called an incumbent.
+    best sequence so far is played and called an incumbent. Where none was tried by then, the next step tries again.
     """
 
     name = "enumeration"
@@ -82,12 +82,14 @@ class Enumeration(Controller):
         window = self._memory.push(m)
         if self._plans is None or len(self._plans.u) != m.n:
             self._plans = Plans.none(self.problem.actions.neutral(m.n, m.y), self.problem.horizon)
-        due = self._plans.left <= 0
+        due = self._plans.due(m)
         ahead = (self.problem.horizon - m.k).clamp(min=1)
         for left in sorted(set(ahead[due].tolist())):
             rows = due & (ahead == left)
-            plan, outcome = self._best(window.rows(rows.nonzero().flatten()), left, until)
-            self._plans.put(rows, plan, torch.full((len(plan),), left, device=m.y.device), outcome)
+            plan, lowest, code = self._best(window.rows(rows.nonzero().flatten()), left, until)
+            priced = torch.isfinite(lowest)
+            outcome = torch.where(priced, int(code), int(Outcome.NEUTRAL)).to(torch.uint8)
+            self._plans.put(rows, plan, torch.full_like(outcome, left, dtype=torch.int64), outcome, priced)
         return Decision(*self._plans.next())
 
     @property
@@ -96,8 +98,8 @@ class Enumeration(Controller):
 
     def _best(
         self, window: Window, left: int, until: float | None
-    ) -> tuple[Float[Tensor, "n h m"], UInt8[Tensor, "n"]]:
-        """The best sequence of each row, with the neutral action to the end, and whether all were tried."""
+    ) -> tuple[Float[Tensor, "n h m"], Float[Tensor, "n"], Outcome]:
+        """The best sequence of each row, with the neutral action to the end, its cost, and whether all were tried."""
         m, length, choices = window.now, min(self.length, left), len(self._choices)
         h, count, code = self._planner.init(window), choices**length, Outcome.OPTIMAL
         rest = self.problem.actions.neutral(m.n, m.y)[:, None].expand(-1, left, -1)
@@ -116,8 +118,7 @@ class Enumeration(Controller):
             better = value < lowest
             best = torch.where(better[:, None, None], U[which], best)
             lowest = torch.where(better, value, lowest)
-        outcome = torch.where(torch.isfinite(lowest), int(code), int(Outcome.NEUTRAL))
-        return best, outcome.to(torch.uint8)
+        return best, lowest, code
 
     def _costs(self, h: Hidden, m: Measurement, U: Float[Tensor, "s h m"], until: float | None) -> Float[Tensor, "n s"]:
         """Cost of each sequence in each row, to the end of the episode."""

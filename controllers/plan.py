@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
+from steersman.controllers.base import Outcome
 from steersman.dynamics.base import Dynamics, Hidden, Prediction
 from steersman.envs.objective import Term
 from steersman.envs.plant import ControlProblem
@@ -183,6 +184,8 @@ def check_terms(name: str, problem: ControlProblem, horizon: int) -> None:
 class Plans:
     """The plans of all rows and how far each has been played.
 
+    A row without a plan plays the neutral action; a plan that is used up repeats its last one.
+
     Attributes:
         u: Actions still to come, each row's next one first.
         left: How many of them are planned.
@@ -197,16 +200,30 @@ class Plans:
     old: Bool[Tensor, "n"]
     outcome: UInt8[Tensor, "n"]
 
+    def __post_init__(self) -> None:
+        self._neutral = self.u
+
     @classmethod
     def none(cls, neutral: Float[Tensor, "n m"], horizon: int) -> Plans:
         """No plan in any row."""
         zero = torch.zeros(len(neutral), dtype=torch.int64, device=neutral.device)
-        u = neutral[:, None].expand(-1, horizon, -1).clone()
-        return cls(u, zero, zero.clone(), zero.bool(), zero.to(torch.uint8))
+        u = neutral[:, None].expand(-1, horizon, -1)
+        return cls(u, zero, zero, zero.bool(), torch.full_like(zero, int(Outcome.NEUTRAL), dtype=torch.uint8))
 
     def drop(self, rows: Bool[Tensor, "n"]) -> None:
         """Forget the plans of some rows."""
-        self.left[rows], self.old[rows] = 0, False
+        self.u = torch.where(rows[:, None, None], self._neutral, self.u)
+        self.left, self.old = torch.where(rows, 0, self.left), self.old & ~rows
+
+    def due(self, m: Measurement, replan: int | None = None) -> Bool[Tensor, "n"]:
+        """Rows to plan for now: their plan is used up or ``replan`` steps old, and all their outputs were measured.
+
+        A plan from outputs that nobody saw would be played long after they are seen; such rows wait.
+        """
+        due = self.left <= 0
+        if replan is not None:
+            due = due | (self.age >= replan)
+        return due if m.seen is None else due & m.seen.all(dim=1)
 
     def put(
         self,
@@ -214,14 +231,19 @@ class Plans:
         plan: Float[Tensor, "k h m"],
         left: Int64[Tensor, "k"],
         outcome: UInt8[Tensor, "k"],
+        found: Bool[Tensor, "k"],
     ) -> None:
-        """New plans of some rows."""
-        self.u[rows, : plan.shape[1]] = plan
-        self.left[rows], self.age[rows], self.old[rows], self.outcome[rows] = left, 0, True, outcome
+        """New plans of some rows; of those that were not ``found`` one action is played, and they are due again."""
+        self.u, self.left, self.age = self.u.clone(), self.left.clone(), self.age.clone()
+        self.old, self.outcome = self.old.clone(), self.outcome.clone()
+        self.u[rows, : plan.shape[1]] = plan.to(self.u)
+        self.left[rows], self.age[rows] = torch.where(found, left, 1), 0
+        self.old[rows], self.outcome[rows] = self.old[rows] | found, outcome
 
     def next(self) -> tuple[Float[Tensor, "n m"], UInt8[Tensor, "n"]]:
         """The next action of each row and how it came about."""
-        u = self.u[:, 0].clone()
+        spent = torch.where(self.old, int(Outcome.SHIFTED), int(Outcome.NEUTRAL)).to(torch.uint8)
+        u, outcome = self.u[:, 0].clone(), torch.where(self.left > 0, self.outcome, spent)
         self.u = torch.cat([self.u[:, 1:], self.u[:, -1:]], dim=1)
         self.left, self.age = self.left - 1, self.age + 1
-        return u, self.outcome
+        return u, outcome

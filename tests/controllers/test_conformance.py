@@ -1,5 +1,6 @@
 """Every enrolled controller, on a small plant."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -9,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steersman.controllers.base import Controller, Decision, Training
+from steersman.controllers.base import Controller, Decision, Outcome, Training
 from steersman.controllers.checks import ControllerCheckError, check_controller, check_fuzzed, check_time_limit
+from steersman.controllers.lqr import LQR
 from steersman.controllers.registry import CONTROLLERS, ControllerSpec, controller_spec, make_controller
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import HeldLevels, collect
@@ -24,6 +26,8 @@ BOUNDARY = "steersman/TransportBoundary-v1"
 REDISPATCH = "steersman/PreventiveRedispatch-v1"
 SETTINGS: dict[str, dict[str, object]] = {
     "constant": {"candidates": 3, "scenarios": 2},
+    "lqr": {"effort": 10.0},  # actions inside their bounds show what a law remembers
+    "lqg": {"effort": 10.0},
     "pid": {"error": ((0.0, 1.0, 0.0),), "ki": 0.1, "kd": 0.1, "tune": 3, "scenarios": 2},
     "mppi": {"samples": 8, "horizon": 4},
     "mip-mpc": {"samples": 8, "horizon": 3},
@@ -165,6 +169,130 @@ class Wild(Controller):
 def test_check_controller_finds_memory_across_episodes() -> None:
     with pytest.raises(ControllerCheckError, match="forget in reset"):
         check_controller(lambda: Forgetful().bind(make_plant(PLANT).problem), partial(make_simulator, PLANT))
+
+
+class Stale(LQR):
+    """Keeps the windows of rows that are restarted."""
+
+    def reset(self, n: int, mask: Tensor | None = None, *, gen: torch.Generator | None = None) -> None:
+        super().reset(n, torch.zeros_like(mask) if mask is not None else None, gen=gen)
+
+
+class Spread(LQR):
+    """Starts all rows again when one is restarted."""
+
+    def reset(self, n: int, mask: Tensor | None = None, *, gen: torch.Generator | None = None) -> None:
+        super().reset(n, None, gen=gen)
+
+
+class Late(Controller):
+    """Acts in restarted rows as in none that is new."""
+
+    name = "late"
+
+    def reset(self, n: int, mask: Tensor | None = None, *, gen: torch.Generator | None = None) -> None:
+        super().reset(n, mask, gen=gen)
+        self.push = torch.zeros(n, 1) if mask is None else torch.where(mask[:, None], 1.0, self.push)
+
+    def decide(self, m: Measurement, budget_s: float | None) -> Decision:
+        return self._optimal(self.push.to(m.y))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Stale(effort=10.0), "clear the memory of masked rows"),
+        (lambda: Spread(effort=10.0), "changed the actions of others"),
+        (Late, "does not start as after a full reset"),
+    ],
+)
+def test_check_controller_finds_restarts_that_are_none(
+    make: Callable[[], Controller], message: str, models: list[Dynamics]
+) -> None:
+    """The window is two outputs long."""
+    problem = make_simulator(PLANT, 1).problem
+    with pytest.raises(ControllerCheckError, match=message):
+        check_controller(lambda: make().bind(problem, models[0]), partial(make_simulator, PLANT))
+
+
+class Faulty(Controller):
+    """Decides as it is told to."""
+
+    name = "faulty"
+
+    def __init__(self, decide: Callable[[int], Decision]) -> None:
+        self._law, self.calls = decide, 0
+
+    def decide(self, m: Measurement, budget_s: float | None) -> Decision:
+        self.calls += 1
+        return self._law(self.calls)
+
+
+def raising(calls: int) -> Decision:
+    raise (RuntimeError if calls % 3 else KeyError)(f"call {calls}")
+
+
+def decided(outcome: int = 0, dtype: torch.dtype = torch.float64) -> Callable[[int], Decision]:
+    good = Decision(torch.zeros(2, 1), torch.full((2,), outcome, dtype=torch.uint8))
+    object.__setattr__(good, "u", good.u.to(dtype))  # what no type checker lets pass
+    return lambda calls: good
+
+
+@pytest.mark.parametrize(
+    ("law", "notes"),
+    [
+        (raising, ["RuntimeError: call 1 (the first of 5)", "KeyError: 'call 3' (the first of 2)"]),
+        (decided(outcome=200), ["outcome must be an Outcome, from 0 to 4, got 200 (the first of 7)"]),
+        (decided(dtype=torch.complex128), ["u must hold real numbers, got torch.complex128"]),
+    ],
+)
+def test_a_law_that_fails_is_noted_once_for_each_type_of_error(
+    law: Callable[[int], Decision], notes: list[str]
+) -> None:
+    simulator = make_simulator(PLANT, 2)
+    controller = Faulty(law).bind(simulator.problem)
+    controller.reset(2)
+    simulator.reset(simulator.scenarios(torch.arange(2)))
+    for _ in range(7):
+        assert controller.act(simulator.measure()).outcome.tolist() == [Outcome.NEUTRAL] * 2
+    assert len(controller.notes) == len(notes)
+    assert all(any(part in note for note in controller.notes) for part in notes), controller.notes
+    assert controller.bind(simulator.problem).notes == ()
+    controller.act(simulator.measure())
+    assert len(controller.notes) == 1 and "(the first of 1)" in controller.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("y", lambda y: y[:, :1], r"m.y must have shape \(2, 3\), for 2 rows of this problem, got \(2, 1\)"),
+        ("y", lambda y: y.long(), r"m.y must hold floating numbers, got torch.int64; convert it with .to"),
+        ("y", lambda y: y.to(torch.complex128), "m.y must hold floating numbers, got torch.complex128"),
+        ("y", lambda y: y.numpy(), "m.y must be a torch tensor, got ndarray"),
+        (
+            "k",
+            lambda k: k.double(),
+            r"m.k must hold integer numbers, got torch.float64; convert it with .to\(torch.int",
+        ),
+        ("r", lambda r: r[:, :0], "m.r must begin with the present reference, got shape"),
+        ("r", lambda r: r[:, 0], r"m.r must have shape \(2, 1, "),
+        ("r", lambda r: r.long(), "m.r must hold floating numbers"),
+        ("u_prev", lambda u: u[:1], r"m.u_prev must have shape \(2, 1\)"),
+    ],
+)
+def test_a_measurement_of_another_problem_is_refused(
+    name: str, change: Callable[[Tensor], object], message: str
+) -> None:
+    """It is the caller's error: no law is asked, none is blamed."""
+    simulator = make_simulator(PLANT, 2)
+    controller = Faulty(raising).bind(simulator.problem)
+    controller.reset(2)
+    simulator.reset(simulator.scenarios(torch.arange(2)))
+    m = simulator.measure()
+    object.__setattr__(m, name, change(getattr(m, name)))
+    with pytest.raises(ValueError, match=message):
+        controller.act(m)
+    assert controller.calls == 0 and controller.notes == ()
 
 
 def test_act_makes_any_law_admissible() -> None:

@@ -16,6 +16,7 @@ from steersman.controllers.baseline import Zero
 from steersman.controllers.experience import Excited, experience
 from steersman.controllers.neural import NeuralPolicy
 from steersman.controllers.policy import build_policy
+from steersman.controllers.refit import paired, under_policy
 from steersman.controllers.rollout import run_episodes
 from steersman.controllers.verdict import judge
 from steersman.dynamics.base import Dynamics, Trajectories
@@ -25,6 +26,7 @@ from steersman.dynamics.neural import NeuralDynamics, NeuralSettings
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Quadratic
+from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import Measurement, PlantSimulator
 from steersman.optimizers.checkpoint import digest
 
@@ -191,6 +193,16 @@ def test_experience_is_the_data_the_starts_and_the_cost_of_the_same_episodes() -
     assert torch.equal(last.y[0], seen.data.y[row, -3:-1])
 
 
+@pytest.mark.parametrize("episodes", [4, 5])
+def test_policies_are_paired_on_the_episodes_that_were_not_excited(episodes: int) -> None:
+    """The same policy pays the same there, and the other episodes are excited."""
+    controller, training = Fixed(0.3).bind(Oscillator().problem), Training(simulate, 0)
+    seen = under_policy(controller, training, episodes, context=1, ahead=0)
+    plain = (seen.data.u == 0.3).flatten(1).all(dim=1)
+    assert plain.tolist() == [i % 2 == 0 for i in range(episodes)]
+    assert torch.equal(paired(controller, training, episodes).cost, seen.cost[plain])
+
+
 def test_excitation_moves_chosen_rows_by_a_share_of_the_signal() -> None:
     actions = ActionSet((0.0, 0.0), (4.0, 1.0), (False, True))
     keys = noise.keys(0, 400)
@@ -238,6 +250,19 @@ class Fixed(Controller):
 
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
         return self._optimal(m.y.new_full((m.n, 1), self.u))
+
+
+def test_a_verdict_is_given_on_scenarios_that_no_training_has_seen() -> None:
+    met: set[int] = set()
+
+    class Heard(PlantSimulator):
+        def scenarios(self, key: Tensor, mask: Tensor | None = None) -> Scenarios:
+            met.update(key.tolist())
+            return super().scenarios(key, mask)
+
+    training = Training(lambda n: Heard(Oscillator(), n, price=10.0), 0)
+    judge(Fixed(0.1).bind(Oscillator().problem), training)
+    assert len(met) == 8 and not met & set(training.keys(10_000).tolist())
 
 
 def test_a_verdict_names_what_is_worse_than_nothing_or_than_a_constant() -> None:

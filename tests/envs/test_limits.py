@@ -104,3 +104,21 @@ def test_a_limit_may_have_a_margin_of_its_own() -> None:
     assert lost is not None and lost.tolist() == [[False, True, True]] * 2
     with pytest.raises(ValueError, match="margin strictly between"):
         Limit(name="count", index=0, low=0.0, high=1.0, margin=1.0)
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_a_limits_own_margin_goes_before_a_planners(smooth: bool) -> None:
+    """Two limits soften as if each had been softened alone, with its margin."""
+    z = torch.linspace(-4, 4, 41, dtype=torch.float64)[:, None].expand(-1, 2) * torch.tensor([1.0, 2.0]).double()
+    r = torch.zeros_like(z)
+
+    def cost(*limits: Limit, margin: float) -> Tensor:
+        return Objective((), failure=5.0, limits=limits).softened(margin, smooth=smooth).output_cost(z, r)
+
+    own = Limit(name="own", index=0, low=-3.0, high=3.0, margin=0.5)
+    plain, other = (Limit(name=f"plain {i}", index=i, low=-3.0, high=3.0) for i in (0, 1))
+    want = cost(plain, margin=0.5) + cost(other, margin=0.1)
+    torch.testing.assert_close(cost(own, other, margin=0.1), want)
+    assert float(cost(own, margin=0.1)[10]) > 0 == float(cost(plain, margin=0.1)[10]), (
+        "z = -2 is inside the wider margin"
+    )
