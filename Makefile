@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGES := envs dynamics controllers optimizers experiments
 export OMP_NUM_THREADS := 1
 
-.PHONY: compare test slow mutants lint bench setup peers clean
+.PHONY: compare test slow mutants golden lint bench setup peers clean
 
 compare: $(VENV)/.ready
 	$(BIN)/steersman compare tour --out results/tour
@@ -19,6 +19,10 @@ slow: $(VENV)/.ready
 # Breaks sixty statements, one at a time, and counts what the tests notice: about half an hour on two cores.
 mutants: $(VENV)/.ready
 	$(BIN)/python tests/mutants
+
+# Whole episodes, cheap controllers and small trainings against stored numbers, on the machine that stored them.
+golden: $(VENV)/.ready
+	$(BIN)/python tests/golden
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
