@@ -12,6 +12,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from rich.console import Console
 
 from steersman.experiments.figures import COLOURS, GREY
@@ -102,17 +104,20 @@ def curves(comparison: Comparison, path: Path) -> None:
     figure, panels = plt.subplots(height, width, figsize=(1 + 4.25 * width, 3.2 * height), squeeze=False)
     for axes in panels.flat[len(comparison.plants) :]:
         axes.axis("off")
+    named = [score.controller.partition(",") for score in found]
+    learns = dict(zip(dict.fromkeys(family for family, budget, _ in named if budget), COLOURS, strict=False))
     for axes, plant in zip(panels.flat, comparison.plants, strict=False):
         rows = points(found, plant.name)
-        learns = list(dict.fromkeys(p.family for p in rows if "," in p.label))
-        for family, tint in zip(learns, COLOURS, strict=False):
+        for family, tint in learns.items():
             mine = [p for p in rows if p.family == family]
             axes.plot([p.steps for p in mine], [p.mean for p in mine], "-o", color=tint, ms=6, label=family)
             for p in mine:
                 axes.plot([p.steps] * len(p.costs), p.costs, ".", color=tint, alpha=0.5, ms=5)
         for p, style in zip((p for p in rows if "," not in p.label), ("--", ":"), strict=False):
             axes.axhline(p.mean, color=GREY, ls=style, lw=1.2, label=p.label)
-        axes.set(xscale="log", yscale="log", xlabel="plant steps of the training", ylabel="mean cost")
+        axes.set(xscale="log", yscale="log", xlabel="plant steps of the training, thousands", ylabel="mean cost")
+        _plain(axes.xaxis, 1000.0)
+        _plain(axes.yaxis, 1.0)
         axes.set_title(short(plant.name), fontsize=11)
         axes.legend(fontsize=8, frameon=False)
         axes.grid(True, which="both", color="0.92")
@@ -120,3 +125,10 @@ def curves(comparison: Comparison, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _plain(axis: Axis, unit: float) -> None:
+    """Ticks at 1, 2 and 5 of each decade, as plain numbers of a unit."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / unit:g}"))
+    axis.set_minor_formatter(NullFormatter())
