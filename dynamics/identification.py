@@ -15,8 +15,8 @@ from steersman.dynamics.base import Trajectories
 from steersman.dynamics.regression import AffineRidge
 from steersman.dynamics.windows import cut, folds, starts
 
-RIDGES = (1e-14, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)
-"""Weights that are tried."""
+RIDGES = (1e-14, 1e-10, 1e-8, 1e-6, 1e-4)
+"""Weights that are tried. With 1e-2 predictions are nearly as good, but LQR loses: 62 instead of 229 on transport."""
 HELD = 0.25
 """Share of the episodes (or, of a single one, of its time) that is held out at a time, until all have been."""
 AHEAD, NEAR = 32, 8

@@ -166,7 +166,7 @@ def test_a_module_of_the_users_own_without_memory_and_one_that_vmap_rejects() ->
 @pytest.mark.parametrize(
     "controller",
     [
-        PPO(plant_steps=12_000, envs=16, hidden=(16,), rate=3e-3),
+        PPO(plant_steps=24_000, envs=16, hidden=(16,), rate=3e-3),
         SAC(plant_steps=5_000, envs=16, hidden=(32,), rate=3e-3, updates=8, warmup=500),
     ],
     ids=lambda c: c.name,
