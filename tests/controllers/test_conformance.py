@@ -79,6 +79,18 @@ def bound(spec: ControllerSpec, model: Dynamics | None) -> Controller:
     return make_controller(spec.name, **SETTINGS.get(spec.name, {})).bind(problem, model)
 
 
+TRAINED_ELSEWHERE = ("pinn-screening", "policy-search", "imitation")
+"""Their training takes long, and they act as "neural" does: what follows is a slow test for them."""
+LONG = ("mip-mpc",)
+"""Likewise where every spoiled observation is a program."""
+
+
+def each(*late: str) -> pytest.MarkDecorator:
+    """All controllers, some of them in the slow tests."""
+    marked = [pytest.param(s, marks=pytest.mark.slow) if s.name in late else s for s in CONTROLLERS]
+    return pytest.mark.parametrize("spec", marked, ids=[s.name for s in CONTROLLERS])
+
+
 @pytest.mark.parametrize("spec", CONTROLLERS, ids=lambda s: s.name)
 def test_check_controller(spec: ControllerSpec, models: list[Dynamics]) -> None:
     assert spec.make.name == spec.name
@@ -86,14 +98,14 @@ def test_check_controller(spec: ControllerSpec, models: list[Dynamics]) -> None:
         check_controller(lambda model=model: bound(spec, model), partial(make_simulator, plant_of(spec)))
 
 
-@pytest.mark.parametrize("spec", CONTROLLERS, ids=lambda s: s.name)
+@each(*TRAINED_ELSEWHERE, *LONG)
 def test_a_thousand_spoiled_observations(spec: ControllerSpec, models: list[Dynamics]) -> None:
     controller = bound(spec, models_of(spec, models)[0] if spec.needs_model else None)
     controller.train(Training(partial(make_simulator, plant_of(spec)), seed=0))
     check_fuzzed(controller, make_simulator(plant_of(spec), 50), 20)
 
 
-@pytest.mark.parametrize("spec", CONTROLLERS, ids=lambda s: s.name)
+@each(*TRAINED_ELSEWHERE)
 def test_a_row_acts_in_any_batch_as_it_would_alone(spec: ControllerSpec, models: list[Dynamics]) -> None:
     """Neighbours may be spoiled."""
     controller = bound(spec, models_of(spec, models)[0] if spec.needs_model else None)
@@ -122,7 +134,7 @@ def test_a_row_acts_in_any_batch_as_it_would_alone(spec: ControllerSpec, models:
     check()
 
 
-@pytest.mark.parametrize("spec", CONTROLLERS, ids=lambda s: s.name)
+@each(*TRAINED_ELSEWHERE)
 def test_time_limit(spec: ControllerSpec, models: list[Dynamics]) -> None:
     heavy = {"samples": 4096, "horizon": 10, "iterations": 50} if spec.name in ("mppi", "cem") else {}
     heavy = {"horizon": 12} if spec.name == "mip-mpc" else heavy
