@@ -10,13 +10,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.dqn.policies import DQNPolicy
 
-from steersman.controllers.reinforcement.base import Reinforcement
-from steersman.controllers.reinforcement.budget import check_warmup, updates_of
+from steersman.controllers.reinforcement.off_policy import OffPolicy
 from steersman.controllers.reinforcement.scaling import Normalize, Scheme
-from steersman.envs.settings import at_least
 
 
-class DQN(Reinforcement):
+class DQN(OffPolicy):
     """Deep Q-learning (Mnih et al. 2015), for one discrete action."""
 
     name = "dqn"
@@ -52,24 +50,17 @@ class DQN(Reinforcement):
         Raises:
             ValueError: If a number is out of range.
         """
-        super().__init__(plant_steps, envs, hidden, rate, gamma, normalise)
-        at_least(1, batch=batch, updates=updates)
-        check_warmup(warmup, plant_steps)
+        super().__init__(plant_steps, envs, hidden, rate, gamma, normalise, batch, updates, warmup)
         if not 0 < exploration <= 1:
             raise ValueError(f"exploration must lie in (0, 1], got {exploration}")
-        self.batch, self.updates, self.warmup, self.exploration = batch, updates, warmup, exploration
+        self.exploration = exploration
 
     def _check(self, space: spaces.Space[Any]) -> None:
         if not isinstance(space, spaces.Discrete):
             raise ValueError("dqn needs one discrete action; use ppo or sac on this plant")
 
     def _algorithm(self, env: Normalize, seed: int) -> BaseAlgorithm:
-        return sb3.DQN(
-            "MlpPolicy", env, self.rate, self.plant_steps, self.warmup, self.batch, gamma=self.gamma, train_freq=1,
-            gradient_steps=updates_of(self.updates, env.num_envs / self.envs), target_update_interval=1000,
-            exploration_fraction=self.exploration, seed=seed, device="cpu",
-            policy_kwargs={"net_arch": list(self.hidden)},
-        )  # fmt: skip
+        return sb3.DQN(**self._arguments(env, seed), target_update_interval=1000, exploration_fraction=self.exploration)
 
     def _fresh(self, observations: spaces.Box, actions: spaces.Space[Any]) -> BasePolicy:
         assert isinstance(actions, spaces.Discrete)  # noqa: S101 - _check has seen to it

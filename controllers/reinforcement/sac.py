@@ -10,13 +10,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.sac.policies import SACPolicy
 
-from steersman.controllers.reinforcement.base import Reinforcement
-from steersman.controllers.reinforcement.budget import check_warmup, updates_of
+from steersman.controllers.reinforcement.off_policy import OffPolicy
 from steersman.controllers.reinforcement.scaling import Normalize, Scheme
-from steersman.envs.settings import at_least
 
 
-class SAC(Reinforcement):
+class SAC(OffPolicy):
     """Soft actor-critic (Haarnoja et al. 2018), for continuous actions.
 
     One gradient step per plant step by default: with a quarter of them it learnt nothing in 10,000 plant steps of
@@ -54,21 +52,14 @@ class SAC(Reinforcement):
         Raises:
             ValueError: If a number is out of range.
         """
-        super().__init__(plant_steps, envs, hidden, rate, gamma, normalise)
-        at_least(1, batch=batch, updates=updates)
-        check_warmup(warmup, plant_steps)
-        self.batch, self.updates, self.warmup = batch, updates, warmup
+        super().__init__(plant_steps, envs, hidden, rate, gamma, normalise, batch, updates, warmup)
 
     def _check(self, space: spaces.Space[Any]) -> None:
         if not isinstance(space, spaces.Box):
             raise ValueError("sac needs continuous actions; use ppo or dqn on this plant")
 
     def _algorithm(self, env: Normalize, seed: int) -> BaseAlgorithm:
-        return sb3.SAC(
-            "MlpPolicy", env, self.rate, self.plant_steps, self.warmup, self.batch, gamma=self.gamma,
-            gradient_steps=updates_of(self.updates, env.num_envs / self.envs), seed=seed, device="cpu",
-            policy_kwargs={"net_arch": list(self.hidden)},
-        )  # fmt: skip
+        return sb3.SAC(**self._arguments(env, seed))
 
     def _fresh(self, observations: spaces.Box, actions: spaces.Space[Any]) -> BasePolicy:
         assert isinstance(actions, spaces.Box)  # noqa: S101 - _check has seen to it

@@ -70,11 +70,8 @@ def episodes(plant: str) -> dict[str, list[float]]:
             torch.tensor(edge, dtype=torch.float64) for edge in (simulator.actions.lower, simulator.actions.upper)
         )
         low, high = low.clamp(min=-1.0), high.clamp(max=1.0)
-        alive, rows = (
-            torch.ones(ROWS, dtype=torch.bool),
-            {"cost": 0.0, "violation": 0.0, "y": 0.0, "z": 0.0, "steps": 0},
-        )
-        sums: dict[str, Any] = dict(rows)
+        alive = torch.ones(ROWS, dtype=torch.bool)
+        sums: dict[str, Any] = dict.fromkeys(("cost", "violation", "y", "z", "steps"), 0.0)
         while bool(alive.any()):
             m = simulator.measure()
             if word == "neutral":
