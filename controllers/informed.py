@@ -90,6 +90,7 @@ class ModelRollouts(Rollouts):
 
     Attributes:
         data: The episodes so far.
+        renewed_by: The controller's state at each renewal, in the order of the points of :attr:`curve`.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class ModelRollouts(Rollouts):
         self.cost = PlanCost(with_slopes(self.problem), doubt, penalty)
         self.gen = torch.Generator().manual_seed(training.seed)
         self.data: list[Trajectories] = []
-        self._renewed_by: list[dict[str, Tensor]] = []
+        self.renewed_by: list[dict[str, Tensor]] = []
         if begun is None:
             self._take(self._explore())
         else:
@@ -136,14 +137,14 @@ class ModelRollouts(Rollouts):
 
     def renew(self) -> None:
         """Take starting points from fresh episodes under the policy."""
-        self._renewed_by.append({name: t.clone() for name, t in self.controller.state_dict().items()})
-        found = self._own(len(self._renewed_by))
+        self.renewed_by.append({name: t.clone() for name, t in self.controller.state_dict().items()})
+        found = self._own(len(self.renewed_by))
         self.curve.append((self.used, float(found.cost.mean())))
         self._take(found)
 
     def state_dict(self) -> dict[str, Any]:
         """See :class:`Rollouts`: of starting points, the policies that they were found under."""
-        return {"gen": self.gen.get_state(), "used": self.used, "curve": self.curve, "renewed by": self._renewed_by}
+        return {"gen": self.gen.get_state(), "used": self.used, "curve": self.curve, "renewed by": self.renewed_by}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See :class:`Rollouts`."""

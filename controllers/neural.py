@@ -44,6 +44,9 @@ class NeuralPolicy(TrainedPolicy):
     takes the model's own data (:attr:`~steersman.controllers.base.Training.data`). Which of the two policies stays is
     decided on the plant: by their costs of the same episodes.
 
+    The policy that goes into the second training is that of the renewal with the lowest cost on the plant, where that is
+    lower than the last one's on the same episodes.
+
     A policy whose action does not depend on what it sees, or that has no gradient, is dead: the training begins again
     from other weights. At the end the policy meets doing nothing and constant actions on the simulator; :attr:`notes`
     say if it lost.
@@ -173,8 +176,10 @@ class NeuralPolicy(TrainedPolicy):
         """Fit the model to what the policy has seen, and train the policy on."""
         assert self.model is not None and training.data is not None  # noqa: S101 - _fits_again has seen to it
         found = under_policy(self, training, self.refit, context=self.model.context, ahead=self._longest)
-        cost, weights = float(found.cost[::2].mean()), flatten(self._policy)
+        cost = float(found.cost[::2].mean())
         spent.add(found.steps, [(0, cost)])
+        cost = self._not_worse(training, before, cost, spent)
+        weights = flatten(self._policy)
         model = refitted(self.model, training, [training.data, *before.data, found.data])
         resumable = Resumable(training.folder, *self._about(training, model))
         gen = torch.Generator().manual_seed(training.seed + 1)
@@ -192,6 +197,30 @@ class NeuralPolicy(TrainedPolicy):
         if not tuned <= cost:
             assign(self._policy, weights)
             self.notes += (f"the second fit made it worse ({tuned:.4g} after {cost:.4g}): it is as it was before",)
+
+    def _not_worse(self, training: Training, before: ModelRollouts, cost: float, spent: Spent) -> float:
+        """Go back to the policy of a renewal where that is the better one on the plant, and return its cost.
+
+        Where the model errs, a longer descent through it leads away again from what the plant rewards.
+        """
+        if not before.curve:
+            return cost
+        best = min(range(len(before.curve)), key=lambda i: before.curve[i][1])
+        if not before.curve[best][1] < cost:
+            return cost
+        last = flatten(self._policy)
+        self.load_state_dict(before.renewed_by[best])
+        again = paired(self, training, self.refit)
+        earlier = float(again.cost.mean())
+        spent.add(again.plant_steps, [(0, min(cost, earlier))])
+        if earlier < cost:
+            self.notes += (
+                f"its policy after {best + 1} of {len(before.curve) + 1} parts of the descent went on: it was better "
+                f"on the plant ({earlier:.4g}) than the last ({cost:.4g})",
+            )
+            return earlier
+        assign(self._policy, last)
+        return cost
 
     def _about(self, training: Training, model: Dynamics) -> tuple[Any, ...]:
         """What a descent follows from, as far as it can be told apart."""

@@ -25,7 +25,7 @@ from steersman.experiments.compare import compare
 from steersman.experiments.executor import InProcess, Processes
 from steersman.experiments.progress import bar, live
 from steersman.experiments.report import run_notes, terminal_tables, to_json, write_parquet, write_report
-from steersman.experiments.results import told_failures
+from steersman.experiments.results import Comparison, told_failures
 from steersman.experiments.runs import job_table, jobs_named, open_store, whole
 from steersman.experiments.settings import SpecError
 from steersman.experiments.simulate import simulate
@@ -69,9 +69,13 @@ class Compare:
         spec = parse_spec(asdict(spec) | {name: value for name, value in given.items() if value is not None})
         out = self.out or Path("results") / spec.name
         executor = InProcess() if self.workers == 0 else Processes(self.workers)
+        page = out / "report.html"
         with live(console, enabled=not self.json) as progress:
-            found = compare(spec, out, executor=executor, progress=progress, command=_command())
-        write_report(found, out / "report.html")
+            found = compare(
+                spec, out, executor=executor, progress=progress, interim=_interim(console, page, self.json),
+                command=_command(),
+            )  # fmt: skip
+        write_report(found, page)
         write_parquet(found, out / "results.parquet")
         if self.json:
             _print(to_json(found))
@@ -82,7 +86,7 @@ class Compare:
                 console.print(table)
             for note in run_notes(found.results, plants=True):
                 console.print(escape(note), soft_wrap=True)
-            _say_where(console, "Report", out / "report.html")
+            _say_where(console, "Report", page)
         for who, error in told_failures(found):
             Console(stderr=True).print(f"[red]{escape(who)}:[/red] {escape(error)}", soft_wrap=True)
         return 1 if found.failures else 0
@@ -274,6 +278,20 @@ def main(args: list[str] | None = None) -> int:
 
 def _command() -> str:
     return shlex.join(["steersman", *sys.argv[1:]])
+
+
+def _interim(console: Console, page: Path, quiet: bool) -> Callable[[Comparison], None]:
+    """Writes a page of the rows so far; the first time it says where."""
+    said = quiet
+
+    def tell(found: Comparison) -> None:
+        nonlocal said
+        write_report(found, page)
+        if not said:
+            _say_where(console, f"First results, {found.waiting} runs to come", page)
+        said = True
+
+    return tell
 
 
 def _say_where(console: Console, what: str, path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from steersman.controllers.registry import controller_spec
 from steersman.envs.registry import PLANTS
 from steersman.envs.settings import missing
 from steersman.envs.simulator import Simulator
@@ -24,6 +25,12 @@ from steersman.experiments.spec import ComparisonSpec, PlantEntry, look_beside
 from steersman.experiments.store import Job, Store
 
 POLL_S = 0.2
+ENDED = ("done", "failed")
+"""States of a job that nobody is to do any more."""
+INTERIM_S = 20.0
+"""Seconds between two interim results, at least."""
+INTERIM_SHARE = 10.0
+"""Times what telling of the last ones took: both compete with the jobs for the same cores."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ def compare(
     *,
     executor: Executor | None = None,
     progress: Callable[[News], None] = lambda news: None,
+    interim: Callable[[Comparison], None] | None = None,
     command: str = "",
 ) -> Comparison:
     """Run what is not yet done and collect all results. A second call does nothing but collect.
@@ -49,6 +57,8 @@ def compare(
         out: Folder of the store.
         executor: Where jobs run; in this process by default, where no job can be ended (``limit_s``).
         progress: Called a few times a second with the state of the jobs.
+        interim: Called now and then with the rows that are finished so far (:attr:`Comparison.waiting`), first when
+            those are that take neither a fit nor a training.
         command: The command line, for the report.
 
     Raises:
@@ -69,13 +79,19 @@ def compare(
     store = store or Store(place)
     phases = _phases(planned)
     old = store.older([job_of(p.run) for p in planned])
+    notes = _notes(spec, len(old))
+
+    def collect() -> Comparison:
+        return _collect(spec, planned, summaries, store, command, notes)
+
+    interims = _Interims(interim, collect)
+    store.add(job_of(spec) for jobs in phases.values() for _, spec in jobs.values())
     try:
         for name, jobs in phases.items():
-            _phase(name, store, jobs, executor, progress, spec.limit_s)
+            _phase(name, store, jobs, executor, progress, spec.limit_s, interims)
     finally:
         executor.close()
-    notes = _notes(spec, len(old))
-    return _collect(spec, planned, summaries, store, command, notes)
+    return collect()
 
 
 def check_problems(spec: ComparisonSpec, answered: Collection[tuple[str, str]] = ()) -> tuple[PlantSummary, ...]:
@@ -135,17 +151,44 @@ def _summary(spec: ComparisonSpec, plant: PlantEntry, simulator: Simulator, wher
     )  # fmt: skip
 
 
+class _Interims:
+    """Tells of the rows that are finished so far, and not more often than it is worth."""
+
+    def __init__(self, tell: Callable[[Comparison], None] | None, collect: Callable[[], Comparison]) -> None:
+        self._tell, self._collect = tell, collect
+        self._due, self._told = 0.0, 0
+
+    def look(self, phase: str, finished: int, of: int) -> None:
+        """Take note that some of a phase's jobs are finished."""
+        if self._tell is None or phase not in (FIRST, RUNS) or finished in (0, self._told):
+            return
+        if finished < of and (phase == FIRST or time.monotonic() < self._due):
+            return
+        start = time.monotonic()
+        found = self._collect()
+        if found.waiting and (found.results or found.failures):
+            self._tell(found)
+        now = time.monotonic()
+        self._due, self._told = now + max(INTERIM_S, INTERIM_SHARE * (now - start)), finished
+
+
+FIRST, RUNS = "first rows", "runs"
+"""Phases whose jobs are runs: those that take neither a fit nor a training, and the others."""
+
+
 def _phases(planned: Sequence[Planned]) -> dict[str, dict[str, tuple[str, JobSpec]]]:
     """Jobs of each phase by key: what the progress display calls them, and the work."""
     banks: dict[str, tuple[str, JobSpec]] = {}
+    first: dict[str, tuple[str, JobSpec]] = {}
     fits: dict[str, tuple[str, JobSpec]] = {}
     runs: dict[str, tuple[str, JobSpec]] = {}
     for p in planned:
+        quick = p.run.fit is None and not controller_spec(p.run.controller.use).learns
         banks[p.run.prepared.key] = (f"{_short(p.plant)}: scenarios", p.run.prepared)
         if p.run.fit is not None:
             fits[p.run.fit.key] = (f"{_short(p.plant)}: {p.model} model, seed {p.run.fit.seed}", p.run.fit)
-        runs[p.run.key] = (f"{_short(p.plant)}: {p.label}, seed {p.run.seed}", p.run)
-    return {"scenarios": banks, "models": fits, "runs": runs}
+        (first if quick else runs)[p.run.key] = (f"{_short(p.plant)}: {p.label}, seed {p.run.seed}", p.run)
+    return {"scenarios": banks, FIRST: first, "models": fits, RUNS: runs}
 
 
 def _phase(
@@ -155,11 +198,12 @@ def _phase(
     executor: Executor,
     progress: Callable[[News], None],
     limit_s: float | None,
+    interims: _Interims,
 ) -> None:
-    store.add(job_of(spec) for _, spec in jobs.values())
-
     def tell() -> None:
-        progress(News(name, tuple((jobs[job.key][0], job) for job in store.jobs(list(jobs)))))
+        found = store.jobs(list(jobs))
+        progress(News(name, tuple((jobs[job.key][0], job) for job in found)))
+        interims.look(name, sum(job.state in ENDED for job in found), len(jobs))
 
     waiting = [key for key in jobs if not store.sound(key)]
     while waiting:
@@ -167,7 +211,7 @@ def _phase(
         while not executor.wait(POLL_S):
             tell()
         # A job that another comparison holds at this time is waited for, and taken over if its worker dies.
-        waiting = [key for key in waiting if store.get(key).state in ("waiting", "running")]
+        waiting = [key for key in waiting if store.get(key).state not in ENDED]
         if waiting:
             time.sleep(POLL_S)
     tell()
@@ -183,8 +227,12 @@ def _collect(
 ) -> Comparison:
     results: list[RunResult] = []
     failures: list[Failure] = []
+    states = {p.run.key: store.get(p.run.key) for p in planned}
+    begun = {(p.plant, p.label) for p in planned if states[p.run.key].state not in ENDED}  # no row without a seed
     for p in planned:
-        job = store.get(p.run.key)
+        job = states[p.run.key]
+        if (p.plant, p.label) in begun:
+            continue
         if job.state == "done":
             found = load_result(store.file(job.key, ".npz"))
             results.append(replace(found, plant=p.plant, controller=p.label, model=p.model))
@@ -195,6 +243,7 @@ def _collect(
     return Comparison(
         spec.name, spec.baseline, summaries, tuple(results), tuple(failures), command, describe_machine(),
         notes + _of_banks(planned, store) + _versions(results),
+        sum(job.state not in ENDED for job in states.values()),
     )  # fmt: skip
 
 

@@ -62,7 +62,9 @@ def write_report(comparison: Comparison, path: Path) -> None:
         numbers={"flips": FLIPS, "minimum": MINIMUM, "method": METHOD, "gain": 100 * GAIN, "level": 100 * (1 - LEVEL)},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)  # somebody may be looking at it
 
 
 def terminal_tables(comparison: Comparison) -> list[Table | Text]:

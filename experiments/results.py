@@ -167,6 +167,7 @@ class Comparison:
         command: The command that made it.
         machine: Description of the machine.
         notes: Remarks for the reader, for example where slow controllers ran on a subset.
+        waiting: Runs that are still to come; rows with such runs are left out.
     """
 
     name: str
@@ -177,6 +178,7 @@ class Comparison:
     command: str
     machine: str
     notes: tuple[str, ...] = ()
+    waiting: int = 0
 
 
 def told_failures(comparison: Comparison) -> list[tuple[str, str]]:

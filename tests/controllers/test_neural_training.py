@@ -117,9 +117,10 @@ def test_a_second_fit_sees_all_data_and_leaves_the_shared_model_alone(monkeypatc
     assert model.progress is heard and model.checkpoint is None
     assert digest(dict(again.state_dict())) != before
     assert len(data) == 8 + 2 * (1 + 3) + 4 and torch.equal(data.y[:8], DATA.y)
-    # The data give the normalisation; then exploration, renewals, episodes before the fit, those after it, the verdict.
-    assert price.plant_steps == (2 * (1 + 3) + 4 + 2 + 6 * 8) * 60
-    assert [steps for steps, _ in price.curve] == [120, 240, 360, 480, 720, 840]
+    # The data give the normalisation; then exploration, renewals, episodes before the fit, those of the best renewal,
+    # which came out better there, those after the fit, the verdict.
+    assert price.plant_steps == (2 * (1 + 3) + 4 + 2 + 2 + 6 * 8) * 60
+    assert [steps for steps, _ in price.curve] == [120, 240, 360, 480, 720, 840, 960]
     assert not any("fitted" in note for note in controller.notes)
 
 
@@ -135,6 +136,22 @@ def test_a_second_fit_that_makes_the_policy_worse_is_undone(sign: float, monkeyp
     assert undone == (sign < 0) == any("second fit made it worse" in note for note in tuned.notes)
     costs = [cost for _, cost in price.curve]
     assert (costs[-2] < costs[-3]) == (sign > 0)
+
+
+def test_a_descent_that_leads_away_again_goes_back_to_its_best_renewal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through a model in which actions push the other way each part of the descent is worse on the plant."""
+    settings = {"steps": 60, "explore": 8, "renewals": 2, "refit": 8, "tune": 1, "tune_rate": 1e-9, "rate": 1e-2}
+    wrong, right = linear().fit(replace(DATA, u=-DATA.u)), linear()
+    monkeypatch.setattr(neural, "refitted", lambda *_: right)
+    for model in (wrong, right):
+        controller = small(**settings).bind(Oscillator().problem, model)
+        training = Training(simulate, 0, data=DATA)
+        last, *later = (cost for _, cost in controller.train(training).curve[2:])
+        went_back = any("after 1 of 3 parts of the descent went on" in note for note in controller.notes)
+        assert went_back == (model is wrong)
+        reached = float(paired(controller, training, 8).cost.mean())
+        assert reached == pytest.approx(later[0] if went_back else last, rel=1e-3)
+        assert (reached < 0.9 * last) == went_back
 
 
 def test_equal_seeds_give_equal_policies_through_both_fits() -> None:

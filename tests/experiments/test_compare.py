@@ -125,11 +125,33 @@ def test_a_failing_run_is_a_row_of_its_own(tmp_path: Path, monkeypatch: pytest.M
     comparison = compare(spec(broken), tmp_path, progress=news.append)
     assert [r.controller for r in comparison.results] == ["zero"]
     assert [f.error for f in comparison.failures] == ["FloatingPointError: the sun was in its eyes"]
-    assert {job.state for _, job in news[-1].jobs} == {"done", "failed"}
+    assert {job.state for n in news for _, job in n.jobs if n.phase in ("first rows", "runs")} >= {"done", "failed"}
     write_report(comparison, tmp_path / "report.html")
     assert "the sun was in its eyes" in (tmp_path / "report.html").read_text()
     monkeypatch.undo()
     assert len(compare(spec(broken), tmp_path).results) == 2
+
+
+def test_finished_rows_are_told_of_while_others_are_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steersman.experiments.compare.INTERIM_S", 0.0)
+    monkeypatch.setattr("steersman.experiments.compare.INTERIM_SHARE", 0.0)
+    seeds = {**PENDULUM, "seeds": 2, "controllers": [*PENDULUM["controllers"][:2], {"use": "mppi", "model": "truth"}]}
+    seeds["controllers"][2] |= {"settings": {"horizon": 2, "samples": 4}, "episodes": 2}
+    told: list[Comparison] = []
+    news: list[News] = []
+    whole = compare(spec(seeds, FOREIGN), tmp_path, progress=news.append, interim=told.append)
+    assert [(c.waiting, [r.controller for r in c.results]) for c in told] == [
+        (3, ["zero", "mppi", "zero"]),
+        (2, ["zero", "mppi", "zero"]),
+        (1, ["zero", "constant", "constant", "mppi", "zero"]),
+    ]
+    assert whole.waiting == 0
+    assert len(whole.results) == 6
+    assert [n.phase for n in news if n.jobs][-1] == "runs"
+    write_report(told[0], tmp_path / "so-far.html")
+    assert "3 runs are still to come" in (tmp_path / "so-far.html").read_text()
+    write_report(whole, tmp_path / "report.html")
+    assert "still to come" not in (tmp_path / "report.html").read_text()
 
 
 def test_changed_scenarios_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
