@@ -37,22 +37,34 @@ class ControllerSpec:
 
 
 CONTROLLERS: tuple[ControllerSpec, ...] = (
-    ControllerSpec("zero", "steersman.controllers.baseline:Zero", "the admissible action nearest to zero"),
+    ControllerSpec("zero", "steersman.controllers.classical.baseline:Zero", "the admissible action nearest to zero"),
     ControllerSpec(
-        "constant", "steersman.controllers.baseline:Constant", "the best constant action of a grid", learns=True
+        "constant",
+        "steersman.controllers.classical.baseline:Constant",
+        "the best constant action of a grid",
+        learns=True,
     ),
-    ControllerSpec("pid", "steersman.controllers.pid:PID", "PID loops with anti-windup, tuned if asked", learns=True),
-    ControllerSpec("lqr", "steersman.controllers.lqr:LQR", "linear-quadratic regulator on the model's state", True),
-    ControllerSpec("lqg", "steersman.controllers.lqr:LQG", "the regulator behind a Kalman filter", True),
     ControllerSpec(
-        "backstepping", "steersman.controllers.backstepping:Backstepping", "kernels for control at a boundary", True
+        "pid", "steersman.controllers.classical.pid:PID", "PID loops with anti-windup, tuned if asked", learns=True
     ),
-    ControllerSpec("adjoint", "steersman.controllers.adjoint:Adjoint", "plans by gradients through the model", True),
-    ControllerSpec("mppi", "steersman.controllers.sampling:MPPI", "sampling MPC, softmax-weighted", True),
-    ControllerSpec("cem", "steersman.controllers.sampling:CEM", "sampling MPC, cross-entropy method", True),
+    ControllerSpec(
+        "lqr", "steersman.controllers.classical.lqr:LQR", "linear-quadratic regulator on the model's state", True
+    ),
+    ControllerSpec("lqg", "steersman.controllers.classical.lqr:LQG", "the regulator behind a Kalman filter", True),
+    ControllerSpec(
+        "backstepping",
+        "steersman.controllers.classical.backstepping:Backstepping",
+        "kernels for control at a boundary",
+        True,
+    ),
+    ControllerSpec(
+        "adjoint", "steersman.controllers.planning.adjoint:Adjoint", "plans by gradients through the model", True
+    ),
+    ControllerSpec("mppi", "steersman.controllers.planning.sampling:MPPI", "sampling MPC, softmax-weighted", True),
+    ControllerSpec("cem", "steersman.controllers.planning.sampling:CEM", "sampling MPC, cross-entropy method", True),
     ControllerSpec(
         "enumeration",
-        "steersman.controllers.enumeration:Enumeration",
+        "steersman.controllers.planning.enumeration:Enumeration",
         "every sequence of integer actions through the model",
         True,
     ),
@@ -60,11 +72,15 @@ CONTROLLERS: tuple[ControllerSpec, ...] = (
         "mip-mpc", "steersman.controllers.mip.controller:MixedIntegerMPC", "mixed-integer MPC, globally optimal", True
     ),
     ControllerSpec(
-        "neural", "steersman.controllers.neural:NeuralPolicy", "network trained through a model", True, learns=True
+        "neural",
+        "steersman.controllers.neural.controller:NeuralPolicy",
+        "network trained through a model",
+        True,
+        learns=True,
     ),
     ControllerSpec(
         "imitation",
-        "steersman.controllers.imitation:Imitation",
+        "steersman.controllers.neural.imitation:Imitation",
         "network that imitates a planner with the same model",
         True,
         learns=True,
@@ -79,7 +95,7 @@ CONTROLLERS: tuple[ControllerSpec, ...] = (
     ControllerSpec("sac", "steersman.controllers.reinforcement.sac:SAC", "soft actor-critic", learns=True),
     ControllerSpec(
         "pinn-screening",
-        "steersman.controllers.screening:PinnScreening",
+        "steersman.controllers.grid.screening:PinnScreening",
         "redispatch by thousands of what-ifs in a trained solution operator",
         learns=True,
     ),

@@ -41,36 +41,42 @@ class ModelSpec:
 _TINY: Mapping[str, Any] = {"context": 1, "hidden": (2,), "rollout": 1, "batch": 8}
 
 MODELS: tuple[ModelSpec, ...] = (
-    ModelSpec("truth", "steersman.dynamics.plant_model:PlantModel", "the plant itself, from its true state", True),
-    ModelSpec("hindsight", "steersman.dynamics.plant_model:Hindsight", "the same, told of every event to come", True),
-    ModelSpec("linearized", "steersman.dynamics.linearized:linearized", "the plant's first-order expansion", True),
+    ModelSpec(
+        "truth", "steersman.dynamics.truth.plant_model:PlantModel", "the plant itself, from its true state", True
+    ),
+    ModelSpec(
+        "hindsight", "steersman.dynamics.truth.plant_model:Hindsight", "the same, told of every event to come", True
+    ),
+    ModelSpec(
+        "linearized", "steersman.dynamics.truth.operating_point:linearized", "the plant's first-order expansion", True
+    ),
     ModelSpec(
         "linear",
-        "steersman.dynamics.linear:LinearDynamics",
+        "steersman.dynamics.linear.models:LinearDynamics",
         "linear model identified from data",
         hasty={"context": 1, "choose": False},
     ),
     ModelSpec(
         "neural",
-        "steersman.dynamics.neural:NeuralDynamics",
+        "steersman.dynamics.windowed.neural:NeuralDynamics",
         "ensemble of residual networks on windows",
         hasty={"members": 1, **_TINY, "steps": 1},
     ),
     ModelSpec(
         "neural-ode",
-        "steersman.dynamics.neural_ode:NeuralODE",
+        "steersman.dynamics.continuous.neural_ode:NeuralODE",
         "network as the right-hand side of an ODE",
         hasty={**_TINY, "steps": 1},
     ),
     ModelSpec(
         "sparse",
-        "steersman.dynamics.sparse:SparseNeuralDynamics",
+        "steersman.dynamics.windowed.sparse:SparseNeuralDynamics",
         "network with few ReLUs, for mip-mpc",
         hasty={"relus": 1, **_TINY, "dense_steps": 1, "rounds": 1, "round_steps": 1, "tune_steps": 1},
     ),
     ModelSpec(
         "reactions",
-        "steersman.dynamics.reactions:ReactionDynamics",
+        "steersman.dynamics.kinetic.reactions:ReactionDynamics",
         "kinetics of processes with fitted rates",
         hasty={"rollout": 1, "steps": 0, "batch": 8},
     ),

@@ -21,16 +21,16 @@ from steersman.dynamics.registry import MODELS
 from steersman.envs import noise
 from steersman.envs.registry import PLANTS, make_simulator
 from steersman.experiments.benchmarks.base import BENCHMARKS, bench_table, run_benchmark, write_rows
-from steersman.experiments.compare import compare
-from steersman.experiments.executor import InProcess, Processes
-from steersman.experiments.progress import bar, live
-from steersman.experiments.report import run_notes, terminal_tables, to_json, write_parquet, write_report
-from steersman.experiments.results import Comparison, told_failures
-from steersman.experiments.runs import job_table, jobs_named, open_store, whole
-from steersman.experiments.settings import SpecError
+from steersman.experiments.comparison.compare import compare
+from steersman.experiments.comparison.executor import InProcess, Processes
+from steersman.experiments.comparison.results import Comparison, told_failures
+from steersman.experiments.comparison.runs import job_table, jobs_named, open_store, whole
+from steersman.experiments.comparison.store import StoreError, disk_full
+from steersman.experiments.report.page import run_notes, terminal_tables, to_json, write_parquet, write_report
+from steersman.experiments.report.progress import bar, live
 from steersman.experiments.simulate import simulate
-from steersman.experiments.spec import ComparisonSpec, parse_spec, presets, read_spec
-from steersman.experiments.store import StoreError, disk_full
+from steersman.experiments.spec.comparison import ComparisonSpec, parse_spec, presets, read_spec
+from steersman.experiments.spec.settings import SpecError
 from steersman.experiments.studies.registry import STUDIES, run_study
 
 

@@ -16,11 +16,11 @@ from steersman.controllers.base import Training
 from steersman.controllers.registry import controller_spec
 from steersman.dynamics.registry import make_model, model_spec
 from steersman.envs import noise
-from steersman.envs.gym_simulator import GymSimulator
+from steersman.envs.gymnasium_adapters.gym_simulator import GymSimulator
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.registry import make_simulator
 from steersman.envs.simulator import PlantSimulator, Simulator
-from steersman.experiments.settings import SpecError, validated
+from steersman.experiments.spec.settings import SpecError, validated
 
 FRAMES = 200
 """A film has at most so many frames; longer episodes skip steps."""

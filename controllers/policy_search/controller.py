@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from steersman.controllers.base import Decision, Training, TrainingCost
-from steersman.controllers.policy import TrainedPolicy, build_policy
+from steersman.controllers.neural.policy import TrainedPolicy, build_policy
+from steersman.controllers.neural.squash import scored_action
 from steersman.controllers.policy_search.evaluation import (
     Episodes,
     Evaluation,
@@ -24,7 +25,6 @@ from steersman.controllers.policy_search.evaluation import (
 )
 from steersman.controllers.policy_search.population import Population
 from steersman.controllers.policy_search.workers import Workers
-from steersman.controllers.squash import scored_action
 from steersman.controllers.verdict import judge
 from steersman.dynamics.base import Dynamics
 from steersman.envs import noise

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from steersman.controllers.base import Controller, Decision, Outcome, Training
 from steersman.controllers.checks import ControllerCheckError, check_controller, check_fuzzed, check_time_limit
-from steersman.controllers.lqr import LQR
+from steersman.controllers.classical.lqr import LQR
 from steersman.controllers.registry import CONTROLLERS, ControllerSpec, controller_spec, make_controller
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import HeldLevels, collect

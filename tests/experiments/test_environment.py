@@ -12,17 +12,17 @@ import pytest
 import torch
 from gymnasium.envs.registration import EnvSpec
 
-from steersman.controllers.pid import PID
+from steersman.controllers.classical.pid import PID
 from steersman.envs import noise
 from steersman.envs.objective import L1, Limit, Linear, PiecewiseLinear, Quadratic
 from steersman.envs.plant import Status
 from steersman.experiments.cli import main
-from steersman.experiments.compare import compare
-from steersman.experiments.environment import Environment
-from steersman.experiments.report import to_json, write_report
-from steersman.experiments.settings import SpecError
+from steersman.experiments.comparison.compare import compare
+from steersman.experiments.report.page import to_json, write_report
 from steersman.experiments.simulate import simulate
-from steersman.experiments.spec import parse_spec, read_spec
+from steersman.experiments.spec.comparison import parse_spec, read_spec
+from steersman.experiments.spec.environment import Environment
+from steersman.experiments.spec.settings import SpecError
 from steersman.experiments.studies.publish import page
 
 LAB = """

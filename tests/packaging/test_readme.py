@@ -9,9 +9,9 @@ import torch
 
 from steersman.envs import noise
 from steersman.envs.abm.mesa_simulator import MesaSimulator
-from steersman.experiments.compare import check_problems
-from steersman.experiments.plan import plan
-from steersman.experiments.spec import read_spec
+from steersman.experiments.comparison.compare import check_problems
+from steersman.experiments.spec.comparison import read_spec
+from steersman.experiments.spec.plan import plan
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
