@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
 from steersman.controllers.base import Controller
-from steersman.envs.settings import missing
+from steersman.envs.catalogue import Catalogue, first_line, lacking
+from steersman.envs.importing import imported
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,7 @@ class ControllerSpec:
     @property
     def make(self) -> type[Controller]:
         """The class."""
-        module, _, attribute = self.target.partition(":")
-        found: type[Controller] = getattr(importlib.import_module(module), attribute)
+        found: type[Controller] = imported(self.target)
         return found
 
 
@@ -105,17 +104,27 @@ CONTROLLERS: tuple[ControllerSpec, ...] = (
 )
 
 
+def _own(name: str, target: str, found: Any) -> ControllerSpec:
+    """The entry of a class of somebody else's."""
+    if not (isinstance(found, type) and issubclass(found, Controller)):
+        kind = found.__name__ if isinstance(found, type) else type(found).__name__
+        raise ValueError(f"{name!r} is no controller but {kind}; derive it from steersman.controllers.base.Controller")
+    if lacking(found):
+        raise ValueError(f"controller {name!r} lacks {lacking(found)}")
+    learns = found.learns if found.learns is not None else found.train is not Controller.train
+    return ControllerSpec(name, target, first_line(found), found.needs_model, learns)
+
+
+CATALOGUE = Catalogue("controller", CONTROLLERS, _own)
+
+
 def controller_spec(name: str) -> ControllerSpec:
-    """The registered controller of that name.
+    """The controller of that name, or of ``module:Name``.
 
     Raises:
         ValueError: If there is none; the message lists those that exist.
     """
-    for spec in CONTROLLERS:
-        if spec.name == name:
-            return spec
-    known = [spec.name for spec in CONTROLLERS]
-    raise ValueError(f"unknown controller {missing(name, known)}")
+    return CATALOGUE.find(name)
 
 
 def make_controller(name: str, **settings: Any) -> Controller:

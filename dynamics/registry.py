@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from steersman.dynamics.base import Dynamics
+from steersman.envs.catalogue import Catalogue, first_line, lacking
+from steersman.envs.importing import imported
 from steersman.envs.plant import Plant
-from steersman.envs.settings import missing
 
 
 @dataclass(frozen=True)
@@ -21,20 +22,20 @@ class ModelSpec:
         target: ``module:callable`` that makes the model, imported when it is first used.
         summary: One line for ``steersman list``.
         needs_plant: Whether the callable takes the plant as first argument; such a model is not fitted to data.
-        hasty: Settings under which a fit takes a moment, for a model that only stands in for the fitted one.
+        hasty: Settings under which a fit takes a moment, for a model that only stands in for the fitted one; None
+            where nobody knows any (a class of your own may have them as its attribute ``hasty``).
     """
 
     name: str
     target: str
     summary: str
     needs_plant: bool = False
-    hasty: Mapping[str, Any] = field(default_factory=dict)
+    hasty: Mapping[str, Any] | None = field(default_factory=dict)
 
     @property
     def make(self) -> Callable[..., Dynamics]:
         """The callable; its signature is the model's settings."""
-        module, _, attribute = self.target.partition(":")
-        found: Callable[..., Dynamics] = getattr(importlib.import_module(module), attribute)
+        found: Callable[..., Dynamics] = imported(self.target)
         return found
 
 
@@ -83,17 +84,28 @@ MODELS: tuple[ModelSpec, ...] = (
 )
 
 
+def _own(name: str, target: str, found: Any) -> ModelSpec:
+    """The entry of a class of somebody else's, or of a function that makes a model."""
+    if isinstance(found, type) and not issubclass(found, Dynamics):
+        raise ValueError(f"{name!r} is no model but {found.__name__}; derive it from steersman.dynamics.base.Dynamics")
+    if not callable(found):
+        raise ValueError(f"{name!r} is no model but {type(found).__name__}; name a class, or a function that makes one")
+    if lacking(found):
+        raise ValueError(f"model {name!r} lacks {lacking(found)}")
+    needs_plant = next(iter(inspect.signature(found).parameters), "") == "plant"
+    return ModelSpec(name, target, first_line(found), needs_plant, getattr(found, "hasty", None))
+
+
+CATALOGUE = Catalogue("model", MODELS, _own)
+
+
 def model_spec(name: str) -> ModelSpec:
-    """The registered model of that name.
+    """The model of that name, or of ``module:Name``.
 
     Raises:
         ValueError: If there is none; the message lists those that exist.
     """
-    for spec in MODELS:
-        if spec.name == name:
-            return spec
-    known = [spec.name for spec in MODELS]
-    raise ValueError(f"unknown model {missing(name, known)}")
+    return CATALOGUE.find(name)
 
 
 def make_model(name: str, plant: Plant | None, **settings: Any) -> Dynamics:

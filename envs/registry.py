@@ -12,9 +12,10 @@ import torch
 
 from steersman.envs.gymnasium_adapters.env import PlantEnv
 from steersman.envs.gymnasium_adapters.gym_simulator import Goal, GymSimulator
-from steersman.envs.gymnasium_adapters.make import WrapperSettings, env_maker, imported
+from steersman.envs.gymnasium_adapters.make import WrapperSettings, env_maker
 from steersman.envs.gymnasium_adapters.outputs import Reading
 from steersman.envs.gymnasium_adapters.vector import PlantVectorEnv
+from steersman.envs.importing import imported
 from steersman.envs.plant import Plant
 from steersman.envs.settings import missing
 from steersman.envs.simulator import PlantSimulator, Simulator

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from steersman.controllers.base import Controller, Decision, Training
+from steersman.controllers.kinds import policy_kind
 from steersman.controllers.neural.squash import scored_action
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import collect
@@ -20,20 +21,19 @@ from steersman.envs.plant import ControlProblem
 from steersman.envs.settings import at_least
 from steersman.envs.simulator import Measurement
 from steersman.optimizers.policies.base import Policy, check_hidden
-from steersman.optimizers.policies.registry import PolicyName as PolicyName
-from steersman.optimizers.policies.registry import make_policy, policy_kind
+from steersman.optimizers.policies.registry import make_policy
 
 LIMIT = 4.0
 """Observations are clipped to so many standard deviations."""
 
 
-def build_policy(name: PolicyName, inputs: int, outputs: int, hidden: tuple[int, ...], seed: int) -> Policy:
+def build_policy(name: str, inputs: int, outputs: int, hidden: tuple[int, ...], seed: int) -> Policy:
     """A fresh policy with weights drawn from the seed.
 
     Raises:
         ValueError: If there is no such policy or it cannot have these widths.
     """
-    return make_policy(name, inputs, outputs, hidden, gen=torch.Generator().manual_seed(seed))
+    return make_policy(policy_kind(name), inputs, outputs, hidden, gen=torch.Generator().manual_seed(seed))
 
 
 class Unremembering(Policy):
@@ -81,7 +81,7 @@ class TrainedPolicy(Controller, ABC):
     plant that measures its references shows them to the policy as well.
     """
 
-    def __init__(self, policy: PolicyName, hidden: tuple[int, ...], explore: int, module: nn.Module | None) -> None:
+    def __init__(self, policy: str, hidden: tuple[int, ...], explore: int, module: nn.Module | None) -> None:
         """Store the settings.
 
         Raises:

@@ -13,14 +13,6 @@ import gymnasium
 from steersman.envs.settings import meant
 
 
-def without_suffix(id: str) -> str:
-    """What to write instead of ``tank.py:Tank``; empty if the id names no file."""
-    place, colon, name = id.partition(":")
-    if not (place.endswith(".py") or "/" in place) or not colon:
-        return ""
-    return f"write {Path(place).stem}:{name}, and run steersman in the folder of {Path(place).name}"
-
-
 def not_in(module: ModuleType, name: str) -> str:
     """That a module has no such name, and no environment that it registers is called so."""
     public = [found for found in vars(module) if not found.startswith("_")]

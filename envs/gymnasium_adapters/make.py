@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
-from steersman.envs.gymnasium_adapters.hints import beside, not_in, without_suffix
+from steersman.envs.gymnasium_adapters.hints import beside, not_in
+from steersman.envs.importing import imported, one_line
 from steersman.envs.rows.isolation import Globals, lent
 
 Env = gymnasium.Env[Any, Any]
@@ -105,28 +104,6 @@ def horizon(env: Env) -> int | None:
     return None
 
 
-def imported(id: str) -> Any:
-    """What ``module:name`` names, or None if the module has no such name; modules beside you are found.
-
-    Raises:
-        ValueError: If the module cannot be imported.
-    """
-    module, _, name = id.partition(":")
-    if remedy := without_suffix(id):
-        raise ValueError(f"{id!r} names a file; {remedy}")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        return getattr(importlib.import_module(module), name, None)
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if module == missing or module.startswith(f"{missing}."):
-            raise ValueError(f"{id!r}: {error}; run steersman in the folder of that module, or install it") from error
-        raise ValueError(f"{id!r} needs {missing!r}, which is not installed: pip install {missing}") from error
-    except Exception as error:  # whatever a module does when it is imported
-        raise ValueError(f"{id!r}: its module cannot be imported ({_line(error)})") from error
-
-
 def _target(id: str | Callable[..., Any]) -> EnvSpec | Callable[..., Any]:
     if isinstance(id, str):
         found = imported(id) if ":" in id else None
@@ -135,7 +112,7 @@ def _target(id: str | Callable[..., Any]) -> EnvSpec | Callable[..., Any]:
             try:
                 return gymnasium.spec(name)
             except (gymnasium.error.Error, ModuleNotFoundError) as error:
-                why = not_in(sys.modules[module], name) if module in sys.modules else _line(error)
+                why = not_in(sys.modules[module], name) if module in sys.modules else one_line(error)
                 raise ValueError(f"unknown environment {id!r} ({why}){'' if module else beside(id)}") from error
     else:
         found = id
@@ -161,18 +138,12 @@ def _attempt(name: str, make: Callable[..., Any], *args: Any, **settings: Any) -
     try:
         return make(*args, **settings)
     except gymnasium.error.DependencyNotInstalled as error:
-        raise ValueError(f"{name} needs something that is not installed: {_line(error, bare=True)}") from error
+        raise ValueError(f"{name} needs something that is not installed: {one_line(error, bare=True)}") from error
     except ModuleNotFoundError as error:
         raise ValueError(f"{name} needs {error.name!r}, which is not installed: pip install {error.name}") from error
     except Exception as error:  # whatever its constructor does
-        raise ValueError(f"{name} cannot be made with these settings ({_line(error)})") from error
+        raise ValueError(f"{name} cannot be made with these settings ({one_line(error)})") from error
 
 
 def _called(target: Any) -> str:
     return str(getattr(target, "__qualname__", None) or target)
-
-
-def _line(error: Exception, *, bare: bool = False) -> str:
-    """An error as one line."""
-    text = " ".join(str(error).split())
-    return text if bare else f"{type(error).__name__}: {text}"

@@ -17,7 +17,7 @@ from steersman.experiments.report import figures
 from steersman.experiments.report.exports import to_json, write_parquet
 from steersman.experiments.report.findings import findings, glance, headline
 from steersman.experiments.report.lines import Line, line, table_lines
-from steersman.experiments.report.texts import DASH, number, percent, seconds
+from steersman.experiments.report.texts import DASH, counted, number, percent, seconds
 from steersman.experiments.statistics.evidence import FLIPS
 from steersman.experiments.statistics.paired import GAIN, LEVEL, METHOD, MINIMUM
 from steersman.experiments.statistics.ranking import ranking
@@ -57,6 +57,7 @@ def write_report(comparison: Comparison, path: Path) -> None:
         dash=DASH,
         glance=glance(comparison, found),
         seconds=seconds,
+        counted=counted,
         number=number,
         percent=percent,
         numbers={"flips": FLIPS, "minimum": MINIMUM, "method": METHOD, "gain": 100 * GAIN, "level": 100 * (1 - LEVEL)},

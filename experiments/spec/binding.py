@@ -99,10 +99,10 @@ class _Models:
         steps = episode_steps(entry.data.steps, problem.horizon)
         # All episodes are planned to be as long: what two of them do not hold, more do not.
         model.require_transitions(torch.ones(min(entry.data.episodes, 2), steps, dtype=torch.bool))
-        if problem.ny + problem.actions.m > MOST:
+        hasty = model_spec(entry.use).hasty
+        if hasty is None or problem.ny + problem.actions.m > MOST:
             return model  # enough for controllers that refuse its kind, or do not look inside when they are bound
-        hasty = {**entry.settings, **model_spec(entry.use).hasty}
-        return build_model(entry.use, hasty, self._simulator).fit(self._data)
+        return build_model(entry.use, {**entry.settings, **hasty}, self._simulator).fit(self._data)
 
     @cached_property
     def _data(self) -> Trajectories:

@@ -189,8 +189,9 @@ def modules_of(spec: ComparisonSpec) -> list[str]:
         entries: list[ControllerEntry | ModelEntry] = [*plant.controllers, *plant.models]
         used = {entry.use for entry in entries} | {entry.model for entry in plant.controllers}
         found += sources(plant.environment) + modules_in([entry.settings for entry in entries])
-        found += [known.target.partition(":")[0] for known in CONTROLLERS if known.name in used]
-        found += [known.target.partition(":")[0] for known in MODELS if known.name in used]
+        targets = {entry.name: entry.target for entry in CONTROLLERS} | {entry.name: entry.target for entry in MODELS}
+        found += [target.partition(":")[0] for name, target in targets.items() if name in used]
+        found += modules_in(list(used))
     return found
 
 
@@ -267,9 +268,10 @@ def model_of(plant: PlantEntry, entry: ControllerEntry, where: str) -> ModelEntr
                 model_spec(model.use).make, model.settings, f"{where.split('.controllers')[0]}.models.{i}.settings"
             )
             return model
-    if entry.model not in [known.name for known in MODELS]:
+    if ":" not in entry.model and entry.model not in [known.name for known in MODELS]:
         known = [model.label or model.use for model in plant.models] + [model.name for model in MODELS]
         raise SpecError(f"{where}.model: no model {missing(entry.model, known)}")
+    _named(model_spec, entry.model, f"{where}.model")
     return ModelEntry(use=entry.model)
 
 
