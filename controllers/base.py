@@ -246,7 +246,8 @@ class Controller(ABC):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027 - optional hook
         """Restore what :meth:`state_dict` gave."""
 
-    def _optimal(self, u: Float[Tensor, "n m"]) -> Decision:
+    def optimal(self, u: Float[Tensor, "n m"]) -> Decision:
+        """The decision for these actions, each of them what the law is meant to return."""
         return Decision(u, torch.zeros(u.shape[0], dtype=torch.uint8, device=u.device))
 
 

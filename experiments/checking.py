@@ -19,9 +19,9 @@ from steersman.dynamics.checks import DynamicsCheckError, check_dynamics
 from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.registry import make_model, model_spec
 from steersman.envs import noise
+from steersman.envs.catalogue import lacking
 from steersman.envs.checks import PlantCheckError, check_plant
 from steersman.envs.failure import failure_price
-from steersman.envs.catalogue import lacking
 from steersman.envs.importing import imported
 from steersman.envs.plant import Plant
 from steersman.envs.registry import make_simulator

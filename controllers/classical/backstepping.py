@@ -131,4 +131,4 @@ class Backstepping(Controller):
         """See :class:`~steersman.controllers.base.Controller`."""
         assert m.x is not None  # noqa: S101 - the track grants it
         profile = m.x["u"] if isinstance(m.x, dict) else m.x
-        return self._optimal((profile[:, :-1] @ self._gain.to(profile))[:, None])
+        return self.optimal((profile[:, :-1] @ self._gain.to(profile))[:, None])

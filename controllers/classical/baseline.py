@@ -22,7 +22,7 @@ class Zero(Controller):
 
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
         """See :class:`~steersman.controllers.base.Controller`."""
-        return self._optimal(self.problem.actions.neutral(m.n, m.y))
+        return self.optimal(self.problem.actions.neutral(m.n, m.y))
 
 
 class Constant(Controller):
@@ -69,7 +69,7 @@ class Constant(Controller):
         """
         if self._u is None:
             raise RuntimeError("Constant has no action yet; call train(training) or load_state_dict first")
-        return self._optimal(self._u.to(m.y).expand(m.n, -1))
+        return self.optimal(self._u.to(m.y).expand(m.n, -1))
 
     def state_dict(self) -> dict[str, Tensor]:
         """The chosen action as ``u``."""

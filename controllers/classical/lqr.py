@@ -67,7 +67,7 @@ class _LinearQuadratic(Controller, ABC):
 
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
         """See :class:`~steersman.controllers.base.Controller`."""
-        return self._optimal(self._feedback(self._state(m), m))
+        return self.optimal(self._feedback(self._state(m), m))
 
     @abstractmethod
     def _state(self, m: Measurement) -> Float[Tensor, "n ns"]:

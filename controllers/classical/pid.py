@@ -112,7 +112,7 @@ class PID(Controller):
         if not torch.equal(asked, self._asked):
             self._asked = asked
             self.notes = self._unfollowed()
-        return self._optimal(self._loop(m))
+        return self.optimal(self._loop(m))
 
     def _unfollowed(self) -> tuple[str, ...]:
         """References that have been there and that no loop follows."""

@@ -103,7 +103,7 @@ class PinnScreening(Controller):
         u = blocks[:, None].expand(left.shape)[..., None]
         cost = self.problem.objective.stage_cost(z, u, u, torch.zeros_like(z))
         self._per_row = (time.perf_counter() - began) / m.n
-        return self._optimal(blocks[cost.mean(dim=2).argmin(dim=1)][:, None].to(m.y))
+        return self.optimal(blocks[cost.mean(dim=2).argmin(dim=1)][:, None].to(m.y))
 
     def train(self, training: Training) -> TrainingCost:
         """Integrate trajectories, each counted as one plant step, and fit the operator to them, if there is one."""

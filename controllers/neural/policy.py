@@ -116,7 +116,7 @@ class TrainedPolicy(Controller, ABC):
         if len(self._state) != m.n:
             self._state = self._policy.initial_state(m.n)
         raw, self._state = self._policy(self.observe(m.y), self._state)
-        return self._optimal(scored_action(self.problem.actions, raw.to(m.y)))
+        return self.optimal(scored_action(self.problem.actions, raw.to(m.y)))
 
     def observe(self, y: Float[Tensor, "*b ny"]) -> Float[Tensor, "*b ny"]:
         """Normalised observations in the type of the policy's weights."""

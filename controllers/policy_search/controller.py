@@ -228,7 +228,7 @@ class PolicySearch(TrainedPolicy):
         if len(self._state) != m.n:
             self._state = self._policy.initial_state(m.n)
         raw, self._state = self._policy(self.observe(m.y), self._state)
-        return self._optimal(scored_action(self.problem.actions, raw.to(m.y)))
+        return self.optimal(scored_action(self.problem.actions, raw.to(m.y)))
 
     def _episodes(self, training: Training) -> Episodes:
         like = flatten(self._policy)

@@ -157,7 +157,7 @@ class Reinforcement(Controller, ABC):
             u = lower + (action.double() + 1) / 2 * (upper - lower)
         else:
             u = actions.decode(action)
-        return self._optimal(u.to(m.y))
+        return self.optimal(u.to(m.y))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights and statistics of the observations."""

@@ -266,7 +266,7 @@ class Fixed(Controller):
         self.u = u
 
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
-        return self._optimal(m.y.new_full((m.n, 1), self.u))
+        return self.optimal(m.y.new_full((m.n, 1), self.u))
 
 
 def test_a_verdict_is_given_on_scenarios_that_no_training_has_seen() -> None:

@@ -42,7 +42,7 @@ class Relay(Controller):
         self.torque, self.side = torque, side
 
     def decide(self, m, budget_s):
-        return self._optimal(-self.side * self.torque * torch.sign(m.y[:, 2:3]))
+        return self.optimal(-self.side * self.torque * torch.sign(m.y[:, 2:3]))
 
 
 class Chance(Controller):
@@ -51,7 +51,7 @@ class Chance(Controller):
     name = "chance"
 
     def decide(self, m, budget_s):
-        return self._optimal(torch.randn(m.n, 1, dtype=m.y.dtype))
+        return self.optimal(torch.randn(m.n, 1, dtype=m.y.dtype))
 
     def train(self, training):
         return TrainingCost(7)
@@ -64,7 +64,7 @@ class Planner(Controller):
     learns = False
 
     def decide(self, m, budget_s):
-        return self._optimal(m.y[:, :1] * 0)
+        return self.optimal(m.y[:, :1] * 0)
 
     def train(self, training):
         return TrainingCost()
