@@ -17,6 +17,7 @@ from steersman.dynamics.base import Dynamics
 from steersman.dynamics.estimation.kalman import KalmanFilter
 from steersman.dynamics.linear.models import LinearDynamics
 from steersman.dynamics.truth.expansion import flatten_state
+from steersman.envs.episodes import episodes
 from steersman.envs.plant import ControlProblem
 from steersman.envs.settings import at_least, positive
 from steersman.envs.simulator import Measurement
@@ -154,20 +155,20 @@ class LQG(_LinearQuadratic):
             return TrainingCost()
         began = time.process_time()
         simulator = training.simulate(self.calibrate)
-        simulator.reset(simulator.scenarios(training.keys(self.calibrate)))
-        sys, missed, used = self._system, [], 0
-        m = simulator.measure(self.preview)
-        first = self._true(m)
-        alive = torch.ones(simulator.n, dtype=torch.bool)
-        for _ in range(simulator.problem.horizon):
-            s = self._true(m)
-            u = self.problem.actions.project(self._feedback(s, m))
-            used += int(alive.sum())
-            alive = alive & ~simulator.step(u).ended
-            m = simulator.measure(self.preview)
-            missed.append((self._true(m) - s @ sys.A.T - u.to(s) @ sys.B.T - sys.c)[alive])
+        sys, missed, used = self._system, list[Tensor](), 0
+        starts: list[Tensor] = []
+
+        def act(m: Measurement) -> Tensor:
+            starts.append(self._true(m))
+            return self.problem.actions.project(self._feedback(starts[-1], m))
+
+        scenarios = simulator.scenarios(training.keys(self.calibrate))
+        for step in episodes(simulator, scenarios, act, ahead=self.preview):
+            s, goes_on = starts[-1], step.running & ~step.result.ended
+            used += int(step.running.sum())
+            missed.append((self._true(step.after) - s @ sys.A.T - step.u.to(s) @ sys.B.T - sys.c)[goes_on])
         gaps = torch.cat(missed)
-        self._found = {"mean": first.mean(dim=0), "spread": first.T.cov(), "missed": gaps.T @ gaps / len(gaps)}
+        self._found = {"mean": starts[0].mean(dim=0), "spread": starts[0].T.cov(), "missed": gaps.T @ gaps / len(gaps)}
         self._build()
         return TrainingCost(used, time.process_time() - began)
 

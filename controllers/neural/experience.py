@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,14 +10,12 @@ from torch import Tensor
 
 from steersman.controllers.base import Memory
 from steersman.dynamics.base import Hidden, Trajectories, Window
-from steersman.dynamics.collect import Exciter
+from steersman.dynamics.collect import Exciter, Recording
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
-from steersman.envs.plant import Status
+from steersman.envs.episodes import Act, episodes
 from steersman.envs.simulator import Measurement, Simulator
 
-Act = Callable[[Measurement], Tensor]
-"""Actions ``[n, m]`` for a measurement of ``n`` rows."""
 _SWITCH = 0x5317C4
 """Separates the moments at which decisions are excited from the excitation itself."""
 
@@ -50,31 +47,14 @@ def experience(simulator: Simulator, key: Int64[Tensor, "n"], act: Act, *, conte
         context: Measurements of a window.
         ahead: References ahead that ``act`` is shown and windows keep.
     """
-    simulator.reset(simulator.scenarios(key))
-    horizon, memory = simulator.problem.horizon, Memory(context)
-    m = simulator.measure(ahead)
-    y, z = [m.y], [simulator.perform()]
-    u: list[Tensor] = []
-    valid: list[Tensor] = []
-    windows: list[Window] = []
-    alive = torch.ones(simulator.n, dtype=torch.bool, device=simulator.device)
+    memory, windows, recording = Memory(context), list[Window](), Recording(simulator, act)
     cost, used = torch.zeros(simulator.n, dtype=simulator.dtype, device=simulator.device), 0
-    while bool(alive.any()) and len(u) < horizon:
-        windows.append(memory.push(m).rows(alive.nonzero().flatten()))
-        chosen = simulator.actions.project(act(m).detach().to(simulator.dtype))
-        t = simulator.step(chosen)
-        used += int(alive.sum())
-        cost = cost + t.cost
-        m = simulator.measure(ahead)
-        happened = alive & (t.status != Status.DIVERGED)
-        y.append(torch.where(happened[:, None], m.y, y[-1]))
-        z.append(torch.where(happened[:, None], simulator.perform(), z[-1]))
-        u.append(torch.where(happened[:, None], chosen, 0.0))
-        valid.append(happened)
-        alive = alive & ~t.ended
-    period = simulator.problem.period
-    data = Trajectories(torch.stack(y, 1), torch.stack(z, 1), torch.stack(u, 1), torch.stack(valid, 1), period)
-    return Experience(joined(windows), data, cost, used)
+    for step in episodes(simulator, simulator.scenarios(key), recording.act, ahead=ahead):
+        windows.append(memory.push(step.m).rows(step.running.nonzero().flatten()))
+        recording.take(step)
+        cost = cost + step.result.cost
+        used += int(step.running.sum())
+    return Experience(joined(windows), recording.trajectories(), cost, used)
 
 
 class Excited:

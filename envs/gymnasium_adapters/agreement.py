@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from steersman.envs import noise
+from steersman.envs.episodes import episodes
 from steersman.envs.failure import BANK
-from steersman.envs.plant import Status
-from steersman.envs.simulator import Simulator
+from steersman.envs.simulator import Measurement, Simulator
 
 EPISODES = 8
 """Episodes of random actions that are looked at."""
@@ -29,21 +30,17 @@ def agreement(simulator: Simulator, bank: int = BANK) -> float | None:
     """
     n, objective = simulator.n, simulator.problem.objective
     key = noise.keys(bank, n, device=simulator.device)
-    simulator.reset(simulator.scenarios(key))
     stated, charged = [], []
-    alive = torch.ones(n, dtype=torch.bool, device=simulator.device)
-    for k in range(simulator.problem.horizon):
-        m = simulator.measure()
-        unit = noise.uniform(noise.fold(noise.fold(key, _STREAM), k), simulator.actions.m, dtype=simulator.dtype)
-        u = simulator.actions.sample(unit)
-        t = simulator.step(u)
-        counts = alive & (t.status != int(Status.DIVERGED))
-        cost = objective.stage_cost(simulator.perform(), u, u - m.u_prev, simulator.measure().r[:, 0])
+
+    def act(m: Measurement) -> Tensor:
+        unit = noise.uniform(noise.fold(noise.fold(key, _STREAM), m.k), simulator.actions.m, dtype=simulator.dtype)
+        return simulator.actions.sample(unit)
+
+    for step in episodes(simulator, simulator.scenarios(key), act):
+        counts, u = step.happened, step.u
+        cost = objective.stage_cost(step.z, u, u - step.m.u_prev, step.after.r[:, 0])
         stated.append(cost[counts])
-        charged.append(t.terms.get("cost", t.cost)[counts])  # without the price of failures
-        alive = alive & ~t.ended
-        if not bool(alive.any()):
-            break
+        charged.append(step.result.terms.get("cost", step.result.cost)[counts])  # without the price of failures
     pairs = torch.stack([torch.cat(stated), torch.cat(charged)]).double()
     if pairs.shape[1] < 2 or bool((pairs.std(dim=1) <= 1e-12 * (1 + pairs.abs().amax(dim=1))).any()):
         return None

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steersman.controllers.base import Controller, Outcome
+from steersman.controllers.base import Controller, Decision, Outcome
+from steersman.envs.episodes import episodes
 from steersman.envs.plant import Trail
-from steersman.envs.simulator import PlantSimulator, Simulator
+from steersman.envs.simulator import Measurement, PlantSimulator, Simulator
 from steersman.experiments.comparison.results import Episodes, Latency
 
 Progress = Callable[[float, str], None]
@@ -53,38 +54,34 @@ def evaluate(
     """
     start = time.process_time()
     scenarios = simulator.scenarios(key)
-    simulator.reset(scenarios)
-    n, horizon = simulator.n, simulator.problem.horizon
+    n, horizon, device = simulator.n, simulator.problem.horizon, simulator.device
     controller.reset(n, gen=torch.Generator().manual_seed(0))
-    ahead = controller.preview if preview else 0
-    alive = torch.ones(n, dtype=torch.bool, device=simulator.device)
-    cost = torch.zeros(n, dtype=simulator.dtype, device=simulator.device)
-    violation = torch.zeros_like(cost)
-    outcomes = torch.zeros(n, len(Outcome), dtype=torch.int64, device=simulator.device)
-    steps = torch.zeros(n, dtype=torch.int64, device=simulator.device)
-    inadmissible = 0
-    tape = _Tape(min(recorded, n))
-    trail = simulator.record() if isinstance(simulator, PlantSimulator) else None
-    for k in range(horizon):
-        m = simulator.measure(ahead)
-        decision = controller.act(m)
-        bad = alive & ~simulator.actions.admissible(decision.u.to(simulator.dtype))
-        inadmissible += int(bad.sum())
-        tape.before(simulator.perform(), m.r[:, 0], decision.u, alive)
-        t = simulator.step(decision.u)
-        if isinstance(simulator, PlantSimulator) and bool(alive[0]):
-            simulator.record(trail, decision.u)
-        cost, violation = cost + t.cost, violation + t.violation
-        steps = steps + alive
-        outcomes[alive, decision.outcome[alive].long()] += 1
-        alive = alive & ~t.ended
-        progress((k + 1) / horizon, f"step {k + 1} of {horizon}")
-        if not bool(alive.any()):
-            break
-    status = t.status
-    tape.last(simulator.perform(), simulator.measure().r[:, 0])
+    cost = torch.zeros(n, dtype=simulator.dtype, device=device)
+    violation, steps = torch.zeros_like(cost), torch.zeros(n, dtype=torch.int64, device=device)
+    outcomes = torch.zeros(n, len(Outcome), dtype=torch.int64, device=device)
+    inadmissible, tape, trail = 0, _Tape(min(recorded, n)), None
+    decisions: list[Decision] = []
+
+    def act(m: Measurement) -> Tensor:
+        nonlocal trail
+        if not decisions:
+            tape.see(simulator.perform(), m)
+            trail = simulator.record() if isinstance(simulator, PlantSimulator) else None
+        decisions[:] = [controller.act(m)]
+        return decisions[0].u
+
+    for step in episodes(simulator, scenarios, act, ahead=controller.preview if preview else 0):
+        running = step.running
+        inadmissible += int((running & ~simulator.actions.admissible(step.u.to(simulator.dtype))).sum())
+        if isinstance(simulator, PlantSimulator) and bool(running[0]):
+            simulator.record(trail, step.u)
+        tape.act(step.u, running)
+        tape.see(step.z, step.after)
+        cost, violation, steps = cost + step.result.cost, violation + step.result.violation, steps + running
+        outcomes[running, decisions[0].outcome[running].long()] += 1
+        progress((step.k + 1) / horizon, f"step {step.k + 1} of {horizon}")
     return Evaluation(
-        cost, violation, status, steps, outcomes, inadmissible, tape.episodes(horizon),
+        cost, violation, step.result.status, steps, outcomes, inadmissible, tape.episodes(horizon),
         time.process_time() - start, scenarios.digest(), trail, simulator.notes,
     )  # fmt: skip
 
@@ -99,16 +96,22 @@ def latency(
     """
     if simulator.n != 1:
         raise ValueError(f"latency is timed at n = 1, got a simulator of {simulator.n} rows")
-    simulator.reset(simulator.scenarios(key[:1]))
     controller.reset(1, gen=torch.Generator().manual_seed(0))
     taken: list[float] = []
-    for k in range(min(simulator.problem.horizon, 100)):
-        decision = controller.act(simulator.measure(controller.preview if preview else 0))
-        if k:
-            taken.append(decision.seconds)
-        if bool(simulator.step(decision.u).ended) or (len(taken) > 4 and sum(taken) > seconds):
+
+    def act(m: Measurement) -> Tensor:
+        decision = controller.act(m)
+        taken.append(decision.seconds)
+        return decision.u
+
+    ahead = controller.preview if preview else 0
+    for _ in episodes(
+        simulator, simulator.scenarios(key[:1]), act, ahead=ahead, steps=min(100, simulator.problem.horizon)
+    ):
+        if len(taken) > 5 and sum(taken[1:]) > seconds:
             break
-    values = np.asarray(taken or [decision.seconds])
+    taken = taken[1:] or taken
+    values = np.asarray(taken)
     return Latency(float(np.median(values)), float(np.quantile(values, 0.95)), float(values.max()))
 
 
@@ -122,13 +125,18 @@ class _Tape:
         self.u: list[Tensor] = []
         self.alive = torch.ones(rows, dtype=torch.bool)
 
-    def before(self, z: Tensor, r: Tensor, u: Tensor, alive: Tensor) -> None:
-        self.alive = alive[: self.rows].cpu()
-        for series, value in ((self.z, z), (self.r, r), (self.u, u)):
-            series.append(self._masked(value))
+    def see(self, z: Tensor, m: Measurement) -> None:
+        """What is there now; it is recorded when the next step comes, or the end."""
+        self._now = z, m.r[:, 0]
 
-    def last(self, z: Tensor, r: Tensor) -> None:
-        for series, value in ((self.z, z), (self.r, r)):
+    def act(self, u: Tensor, alive: Tensor) -> None:
+        """What was done about it, in rows that ran."""
+        self.alive = alive[: self.rows].cpu()
+        self._record()
+        self.u.append(self._masked(u))
+
+    def _record(self) -> None:
+        for series, value in zip((self.z, self.r), self._now, strict=True):
             series.append(self._masked(value))
 
     def _masked(self, value: Tensor) -> Tensor:
@@ -136,6 +144,8 @@ class _Tape:
         return torch.where(self.alive[:, None], row, torch.nan)
 
     def episodes(self, horizon: int) -> Episodes:
+        self._record()
+
         def whole(series: list[Tensor], length: int) -> NDArray[Any]:
             found = torch.stack(series, dim=1).numpy()
             return np.pad(found, ((0, 0), (0, length - found.shape[1]), (0, 0)), constant_values=np.nan)
