@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -104,7 +104,10 @@ class Controller(ABC):
     no-op unless the controller learns; :meth:`reset` starts episodes; :meth:`act` is called once a control step.
 
     Attributes:
-        name: Short name for tables.
+        name: Short name for tables; that of the class by default.
+        needs_model: Whether :meth:`bind` refuses to do without a model. Comparisons ask, and so it is said early.
+        learns: Whether the training depends on its seed, so that several seeds are worth running; by default, whether
+            there is a :meth:`train`.
         preview: Reference steps ahead that the controller asks for; 0 means none.
         uses_state: Whether it reads ``m.x``; it then runs in the "solver access" track.
         resumed: Whether its training went on from a checkpoint that does not hold everything, so that the result is not
@@ -114,6 +117,8 @@ class Controller(ABC):
     """
 
     name: ClassVar[str]
+    needs_model: ClassVar[bool] = False
+    learns: ClassVar[bool | None] = None
     preview: int = 0
     uses_state: bool = False
     resumed: bool = False
@@ -123,6 +128,12 @@ class Controller(ABC):
 
     problem: ControlProblem
     model: Dynamics | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Name the class."""
+        super().__init_subclass__(**kwargs)
+        if not hasattr(cls, "name"):
+            cls.name = cls.__name__
 
     @property
     def track(self) -> Track:
@@ -235,7 +246,8 @@ class Controller(ABC):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027 - optional hook
         """Restore what :meth:`state_dict` gave."""
 
-    def _optimal(self, u: Float[Tensor, "n m"]) -> Decision:
+    def optimal(self, u: Float[Tensor, "n m"]) -> Decision:
+        """The decision for these actions, each of them what the law is meant to return."""
         return Decision(u, torch.zeros(u.shape[0], dtype=torch.uint8, device=u.device))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
 from steersman.controllers.base import Controller
-from steersman.envs.settings import missing
+from steersman.envs.catalogue import Catalogue, first_line, lacking
+from steersman.envs.importing import imported
 
 
 @dataclass(frozen=True)
@@ -31,28 +31,39 @@ class ControllerSpec:
     @property
     def make(self) -> type[Controller]:
         """The class."""
-        module, _, attribute = self.target.partition(":")
-        found: type[Controller] = getattr(importlib.import_module(module), attribute)
+        found: type[Controller] = imported(self.target)
         return found
 
 
 CONTROLLERS: tuple[ControllerSpec, ...] = (
-    ControllerSpec("zero", "steersman.controllers.baseline:Zero", "the admissible action nearest to zero"),
+    ControllerSpec("zero", "steersman.controllers.classical.baseline:Zero", "the admissible action nearest to zero"),
     ControllerSpec(
-        "constant", "steersman.controllers.baseline:Constant", "the best constant action of a grid", learns=True
+        "constant",
+        "steersman.controllers.classical.baseline:Constant",
+        "the best constant action of a grid",
+        learns=True,
     ),
-    ControllerSpec("pid", "steersman.controllers.pid:PID", "PID loops with anti-windup, tuned if asked", learns=True),
-    ControllerSpec("lqr", "steersman.controllers.lqr:LQR", "linear-quadratic regulator on the model's state", True),
-    ControllerSpec("lqg", "steersman.controllers.lqr:LQG", "the regulator behind a Kalman filter", True),
     ControllerSpec(
-        "backstepping", "steersman.controllers.backstepping:Backstepping", "kernels for control at a boundary", True
+        "pid", "steersman.controllers.classical.pid:PID", "PID loops with anti-windup, tuned if asked", learns=True
     ),
-    ControllerSpec("adjoint", "steersman.controllers.adjoint:Adjoint", "plans by gradients through the model", True),
-    ControllerSpec("mppi", "steersman.controllers.sampling:MPPI", "sampling MPC, softmax-weighted", True),
-    ControllerSpec("cem", "steersman.controllers.sampling:CEM", "sampling MPC, cross-entropy method", True),
+    ControllerSpec(
+        "lqr", "steersman.controllers.classical.lqr:LQR", "linear-quadratic regulator on the model's state", True
+    ),
+    ControllerSpec("lqg", "steersman.controllers.classical.lqr:LQG", "the regulator behind a Kalman filter", True),
+    ControllerSpec(
+        "backstepping",
+        "steersman.controllers.classical.backstepping:Backstepping",
+        "kernels for control at a boundary",
+        True,
+    ),
+    ControllerSpec(
+        "adjoint", "steersman.controllers.planning.adjoint:Adjoint", "plans by gradients through the model", True
+    ),
+    ControllerSpec("mppi", "steersman.controllers.planning.sampling:MPPI", "sampling MPC, softmax-weighted", True),
+    ControllerSpec("cem", "steersman.controllers.planning.sampling:CEM", "sampling MPC, cross-entropy method", True),
     ControllerSpec(
         "enumeration",
-        "steersman.controllers.enumeration:Enumeration",
+        "steersman.controllers.planning.enumeration:Enumeration",
         "every sequence of integer actions through the model",
         True,
     ),
@@ -60,11 +71,15 @@ CONTROLLERS: tuple[ControllerSpec, ...] = (
         "mip-mpc", "steersman.controllers.mip.controller:MixedIntegerMPC", "mixed-integer MPC, globally optimal", True
     ),
     ControllerSpec(
-        "neural", "steersman.controllers.neural:NeuralPolicy", "network trained through a model", True, learns=True
+        "neural",
+        "steersman.controllers.neural.controller:NeuralPolicy",
+        "network trained through a model",
+        True,
+        learns=True,
     ),
     ControllerSpec(
         "imitation",
-        "steersman.controllers.imitation:Imitation",
+        "steersman.controllers.neural.imitation:Imitation",
         "network that imitates a planner with the same model",
         True,
         learns=True,
@@ -79,7 +94,7 @@ CONTROLLERS: tuple[ControllerSpec, ...] = (
     ControllerSpec("sac", "steersman.controllers.reinforcement.sac:SAC", "soft actor-critic", learns=True),
     ControllerSpec(
         "pinn-screening",
-        "steersman.controllers.screening:PinnScreening",
+        "steersman.controllers.grid.screening:PinnScreening",
         "redispatch by thousands of what-ifs in a trained solution operator",
         learns=True,
     ),
@@ -89,17 +104,27 @@ CONTROLLERS: tuple[ControllerSpec, ...] = (
 )
 
 
+def _own(name: str, target: str, found: Any) -> ControllerSpec:
+    """The entry of a class of somebody else's."""
+    if not (isinstance(found, type) and issubclass(found, Controller)):
+        kind = found.__name__ if isinstance(found, type) else type(found).__name__
+        raise ValueError(f"{name!r} is no controller but {kind}; derive it from steersman.controllers.base.Controller")
+    if lacking(found):
+        raise ValueError(f"controller {name!r} lacks {lacking(found)}")
+    learns = found.learns if found.learns is not None else found.train is not Controller.train
+    return ControllerSpec(name, target, first_line(found), found.needs_model, learns)
+
+
+CATALOGUE = Catalogue("controller", CONTROLLERS, _own)
+
+
 def controller_spec(name: str) -> ControllerSpec:
-    """The registered controller of that name.
+    """The controller of that name, or of ``module:Name``.
 
     Raises:
         ValueError: If there is none; the message lists those that exist.
     """
-    for spec in CONTROLLERS:
-        if spec.name == name:
-            return spec
-    known = [spec.name for spec in CONTROLLERS]
-    raise ValueError(f"unknown controller {missing(name, known)}")
+    return CATALOGUE.find(name)
 
 
 def make_controller(name: str, **settings: Any) -> Controller:

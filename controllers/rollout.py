@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from steersman.envs.episodes import Act, episodes
 from steersman.envs.scenarios import Scenarios
-from steersman.envs.simulator import Measurement, PlantSimulator, Simulator
-
-Policy = Callable[[Measurement], Tensor]
-"""Actions ``[n, m]`` for a measurement of ``n`` rows."""
+from steersman.envs.simulator import PlantSimulator, Simulator
 
 
 @dataclass(frozen=True)
@@ -24,21 +21,16 @@ class Episode:
     plant_steps: int
 
 
-def run_episodes(simulator: Simulator, scenarios: Scenarios, policy: Policy, preview: int = 0) -> Episode:
+def run_episodes(simulator: Simulator, scenarios: Scenarios, policy: Act, preview: int = 0) -> Episode:
     """Run every row of ``scenarios`` to its end under ``policy``.
 
     Raises:
         ValueError: If there is not one scenario per row of the simulator.
     """
-    simulator.reset(scenarios)
-    alive = torch.ones(simulator.n, dtype=torch.bool, device=simulator.device)
-    cost = torch.zeros(simulator.n, dtype=simulator.dtype, device=simulator.device)
-    used = 0
-    while bool(alive.any()):
-        t = simulator.step(policy(simulator.measure(preview)))
-        cost = cost + t.cost
-        used += int(alive.sum())
-        alive = alive & ~t.ended
+    cost, used = torch.zeros(simulator.n, dtype=simulator.dtype, device=simulator.device), 0
+    for step in episodes(simulator, scenarios, policy, ahead=preview):
+        cost = cost + step.result.cost
+        used += int(step.running.sum())
     return Episode(cost, used)
 
 

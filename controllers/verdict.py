@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from steersman.controllers.base import Controller, Training
-from steersman.controllers.baseline import candidate_actions
+from steersman.controllers.classical.baseline import candidate_actions
 from steersman.controllers.rollout import run_episodes
 from steersman.envs import noise
 

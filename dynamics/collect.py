@@ -12,7 +12,8 @@ from torch import Tensor
 from steersman.dynamics.base import Trajectories
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
-from steersman.envs.plant import Status
+from steersman.envs.episodes import Act, Step
+from steersman.envs.episodes import episodes as run
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import Measurement, Simulator
 
@@ -100,13 +101,9 @@ class RandomBinary(Exciter):
         return self._actions.sample(torch.where(high, 1.0 - tiny, tiny).to(self._dtype))
 
 
-Policy = Callable[[Measurement], Tensor]
-"""Maps a measurement to actions ``[n, m]``; an :class:`Exciter` is one that can be started."""
-
-
 def collect(
     simulator: Simulator,
-    policy: Policy,
+    policy: Act,
     *,
     episodes: int,
     seed: int,
@@ -139,8 +136,7 @@ def collect(
         keys = noise.keys(seed, simulator.n, start=i * simulator.n, device=simulator.device)
         parts.append(_round(simulator, policy, noise.fold(keys, _STREAM), steps))
         progress((i + 1) / rounds, f"{(i + 1) * simulator.n} episodes")
-    y, z, u, valid = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Trajectories(y, z, u, valid, simulator.problem.period)
+    return Trajectories.join(parts)
 
 
 def episode_steps(steps: int | None, horizon: int) -> int:
@@ -200,24 +196,50 @@ class _Together(Exciter):
         return self._policy(m)
 
 
-def _round(simulator: Simulator, policy: Policy, key: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    simulator.reset(Scenarios(key))
+def _round(simulator: Simulator, policy: Act, key: Tensor, steps: int) -> Trajectories:
     if isinstance(policy, Exciter):
         policy.start(simulator.actions, noise.fold(key, _STREAM), simulator.dtype)
-    m = simulator.measure()
-    ys, zs, us, valid = [m.y], [simulator.perform()], [], []
-    alive = torch.ones(simulator.n, dtype=torch.bool, device=simulator.device)
-    for _ in range(steps):
-        u = policy(m).detach().to(simulator.dtype)
+    recording = Recording(simulator, policy)
+    for step in run(simulator, Scenarios(key), recording.act, steps=steps):
+        recording.take(step)
+    return recording.trajectories(steps)
+
+
+class Recording:
+    """Trajectories in the making, from the steps of episodes."""
+
+    def __init__(self, simulator: Simulator, act: Act) -> None:
+        """Record what ``act`` does, projected on the admissible actions."""
+        self._simulator, self._act = simulator, act
+        self._y: list[Tensor] = []
+        self._z: list[Tensor] = []
+        self._u: list[Tensor] = []
+        self._valid: list[Tensor] = []
+
+    def act(self, m: Measurement) -> Float[Tensor, "n m"]:
+        """The actions that are taken.
+
+        Raises:
+            ValueError: If they have a wrong shape.
+        """
+        simulator = self._simulator
+        if not self._y:
+            self._y, self._z = [m.y], [simulator.perform()]
+        u = self._act(m).detach().to(simulator.dtype)
         if tuple(u.shape) != (simulator.n, simulator.actions.m):
             raise ValueError(f"the policy must return shape {(simulator.n, simulator.actions.m)}, got {tuple(u.shape)}")
-        u = simulator.actions.project(u)
-        t = simulator.step(u)
-        happened = alive & (t.status != Status.DIVERGED)
-        m = simulator.measure()
-        ys.append(torch.where(happened[:, None], m.y, ys[-1]))
-        zs.append(torch.where(happened[:, None], simulator.perform(), zs[-1]))
-        us.append(torch.where(happened[:, None], u, 0.0))
-        valid.append(happened)
-        alive = alive & ~t.ended
-    return torch.stack(ys, 1), torch.stack(zs, 1), torch.stack(us, 1), torch.stack(valid, 1)
+        return simulator.actions.project(u)
+
+    def take(self, step: Step) -> None:
+        """Record a step; rows that it did not happen in repeat their last outputs."""
+        happened = step.happened
+        self._y.append(torch.where(happened[:, None], step.after.y, self._y[-1]))
+        self._z.append(torch.where(happened[:, None], step.z, self._z[-1]))
+        self._u.append(torch.where(happened[:, None], step.u, 0.0))
+        self._valid.append(happened)
+
+    def trajectories(self, steps: int | None = None) -> Trajectories:
+        """What has been recorded; as if it had gone on for ``steps`` steps where that is more."""
+        y, z, u, valid = (torch.stack(part, 1) for part in (self._y, self._z, self._u, self._valid))
+        found = Trajectories(y, z, u, valid, self._simulator.problem.period)
+        return found if steps is None else found.padded(steps)

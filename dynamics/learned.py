@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from steersman.dynamics.base import Dynamics, Trajectories, Window
-from steersman.dynamics.windows import require_finite, require_moderate
+from steersman.dynamics.windowed.windows import require_finite, require_moderate
 from steersman.optimizers.resumable import Resumable
 
 

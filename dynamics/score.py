@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steersman.dynamics.base import Dynamics, Trajectories
-from steersman.dynamics.windows import cut, starts, window_at
+from steersman.dynamics.windowed.windows import cut, starts, window_at
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,15 @@ from typing import Any
 import gymnasium
 import torch
 
-from steersman.envs.env import PlantEnv
-from steersman.envs.foreign.make import WrapperSettings, env_maker, imported
-from steersman.envs.foreign.outputs import Reading
-from steersman.envs.gym_simulator import Goal, GymSimulator
+from steersman.envs.gymnasium_adapters.env import PlantEnv
+from steersman.envs.gymnasium_adapters.gym_simulator import Goal, GymSimulator
+from steersman.envs.gymnasium_adapters.make import WrapperSettings, env_maker
+from steersman.envs.gymnasium_adapters.outputs import Reading
+from steersman.envs.gymnasium_adapters.vector import PlantVectorEnv
+from steersman.envs.importing import imported
 from steersman.envs.plant import Plant
 from steersman.envs.settings import missing
 from steersman.envs.simulator import PlantSimulator, Simulator
-from steersman.envs.vector import PlantVectorEnv
 
 NAMESPACE = "steersman"
 
@@ -93,40 +94,40 @@ PLANTS: tuple[PlantSpec, ...] = (
         {"switching": False},
     ),
     PlantSpec("Sepsis-v1", "steersman.envs.abm.sepsis:Sepsis", "infection and inflammation, cytokine multipliers", 60),
-    *_versions("TwoArea", "steersman.envs.grid.two_area:TwoArea", "two-area grid, storage power", 100),
-    *_versions("TwoAreaBrake", "steersman.envs.grid.two_area:TwoAreaBrake", "two-area grid, dynamic brake", 100),
+    *_versions("TwoArea", "steersman.envs.grid.tasks.two_area:TwoArea", "two-area grid, storage power", 100),
+    *_versions("TwoAreaBrake", "steersman.envs.grid.tasks.two_area:TwoAreaBrake", "two-area grid, dynamic brake", 100),
     PlantSpec(
         "PreventiveRedispatch-v1",
-        "steersman.envs.grid.redispatch:PreventiveRedispatch",
+        "steersman.envs.grid.tasks.redispatch:PreventiveRedispatch",
         "storage against what a short circuit would do",
         12,
     ),
     *_versions(
         "TwoAreaFull",
-        "steersman.envs.grid.two_area_full:TwoAreaFull",
+        "steersman.envs.grid.tasks.two_area_full:TwoAreaFull",
         "two areas, machines of full order, voltage references",
         100,
     ),
     *_versions(
         "TwoAreaDamping",
-        "steersman.envs.grid.two_area_full:TwoAreaDamping",
+        "steersman.envs.grid.tasks.two_area_full:TwoAreaDamping",
         "the swing between two areas, damped by voltage references",
         200,
     ),
     *_versions(
         "TwoAreaFrequency",
-        "steersman.envs.grid.two_area_full:TwoAreaFrequency",
+        "steersman.envs.grid.tasks.two_area_full:TwoAreaFrequency",
         "frequency kept up by shedding blocks and storage",
         100,
         _LOAD,
     ),
     PlantSpec(
         "TwoAreaBrakeFull-v1",
-        "steersman.envs.grid.two_area_full:TwoAreaBrakeFull",
+        "steersman.envs.grid.tasks.two_area_full:TwoAreaBrakeFull",
         "a dynamic brake after faults near the critical time",
         60,
     ),
-    *_versions("IEEE39", "steersman.envs.grid.ieee39:IEEE39", "New England system", 100),
+    *_versions("IEEE39", "steersman.envs.grid.tasks.ieee39:IEEE39", "New England system", 100),
     *_versions(
         "TransportBoundary",
         "steersman.envs.pde.boundary:TransportBoundary",
@@ -274,7 +275,8 @@ def make_env(plant: str, render_mode: str | None = None, **kwargs: Any) -> Plant
 def make_vector_env(plant: str, num_envs: int = 1, **kwargs: Any) -> PlantVectorEnv:
     """Entry point of ``gymnasium.make_vec``; ``plant`` as for :func:`make_env`.
 
-    ``device``, ``bank``, ``numpy`` and ``autoreset_mode`` go to :class:`~steersman.envs.vector.PlantVectorEnv`.
+    ``device``, ``bank``, ``numpy`` and ``autoreset_mode`` go to
+    :class:`~steersman.envs.gymnasium_adapters.vector.PlantVectorEnv`.
 
     Raises:
         ValueError: If ``max_episode_steps`` is not the plant's own.
@@ -316,7 +318,7 @@ def make_simulator(
     Args:
         id: Id of a plant; ``module:name`` of a Plant class or of a
             :class:`~steersman.envs.abm.mesa_task.MesaTask` (modules beside you are found); or a gymnasium
-            environment as :func:`~steersman.envs.foreign.make.env_maker` takes it: an id, ``module:Env-v0``,
+            environment as :func:`~steersman.envs.gymnasium_adapters.make.env_maker` takes it: an id, ``module:Env-v0``,
             ``module:name`` of a class or function, or such a class or function itself.
         n: Rows.
         device: Where a plant runs; Mesa models and gymnasium environments run on the CPU.

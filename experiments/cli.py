@@ -14,24 +14,24 @@ import tyro
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
-from rich.table import Table
 
-from steersman.controllers.registry import CONTROLLERS
-from steersman.dynamics.registry import MODELS
 from steersman.envs import noise
-from steersman.envs.registry import PLANTS, make_simulator
-from steersman.experiments.benchmarks.base import BENCHMARKS, bench_table, run_benchmark, write_rows
-from steersman.experiments.compare import compare
-from steersman.experiments.executor import InProcess, Processes
-from steersman.experiments.progress import bar, live
-from steersman.experiments.report import run_notes, terminal_tables, to_json, write_parquet, write_report
-from steersman.experiments.results import Comparison, told_failures
-from steersman.experiments.runs import job_table, jobs_named, open_store, whole
-from steersman.experiments.settings import SpecError
+from steersman.envs.registry import make_simulator
+from steersman.experiments.benchmarks.base import bench_table, run_benchmark, write_rows
+from steersman.experiments.checking import Check
+from steersman.experiments.comparison.compare import compare
+from steersman.experiments.comparison.executor import InProcess, Processes
+from steersman.experiments.comparison.results import Comparison, told_failures
+from steersman.experiments.comparison.runs import job_table, jobs_named, open_store, whole
+from steersman.experiments.comparison.store import StoreError, disk_full
+from steersman.experiments.listing import List
+from steersman.experiments.report.page import run_notes, terminal_tables, to_json, write_parquet, write_report
+from steersman.experiments.report.progress import bar, live
+from steersman.experiments.report.texts import counted
 from steersman.experiments.simulate import simulate
-from steersman.experiments.spec import ComparisonSpec, parse_spec, presets, read_spec
-from steersman.experiments.store import StoreError, disk_full
-from steersman.experiments.studies.registry import STUDIES, run_study
+from steersman.experiments.spec.comparison import ComparisonSpec, parse_spec, read_spec
+from steersman.experiments.spec.settings import SpecError
+from steersman.experiments.studies.registry import run_study
 
 
 @dataclass(frozen=True)
@@ -90,34 +90,6 @@ class Compare:
         for who, error in told_failures(found):
             Console(stderr=True).print(f"[red]{escape(who)}:[/red] {escape(error)}", soft_wrap=True)
         return 1 if found.failures else 0
-
-
-@dataclass(frozen=True)
-class List:
-    """List plants, controllers, models, presets, studies and benchmarks."""
-
-    json: bool = False
-    """Print as JSON."""
-
-    def run(self, console: Console) -> int:
-        """Print one table per kind."""
-        kinds = {
-            "plants": {spec.id: spec.summary for spec in PLANTS},
-            "controllers": {spec.name: spec.summary for spec in CONTROLLERS},
-            "models": {spec.name: spec.summary for spec in MODELS},
-            "presets": {name: read_spec(name).summary for name in presets()},
-            "studies": {study.name: study.summary for study in STUDIES},
-            "benchmarks": {entry.name: entry.summary for entry in BENCHMARKS},
-        }
-        if self.json:
-            _print(json.dumps(kinds, indent=2))
-            return 0
-        for kind, members in kinds.items():
-            table = Table(title=kind, title_justify="left", show_header=False, box=None, padding=(0, 2))
-            for name, summary in members.items():
-                table.add_row(f"[bold]{name}[/bold]", summary)
-            console.print(table, "")
-        return 0
 
 
 @dataclass(frozen=True)
@@ -260,7 +232,7 @@ def main(args: list[str] | None = None) -> int:
     """Entry point; errors of the user's making end in one clear line and status 2."""
     commands: dict[str, Callable[..., Any]] = {
         "compare": Compare, "list": List, "simulate": Simulate, "scenarios": Scenarios, "study": Study, "bench": Bench,
-        "runs": Runs,
+        "runs": Runs, "check": Check,
     }  # fmt: skip
     command = tyro.extras.subcommand_cli_from_dict(
         commands, prog="steersman", description="Control of simulated systems, compared honestly.", args=args
@@ -288,7 +260,7 @@ def _interim(console: Console, page: Path, quiet: bool) -> Callable[[Comparison]
         nonlocal said
         write_report(found, page)
         if not said:
-            _say_where(console, f"First results, {found.waiting} runs to come", page)
+            _say_where(console, f"First results, {counted(found.waiting, 'run')} to come", page)
         said = True
 
     return tell

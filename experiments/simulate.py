@@ -16,11 +16,12 @@ from steersman.controllers.base import Training
 from steersman.controllers.registry import controller_spec
 from steersman.dynamics.registry import make_model, model_spec
 from steersman.envs import noise
-from steersman.envs.gym_simulator import GymSimulator
+from steersman.envs.episodes import episodes
+from steersman.envs.gymnasium_adapters.gym_simulator import GymSimulator
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.registry import make_simulator
-from steersman.envs.simulator import PlantSimulator, Simulator
-from steersman.experiments.settings import SpecError, validated
+from steersman.envs.simulator import Measurement, PlantSimulator, Simulator
+from steersman.experiments.spec.settings import SpecError, validated
 
 FRAMES = 200
 """A film has at most so many frames; longer episodes skip steps."""
@@ -66,21 +67,25 @@ def simulate(
     law.bind(sim.problem, make_model(name, sim.plant) if name else None)
     law.train(Training(lambda n: make_simulator(env, n, price=price), seed, progress=progress))
     law.reset(1)
-    sim.reset(sim.scenarios(noise.keys(seed, 1)))
     total, fallbacks = 0.0, 0
     length = steps or sim.problem.horizon
     film = _Film(sim, gif, -(-length // FRAMES))
-    for k in range(length):
-        decision = law.act(sim.measure(law.preview))
-        t = sim.step(decision.u)
-        film.frame(k + 1, decision.u)
-        total, fallbacks = total + float(t.cost), fallbacks + int(decision.outcome[0] != 0)
-        progress((k + 1) / length, f"step {k + 1} of {length}, cost {total:.4g}")
-        if bool(t.ended):
-            break
+
+    def act(m: Measurement) -> Tensor:
+        nonlocal fallbacks
+        if film.begins:
+            film.frame(0, None)
+        decision = law.act(m)
+        fallbacks += int(decision.outcome[0] != 0)
+        return decision.u
+
+    for step in episodes(sim, sim.scenarios(noise.keys(seed, 1)), act, ahead=law.preview, steps=length):
+        film.frame(step.k + 1, step.u)
+        total += float(step.result.cost)
+        progress((step.k + 1) / length, f"step {step.k + 1} of {length}, cost {total:.4g}")
     film.close()
     sim.close()
-    return Simulated(total, k + 1, Status(int(t.status)).name, fallbacks, sim.notes)
+    return Simulated(total, step.k + 1, Status(int(step.result.status)).name, fallbacks, sim.notes)
 
 
 def _simulator(env: str, *, film: bool) -> Simulator:
@@ -104,9 +109,10 @@ class _Film:
                 raise SpecError(f"--gif must name a .gif file, got {path}")
             path.parent.mkdir(parents=True, exist_ok=True)
         self._trail: Trail | None = None
-        self.frame(0, None)
+        self.begins = True
 
     def frame(self, k: int, u: Tensor | None) -> None:
+        self.begins = False
         if self._path is None:
             return
         sim, due = self._sim, k % self._every == 0

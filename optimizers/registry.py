@@ -20,16 +20,17 @@ SEARCHES: tuple[type[Search[Any]], ...] = (PolyStep, FrameStep, OpenAIES, CMAES,
 """Enrolled once; the conformance tests run over it."""
 
 
-def make_search(name: str, **settings: Any) -> Search[Any]:
-    """A search by name, with its fields as settings.
+def make_search(search: str | type[Search[Any]], **settings: Any) -> Search[Any]:
+    """A search by name or class, with its fields as settings.
 
     Raises:
         ValueError: If no search has that name, it has no such setting, or a setting is out of range.
     """
     by_name = {kind.name: kind for kind in SEARCHES}
-    if name not in by_name:
-        raise ValueError(f"unknown search {name!r}; choose one of {', '.join(sorted(by_name))}")
-    kind = by_name[name]
+    if isinstance(search, str) and search not in by_name:
+        raise ValueError(f"unknown search {search!r}; choose one of {', '.join(sorted(by_name))}")
+    kind = by_name[search] if isinstance(search, str) else search
+    name = kind.name
     known = [field.name for field in fields(kind)]
     if unknown := sorted(set(settings) - set(known)):
         raise ValueError(f"search {name!r} has no setting {', '.join(unknown)}; it has {', '.join(known)}")

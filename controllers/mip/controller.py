@@ -12,17 +12,17 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from steersman.controllers.base import Controller, Decision, Memory, Outcome
-from steersman.controllers.lqr import LQR
+from steersman.controllers.classical.lqr import LQR
+from steersman.controllers.classical.pid import PID
 from steersman.controllers.mip.bounds import interval_bounds, linear_bounds
 from steersman.controllers.mip.encode import ENCODING, Arrays, Encoder
 from steersman.controllers.mip.model import relu_system, start_state
 from steersman.controllers.mip.program import Matrix, Program, Vector, unroll
 from steersman.controllers.mip.solve import Result, solve
-from steersman.controllers.pid import PID
 from steersman.controllers.plan import charged_terms, check_terms
-from steersman.controllers.sampling import CEM
+from steersman.controllers.planning.sampling import CEM
 from steersman.dynamics.base import Dynamics
-from steersman.dynamics.linear import LinearDynamics
+from steersman.dynamics.linear.models import LinearDynamics
 from steersman.envs.plant import ControlProblem
 from steersman.envs.settings import at_least, one_of, positive
 from steersman.envs.simulator import Measurement

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from steersman.dynamics.base import Dynamics, Window
-from steersman.dynamics.linear import LinearDynamics
-from steersman.dynamics.relu import ReluSystem
+from steersman.dynamics.linear.models import LinearDynamics
+from steersman.dynamics.windowed.relu import ReluSystem
 
 
 def relu_system(model: Dynamics) -> ReluSystem:
@@ -28,7 +28,7 @@ def relu_system(model: Dynamics) -> ReluSystem:
 
 
 def start_state(model: Dynamics, window: Window) -> Tensor:
-    """State ``s_0`` of each row, in the layout of :class:`~steersman.dynamics.relu.ReluSystem`."""
+    """State ``s_0`` of each row, in the layout of :class:`~steersman.dynamics.windowed.relu.ReluSystem`."""
     hidden = model.init(window)
     assert isinstance(hidden, dict)  # noqa: S101 - narrows the type
     if "s" in hidden:

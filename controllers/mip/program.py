@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
-from steersman.dynamics.relu import Kind, ReluSystem
+from steersman.dynamics.windowed.relu import Kind, ReluSystem
 from steersman.envs.actions import ActionSet
 
 Vector = Float[NDArray[np.float64], "_"]

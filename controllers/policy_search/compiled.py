@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from steersman.controllers.policy import member_actions
+from steersman.controllers.neural.policy import member_actions
 from steersman.envs.objective import Objective
 from steersman.envs.plant import Plant
 from steersman.envs.scenarios import Scenarios

@@ -12,7 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from steersman.controllers.base import Decision, Training, TrainingCost
-from steersman.controllers.policy import TrainedPolicy, build_policy
+from steersman.controllers.kinds import search_kind
+from steersman.controllers.neural.policy import TrainedPolicy, build_policy
+from steersman.controllers.neural.squash import scored_action
 from steersman.controllers.policy_search.evaluation import (
     Episodes,
     Evaluation,
@@ -24,7 +26,6 @@ from steersman.controllers.policy_search.evaluation import (
 )
 from steersman.controllers.policy_search.population import Population
 from steersman.controllers.policy_search.workers import Workers
-from steersman.controllers.squash import scored_action
 from steersman.controllers.verdict import judge
 from steersman.dynamics.base import Dynamics
 from steersman.envs import noise
@@ -75,8 +76,8 @@ class PolicySearch(TrainedPolicy):
         """Store the settings.
 
         Args:
-            search: Name of a search.
-            policy: Architecture; ``int8`` and ``spiking`` have no useful gradient.
+            search: Name of a search, or ``module:Name`` of your own.
+            policy: Architecture, or ``module:Name`` of your own; ``int8`` and ``spiking`` have no useful gradient.
             hidden: Widths of the hidden layers.
             plant_steps: Budget of the whole training, exploration and the choice at its end included; its verdict at
                 the end (:mod:`steersman.controllers.verdict`) is not part of it, but is counted.
@@ -109,7 +110,7 @@ class PolicySearch(TrainedPolicy):
         if floor is not None and not -math.inf < floor <= 0:
             raise ValueError(f"floor must be finite and not positive, got {floor}: an episode may end and cost no more")
         at_least(0, workers=workers)
-        make_search(search, **(options or {}))
+        make_search(search_kind(search), **(options or {}))
         self._risk = risk_measure(risk, tail)
         self.search, self.plant_steps, self.scenarios = search, plant_steps, scenarios
         self.options = dict(options or {})
@@ -165,7 +166,7 @@ class PolicySearch(TrainedPolicy):
         return TrainingCost(used + verdict.plant_steps, time.process_time() - start, ((used, verdict.cost),))
 
     def _started(self, seed: int) -> Search[Any]:
-        return make_search(self.search, **self.options).start(flatten(self._policy), seed=seed)
+        return make_search(search_kind(self.search), **self.options).start(flatten(self._policy), seed=seed)
 
     def _search(
         self, search: Search[Any], evaluation: Evaluation, training: Training, used: int
@@ -227,7 +228,7 @@ class PolicySearch(TrainedPolicy):
         if len(self._state) != m.n:
             self._state = self._policy.initial_state(m.n)
         raw, self._state = self._policy(self.observe(m.y), self._state)
-        return self._optimal(scored_action(self.problem.actions, raw.to(m.y)))
+        return self.optimal(scored_action(self.problem.actions, raw.to(m.y)))
 
     def _episodes(self, training: Training) -> Episodes:
         like = flatten(self._policy)

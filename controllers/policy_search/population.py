@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from steersman.controllers.policy import member_actions
+from steersman.controllers.neural.policy import member_actions
 from steersman.controllers.policy_search.compiled import STRIDE, Batch, CompiledSteps
 from steersman.controllers.rollout import keep_rows
 from steersman.envs.actions import ActionSet

@@ -21,11 +21,11 @@ from steersman.controllers.reinforcement.budget import copies
 from steersman.controllers.reinforcement.scaling import Normalize, Scheme, seen
 from steersman.controllers.verdict import judge
 from steersman.dynamics.base import Dynamics
+from steersman.envs.gymnasium_adapters.sb3 import SB3VecEnv
+from steersman.envs.gymnasium_adapters.vector import PlantVectorEnv
 from steersman.envs.plant import ControlProblem
-from steersman.envs.sb3 import SB3VecEnv
 from steersman.envs.settings import at_least, one_of, positive
 from steersman.envs.simulator import Measurement, draw_scenarios
-from steersman.envs.vector import PlantVectorEnv
 from steersman.optimizers.checkpoint import CheckpointError, digest, read_checkpoint, set_aside, write_checkpoint
 from steersman.optimizers.policies.base import check_hidden
 
@@ -157,7 +157,7 @@ class Reinforcement(Controller, ABC):
             u = lower + (action.double() + 1) / 2 * (upper - lower)
         else:
             u = actions.decode(action)
-        return self._optimal(u.to(m.y))
+        return self.optimal(u.to(m.y))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights and statistics of the observations."""

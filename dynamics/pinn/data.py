@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steersman.envs.grid.structure_preserving import FINE, LARGEST, SWING, Stage, rate, start, swing_trajectories
+from steersman.envs.grid.tasks.structure_preserving import FINE, LARGEST, SWING, Stage, rate, start, swing_trajectories
 
 PUBLISHED = ((5, 5), (5, 9), (5, 21), (9, 9), (13, 9), (25, 41))
 """Training grids of arXiv 2106.13638: disturbances x times."""

@@ -13,7 +13,7 @@ from torch import nn
 
 from steersman.dynamics.pinn.network import HARD, POLYNOMIALS, RELAXATION, WAVES, Separable
 from steersman.dynamics.pinn.operator import SwingOperator
-from steersman.envs.grid.structure_preserving import LARGEST, SWING, start_series
+from steersman.envs.grid.tasks.structure_preserving import LARGEST, SWING, start_series
 
 Array = NDArray[Any]
 _AREAS = np.array([0.5, 0.5, -0.5, -0.5, 0, 0, 0, 0, 0, 0], dtype=np.float32)

@@ -13,7 +13,7 @@ from torch.func import jvp
 
 from steersman.dynamics.pinn.data import SwingGrid
 from steersman.dynamics.pinn.network import SCALE, SwingNetwork
-from steersman.envs.grid.structure_preserving import Stage, rate, start
+from steersman.envs.grid.tasks.structure_preserving import Stage, rate, start
 
 Kind = Literal["NN", "dtNN", "PINN"]
 RATES = (5.0, 5.0, 5.0, 5.0, 40.0, 40.0, 40.0, 40.0, 40.0, 40.0)

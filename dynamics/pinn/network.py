@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from steersman.envs.grid.structure_preserving import FREQUENCY, INERTIA, LARGEST, SWING
+from steersman.envs.grid.tasks.structure_preserving import FREQUENCY, INERTIA, LARGEST, SWING
 
 Form = Literal["separable", "plain"]
 SCALE = (1.0, 1.0, 1.0, 1.0, 4.0, 4.0, 4.0, 4.0, 1.0, 1.0)

@@ -18,7 +18,7 @@ from steersman.dynamics.pinn.data import SwingGrid
 from steersman.dynamics.pinn.losses import Kind, Points, make_loss, residual
 from steersman.dynamics.pinn.network import Form, Plain, Separable, SwingNetwork
 from steersman.dynamics.pinn.projection import Projection
-from steersman.envs.grid.structure_preserving import ANGLES, start
+from steersman.envs.grid.tasks.structure_preserving import ANGLES, start
 from steersman.optimizers.resumable import Descent, Resumable
 
 SYNCHRONOUS = 1.5

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from steersman.dynamics.pinn.data import SwingGrid
 from steersman.dynamics.pinn.network import Separable
-from steersman.envs.grid.structure_preserving import start
+from steersman.envs.grid.tasks.structure_preserving import start
 
 RIDGE = 1e-8
 """Relative to the mean square of a basis function."""

@@ -14,8 +14,8 @@ from mesa.experimental.devs import ABMSimulator
 
 from steersman.envs.abm.mesa_task import MesaTask, Outputs
 from steersman.envs.actions import ActionSet
-from steersman.envs.foreign.rows import Vector
 from steersman.envs.objective import Objective, Quadratic
+from steersman.envs.rows.base import Vector
 
 # ------------------------------------------------------------------ wolf-sheep: remove animals
 

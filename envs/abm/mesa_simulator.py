@@ -10,8 +10,8 @@ from torch import Tensor
 
 from steersman.envs.abm import _mesa
 from steersman.envs.abm.mesa_task import MesaTask, Replica
-from steersman.envs.foreign.rows import Episode, Report, Source
-from steersman.envs.foreign.simulator import RowSimulator
+from steersman.envs.rows.base import Episode, Report, Source
+from steersman.envs.rows.simulator import RowSimulator
 
 
 class Replicas(Source):
@@ -23,7 +23,7 @@ class Replicas(Source):
         self.shape = len(task.measured), len(task.performed or task.measured)
 
     def start(self, seed: int, row: int) -> Replica:
-        """See :class:`~steersman.envs.foreign.rows.Source`."""
+        """See :class:`~steersman.envs.rows.base.Source`."""
         return Replica(self._task, seed)
 
     def free(self, episodes: list[Episode]) -> None:

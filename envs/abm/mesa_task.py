@@ -10,9 +10,9 @@ import numpy as np
 
 from steersman.envs.abm import _mesa
 from steersman.envs.actions import ActionSet
-from steersman.envs.foreign.rows import Episode, Vector
 from steersman.envs.objective import Objective
 from steersman.envs.plant import ControlProblem, Status
+from steersman.envs.rows.base import Episode, Vector
 
 Outputs = Sequence[int | float]
 

@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 
-from steersman.envs.grid.case import Case, index_of
-from steersman.envs.grid.network import branch_admittance
+from steersman.envs.grid.network.admittance import branch_admittance
+from steersman.envs.grid.network.case import Case, index_of
 
 if TYPE_CHECKING:
     from steersman.envs.grid.system import GridSystem, OperatingPoint

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from steersman.envs.grid.network import real_form
+from steersman.envs.grid.network.admittance import real_form
 from steersman.envs.grid.system import GridSystem, Network, OperatingPoint, Orders
 
 

@@ -9,9 +9,9 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from steersman.envs.grid.case import Case
-from steersman.envs.grid.network import branch_admittance
-from steersman.envs.grid.plant import grid_state
+from steersman.envs.grid.network.admittance import branch_admittance
+from steersman.envs.grid.network.case import Case
+from steersman.envs.grid.simulate import grid_state
 from steersman.envs.grid.system import Orders
 from steersman.envs.picture import pixels
 from steersman.envs.plant import Trail

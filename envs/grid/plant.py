@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from steersman.envs.grid.events import Event, Patch, patched, phases
-from steersman.envs.grid.network import eliminate
-from steersman.envs.grid.simulate import integrate, intervals
-from steersman.envs.grid.swing import check_version, separation_names, separations
+from steersman.envs.grid.network.admittance import eliminate
+from steersman.envs.grid.simulate import grid_state, integrate, intervals
 from steersman.envs.grid.system import GridSystem, Orders
+from steersman.envs.grid.tasks.swing import check_version, separation_names, separations
 from steersman.envs.plant import Plant, Status, Trail
-from steersman.envs.tree import Params, State, tree_leaves
+from steersman.envs.tree import Params, State
 
 
 class GridPlant(Plant, ABC):
@@ -27,7 +27,8 @@ class GridPlant(Plant, ABC):
     State: that of the :class:`~steersman.envs.grid.system.GridSystem`, ``[n, states]``, or a dict with it under
     ``grid`` where a subclass carries more. Measured: frequency deviations of the units in Hz, angles of all but the
     first relative to it in rad. Performance: deviations of the units from the frequency of the centre of inertia, and
-    that of the centre from the nominal one, in Hz; in version 2 (:mod:`~steersman.envs.grid.swing`) also differences of
+    that of the centre from the nominal one, in Hz; in version 2 (:mod:`~steersman.envs.grid.tasks.swing`) also
+    differences of
     the angles in rad. Angles of connected units that spread over more than pi are a loss of synchronism (TERMINATED).
     Gradients are exact but for limits.
 
@@ -216,12 +217,6 @@ class GridPlant(Plant, ABC):
         from steersman.envs.grid.picture import draw
 
         return draw(self, trail)
-
-
-def grid_state(x: State) -> Float[Tensor, "n states"]:
-    """States of machines and regulators, also where a plant carries more."""
-    grid: Tensor = x["grid"] if isinstance(x, dict) else tree_leaves(x)[0]
-    return grid
 
 
 def _stored(patches: Sequence[Patch]) -> Params:

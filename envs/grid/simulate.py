@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Complex, Float, Int64
 from torch import Tensor
 
-from steersman.envs.grid.algebra import join
-from steersman.envs.grid.machine import Array
-from steersman.envs.grid.network import real_form
+from steersman.envs.grid.machines.base import Array
+from steersman.envs.grid.network.admittance import real_form
+from steersman.envs.grid.network.algebra import join
 from steersman.envs.grid.system import GridSystem, Network, Orders
+from steersman.envs.tree import State, tree_leaves
 
 NEGLIGIBLE = 1e-12
 """Stretches shorter than this are left out, s."""
@@ -146,3 +147,9 @@ def _matrix(networks: Complex[Tensor, "n p q q"], phase: Int64[Tensor, "n"]) -> 
 
 def _tracked(x: Tensor, orders: Orders, networks: Tensor) -> bool:
     return x.requires_grad or networks.requires_grad or any(part.requires_grad for part in orders)
+
+
+def grid_state(x: State) -> Float[Tensor, "n states"]:
+    """States of machines and regulators, also where a plant carries more."""
+    grid: Tensor = x["grid"] if isinstance(x, dict) else tree_leaves(x)[0]
+    return grid

@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from steersman.envs.grid.algebra import apply, join, load_currents, rows_of, solve, solve_salient
-from steersman.envs.grid.case import PQ, SLACK, Case, index_of
-from steersman.envs.grid.group import Group, Unit, grouped
-from steersman.envs.grid.machine import Array, library
-from steersman.envs.grid.machines import Classical
-from steersman.envs.grid.network import admittance, eliminate, power_flow
+from steersman.envs.grid.machines.base import Array, library
+from steersman.envs.grid.machines.group import Group, Unit, grouped
+from steersman.envs.grid.machines.models import Classical
+from steersman.envs.grid.network.admittance import admittance, eliminate, power_flow
+from steersman.envs.grid.network.algebra import apply, join, load_currents, rows_of, solve, solve_salient
+from steersman.envs.grid.network.case import PQ, SLACK, Case, index_of
 
 _NEWTON = 5
 

@@ -3,65 +3,27 @@
 from __future__ import annotations
 
 import math
-from functools import cache, cached_property
+from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Limit, Linear, Objective, Quadratic
-from steersman.envs.pde.staggered import Faces, StaggeredGrid
+from steersman.envs.pde.maze import EXITS, RING, SIDE, TARGET, maze
+from steersman.envs.pde.staggered import Faces
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State
 
-SIDE = 64
-"""Side of the box, the unit of length being a cell of the coarse grid."""
-RING = 8
-"""Width of the ring outside the container, where the fans are."""
-WALL = 2
-EXITS = (
-    ("left low", 8, 22), ("left high", 8, 42), ("top left", 18, 55), ("top", 32, 55), ("top right", 46, 55),
-    ("right high", 55, 42), ("right low", 55, 22),
-)  # fmt: skip
-"""Names and centres (x, y) of the exits, 6 wide."""
-TARGET = 3
-BARS = ((16, 28, 24, 26), (36, 48, 24, 26), (24, 40, 36, 38), (31, 33, 44, 48), (16, 18, 34, 44), (46, 48, 34, 44))
-"""Solid bars of the maze, ``x0, x1, y0, y1``."""
 FAN = 2.0
 """Largest speed that a fan asks for."""
 RESPONSE = 4.0
 """Time in which the air in front of a fan follows it."""
 FASTEST = 8.0
-
-
-def layout(points: int) -> tuple[Bool[Tensor, "N N"], Bool[Tensor, "N N"], Int64[Tensor, "N N"]]:
-    """Solid cells, cells of the ring, and the exit nearest to each cell."""
-    centre = (torch.arange(points, dtype=torch.float64) + 0.5) * SIDE / points
-    y, x = torch.meshgrid(centre, centre, indexing="ij")
-
-    def box(x0: int, x1: int, y0: int, y1: int) -> Bool[Tensor, "N N"]:
-        return (x > x0) & (x < x1) & (y > y0) & (y < y1)
-
-    container = box(RING, SIDE - RING, RING, SIDE - RING)
-    inner = RING + WALL
-    solid = container & ~box(inner, SIDE - inner, inner, SIDE - inner)
-    for _, x0, y0 in EXITS:
-        solid &= ~box(x0 - 3, x0 + 3, y0 - 3, y0 + 3)
-    for bar in BARS:
-        solid |= box(*bar)
-    apart = torch.stack([(x - x0).square() + (y - y0).square() for _, x0, y0 in EXITS])
-    return solid, ~container, apart.argmin(dim=0)
-
-
-@cache
-def maze(points: int) -> tuple[StaggeredGrid, Bool[Tensor, "N N"], Int64[Tensor, "N N"]]:
-    """Grid, ring and nearest exits; built once, since the tables of an exact projection take seconds at 128."""
-    solid, ring, nearest = layout(points)
-    return StaggeredGrid(points, points, SIDE / points, solid), ring, nearest
 
 
 class Smoke(Plant):

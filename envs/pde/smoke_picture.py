@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from steersman.envs.pde.maze import EXITS, RING, SIDE, TARGET
 from steersman.envs.pde.staggered import Faces
 from steersman.envs.picture import pixels
 from steersman.envs.plant import Trail
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 def draw(plant: Smoke, trail: Trail) -> NDArray[np.uint8]:
     """Present smoke with walls (dark), air (streamlines) and fans (arrows), and the shares of the exits."""
-    from steersman.envs.pde.smoke import EXITS, RING, SIDE, TARGET
-
     x = trail.x[-1]
     assert isinstance(x, dict)  # noqa: S101 - narrows the type
     figure = Figure(figsize=(9.6, 5.2), dpi=100, layout="constrained")

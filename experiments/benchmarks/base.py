@@ -15,7 +15,7 @@ from rich import box
 from rich.table import Table
 
 from steersman.envs.settings import missing
-from steersman.experiments.machine import describe_machine
+from steersman.experiments.comparison.machine import describe_machine
 
 Progress = Callable[[float, str], None]
 """Called with a fraction in 0..1 and a short text."""

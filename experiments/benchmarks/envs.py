@@ -13,11 +13,11 @@ from gymnasium.vector import SyncVectorEnv
 from torch import Tensor
 
 from steersman.envs import noise
+from steersman.envs.gymnasium_adapters.sb3 import make_sb3
+from steersman.envs.gymnasium_adapters.vector import PlantVectorEnv
 from steersman.envs.plant import Plant
 from steersman.envs.registry import make_plant
-from steersman.envs.sb3 import make_sb3
 from steersman.envs.simulator import draw_scenarios
-from steersman.envs.vector import PlantVectorEnv
 from steersman.experiments.benchmarks.base import Progress, Row, throughput
 
 

@@ -16,9 +16,9 @@ from steersman.controllers.mip.bounds import linear_bounds
 from steersman.controllers.mip.encode import Encoder
 from steersman.controllers.mip.program import unroll
 from steersman.controllers.mip.solve import load
-from steersman.controllers.sampling import MPPI
+from steersman.controllers.planning.sampling import MPPI
 from steersman.dynamics.base import Dynamics, Hidden, Trajectories, Window
-from steersman.dynamics.relu import Kind, ReluLayer, ReluSystem
+from steersman.dynamics.windowed.relu import Kind, ReluLayer, ReluSystem
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import L1, Objective, Quadratic
 from steersman.envs.plant import ControlProblem

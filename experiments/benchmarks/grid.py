@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from scipy.integrate import solve_ivp
 
-from steersman.envs.grid import ieee39, kundur_full
 from steersman.envs.grid.events import Fault, phases
 from steersman.envs.grid.simulate import integrate, intervals
 from steersman.envs.grid.system import GridSystem, Orders
+from steersman.envs.grid.tasks import ieee39, kundur_full
 from steersman.experiments.benchmarks.base import Progress, Row, rate, throughput
 from steersman.experiments.studies.grid_brake import outcomes
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from steersman.envs.plant import failed
-from steersman.experiments.results import Comparison, RunResult
+from steersman.experiments.comparison.results import Comparison, RunResult
 from steersman.experiments.statistics.descriptive import bca
 from steersman.experiments.statistics.evidence import Interval, holm
 from steersman.experiments.statistics.paired import LEVEL, METHOD, Costs, Difference, difference

@@ -20,15 +20,15 @@ from torch import Tensor
 
 from steersman.dynamics.base import Dynamics, Trajectories
 from steersman.dynamics.collect import Exciter, HeldLevels, collect_means
-from steersman.dynamics.linear import LinearDynamics
-from steersman.dynamics.neural import NeuralDynamics, NeuralSettings
-from steersman.dynamics.neural_ode import NeuralODE, NeuralODESettings
-from steersman.dynamics.reactions import Process, ReactionDynamics, ReactionSettings
-from steersman.dynamics.windows import window_at
+from steersman.dynamics.continuous.neural_ode import NeuralODE, NeuralODESettings
+from steersman.dynamics.kinetic.reactions import Process, ReactionDynamics, ReactionSettings
+from steersman.dynamics.linear.models import LinearDynamics
+from steersman.dynamics.windowed.neural import NeuralDynamics, NeuralSettings
+from steersman.dynamics.windowed.windows import window_at
 from steersman.envs.abm.wolf_sheep import WolfSheep
 from steersman.envs.simulator import Measurement, PlantSimulator
-from steersman.experiments.machine import describe_machine
-from steersman.experiments.progress import bar
+from steersman.experiments.comparison.machine import describe_machine
+from steersman.experiments.report.progress import bar
 
 RESULTS = Path(__file__).parent / "results" / "abm-surrogates"
 REPLICAS = 256

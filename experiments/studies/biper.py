@@ -19,8 +19,8 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from steersman.experiments.machine import describe_machine
-from steersman.experiments.progress import bar
+from steersman.experiments.comparison.machine import describe_machine
+from steersman.experiments.report.progress import bar
 from steersman.experiments.studies.biper_networks import BinaryConvolutions
 from steersman.experiments.studies.biper_page import page, plot
 from steersman.experiments.studies.polystep_supervised_methods import ADAM, METHODS, run_method

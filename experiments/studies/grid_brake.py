@@ -16,10 +16,10 @@ from steersman.controllers.mip.controller import MixedIntegerMPC
 from steersman.controllers.rollout import run_episodes
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.linear import LinearDynamics
-from steersman.dynamics.sparse import SparseNeuralDynamics, SparseSettings
+from steersman.dynamics.linear.models import LinearDynamics
+from steersman.dynamics.windowed.sparse import SparseNeuralDynamics, SparseSettings
 from steersman.envs import noise
-from steersman.envs.grid.two_area_full import TwoAreaBrakeFull
+from steersman.envs.grid.tasks.two_area_full import TwoAreaBrakeFull
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import Measurement, PlantSimulator
 from steersman.experiments.studies.publish import publish

@@ -17,9 +17,9 @@ from torch import Tensor
 from steersman.envs import noise
 from steersman.envs.grid.events import Fault
 from steersman.envs.grid.modes import ringdown
-from steersman.envs.grid.two_area_full import TwoAreaDamping
-from steersman.experiments.results import Comparison, RunResult
-from steersman.experiments.spec import read_spec
+from steersman.envs.grid.tasks.two_area_full import TwoAreaDamping
+from steersman.experiments.comparison.results import Comparison, RunResult
+from steersman.experiments.spec.comparison import read_spec
 from steersman.experiments.studies.publish import publish
 
 DAMPING = "steersman/TwoAreaDamping-v2"

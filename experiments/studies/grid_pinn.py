@@ -16,12 +16,12 @@ from steersman.dynamics.pinn.data import COLLOCATION, PUBLISHED, TEST, SwingGrid
 from steersman.dynamics.pinn.losses import Kind
 from steersman.dynamics.pinn.network import Form
 from steersman.dynamics.pinn.operator import SwingOperator, SwingSettings
-from steersman.experiments.compare import compare
-from steersman.experiments.executor import Processes
-from steersman.experiments.machine import describe_machine
-from steersman.experiments.progress import bar, live
-from steersman.experiments.report import to_json
-from steersman.experiments.spec import read_spec
+from steersman.experiments.comparison.compare import compare
+from steersman.experiments.comparison.executor import Processes
+from steersman.experiments.comparison.machine import describe_machine
+from steersman.experiments.report.page import to_json
+from steersman.experiments.report.progress import bar, live
+from steersman.experiments.spec.comparison import read_spec
 from steersman.experiments.studies.grid_pinn_page import page, plot
 from steersman.experiments.studies.grid_pinn_speed import batched, interpolated, solvers, surrogate
 

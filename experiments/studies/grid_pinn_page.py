@@ -11,14 +11,14 @@ import numpy as np
 
 from steersman.dynamics.pinn.data import COLLOCATION, PUBLISHED, TEST, SwingGrid
 from steersman.dynamics.pinn.operator import SwingOperator
-from steersman.envs.grid.structure_preserving import area_angle
-from steersman.experiments.findings import headline
-from steersman.experiments.lines import table_lines
-from steersman.experiments.machine import describe_machine
-from steersman.experiments.results import Comparison
+from steersman.envs.grid.tasks.structure_preserving import area_angle
+from steersman.experiments.comparison.machine import describe_machine
+from steersman.experiments.comparison.results import Comparison
+from steersman.experiments.report.findings import headline
+from steersman.experiments.report.lines import table_lines
+from steersman.experiments.report.texts import seconds as shown
 from steersman.experiments.statistics.scores import scores
 from steersman.experiments.studies.grid_pinn_speed import ALLOWED, Speed, fastest
-from steersman.experiments.texts import seconds as shown
 
 if TYPE_CHECKING:
     from steersman.experiments.studies.grid_pinn import Fit

@@ -15,7 +15,7 @@ from scipy.interpolate import BarycentricInterpolator
 from steersman.dynamics.pinn.data import SwingGrid, dense
 from steersman.dynamics.pinn.fast import FastSwing, compiled
 from steersman.dynamics.pinn.operator import SwingOperator
-from steersman.envs.grid import structure_preserving as grid
+from steersman.envs.grid.tasks import structure_preserving as grid
 
 TIMES = np.linspace(0.0, grid.SWING, 201)
 ASKED = (0.5, 1.65, 2.4, 4.0, 6.0)

@@ -17,8 +17,8 @@ import torch
 import tyro
 from rich.console import Console
 
-from steersman.experiments.machine import describe_machine
-from steersman.experiments.progress import bar
+from steersman.experiments.comparison.machine import describe_machine
+from steersman.experiments.report.progress import bar
 from steersman.experiments.studies.max_sat_page import PUBLISHED, page, plot
 from steersman.experiments.studies.max_sat_runs import METHODS, PRESETS, RATIO, Formula, Run, Settings, solve
 

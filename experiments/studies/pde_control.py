@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from steersman.experiments.findings import marked, short
-from steersman.experiments.results import Comparison
+from steersman.experiments.comparison.results import Comparison
+from steersman.experiments.report.findings import marked, short
 from steersman.experiments.statistics.ranking import ranking
 from steersman.experiments.statistics.scores import Score
 from steersman.experiments.studies.publish import publish

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steersman.controllers.policy import build_policy
+from steersman.controllers.neural.policy import build_policy
 from steersman.controllers.policy_search.population import Population, roll_out
 from steersman.controllers.rollout import run_episodes
 from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.regression import spread
+from steersman.dynamics.linear.regression import spread
 from steersman.envs import make_simulator, noise
 from steersman.envs.simulator import Simulator
 from steersman.optimizers.base import Search

@@ -22,10 +22,10 @@ import torch
 import tyro
 from rich.console import Console
 
-from steersman.experiments.closure import edition
-from steersman.experiments.environment import Environment
-from steersman.experiments.plan import sources
-from steersman.experiments.progress import bar
+from steersman.experiments.report.progress import bar
+from steersman.experiments.spec.closure import edition
+from steersman.experiments.spec.environment import Environment
+from steersman.experiments.spec.plan import sources
 from steersman.experiments.studies.policy_runs import Row, Task, run_cell
 from steersman.experiments.studies.polystep_rl_page import CENTRE, LONG, PACKAGE, publish_rows
 from steersman.optimizers.base import Search

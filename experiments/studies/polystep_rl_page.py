@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from steersman.experiments.machine import describe_machine
+from steersman.experiments.comparison.machine import describe_machine
 from steersman.experiments.studies.policy_runs import STREAK, Row, Task
 
 TINTS = {

@@ -24,8 +24,8 @@ from rich.console import Console
 from scipy.optimize import nnls
 from torch import Tensor
 
-from steersman.experiments.machine import describe_machine
-from steersman.experiments.progress import bar
+from steersman.experiments.comparison.machine import describe_machine
+from steersman.experiments.report.progress import bar
 from steersman.experiments.studies.polystep_stationarity_page import page, plot
 from steersman.optimizers.base import Search
 from steersman.optimizers.polystep.frame import FrameStep

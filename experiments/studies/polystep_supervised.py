@@ -19,9 +19,9 @@ import torch
 import tyro
 from rich.console import Console
 
-from steersman.experiments.closure import edition
-from steersman.experiments.machine import describe_machine
-from steersman.experiments.progress import bar
+from steersman.experiments.comparison.machine import describe_machine
+from steersman.experiments.report.progress import bar
+from steersman.experiments.spec.closure import edition
 from steersman.experiments.studies import polystep_supervised_tree as trees
 from steersman.experiments.studies.polystep_supervised_methods import LONG, METHODS, Method, run_method
 from steersman.experiments.studies.polystep_supervised_page import page, plot

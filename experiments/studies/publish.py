@@ -11,18 +11,18 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from rich.console import Console
 
-from steersman.experiments.compare import compare
-from steersman.experiments.executor import Processes
-from steersman.experiments.findings import findings, glance, headline, short
-from steersman.experiments.lines import Line, table_lines
-from steersman.experiments.machine import describe_commit
-from steersman.experiments.progress import live
-from steersman.experiments.report import to_json
-from steersman.experiments.results import Comparison, run_notes, told_failures
-from steersman.experiments.spec import read_spec
+from steersman.experiments.comparison.compare import compare
+from steersman.experiments.comparison.executor import Processes
+from steersman.experiments.comparison.machine import describe_commit
+from steersman.experiments.comparison.results import Comparison, run_notes, told_failures
+from steersman.experiments.report.findings import findings, glance, headline, short
+from steersman.experiments.report.lines import Line, table_lines
+from steersman.experiments.report.page import to_json
+from steersman.experiments.report.progress import live
+from steersman.experiments.report.texts import number, percent, seconds
+from steersman.experiments.spec.comparison import read_spec
 from steersman.experiments.statistics.paired import MINIMUM
 from steersman.experiments.statistics.scores import Score, scores
-from steersman.experiments.texts import number, percent, seconds
 
 RESULTS = Path(__file__).parent / "results"
 TRACKS = {"data only": "#dd8452", "solver access": "#4c72b0", "hindsight": "#8c8c8c"}

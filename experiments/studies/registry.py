@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from steersman.envs.settings import missing
-from steersman.experiments.spec import presets
+from steersman.experiments.spec.comparison import presets
 from steersman.experiments.studies.publish import publish
 
 

@@ -16,12 +16,12 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from rich.console import Console
 
-from steersman.experiments.figures import COLOURS, GREY
-from steersman.experiments.findings import short
-from steersman.experiments.results import Comparison
+from steersman.experiments.comparison.results import Comparison
+from steersman.experiments.report.figures import COLOURS, GREY
+from steersman.experiments.report.findings import short
+from steersman.experiments.report.texts import number
 from steersman.experiments.statistics.scores import Score, per_seed, scores
 from steersman.experiments.studies.publish import publish
-from steersman.experiments.texts import number
 
 NEURAL, RIVAL = "neural", "ppo"
 AIMS = {

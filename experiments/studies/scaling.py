@@ -19,12 +19,12 @@ from rich.console import Console
 from steersman.envs import noise
 from steersman.envs.abm import _compiled, _slots
 from steersman.envs.abm._flock import Rules
-from steersman.envs.grid import ieee39, kundur_full
 from steersman.envs.grid.system import GridSystem
+from steersman.envs.grid.tasks import ieee39, kundur_full
 from steersman.experiments.benchmarks import abm, grid, pde
 from steersman.experiments.benchmarks.base import rate
-from steersman.experiments.machine import describe_machine
-from steersman.experiments.progress import bar
+from steersman.experiments.comparison.machine import describe_machine
+from steersman.experiments.report.progress import bar
 
 RESULTS = Path(__file__).parent / "results" / "scaling"
 REPLICAS = (1, 4, 16, 64, 256, 1024)

@@ -17,13 +17,13 @@ from rich.console import Console
 
 from steersman.dynamics.base import Dynamics, Trajectories
 from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.linear import LinearDynamics
-from steersman.dynamics.neural import NeuralDynamics, NeuralSettings
+from steersman.dynamics.linear.models import LinearDynamics
 from steersman.dynamics.score import score
-from steersman.dynamics.sparse import SparseNeuralDynamics, SparseSettings
+from steersman.dynamics.windowed.neural import NeuralDynamics, NeuralSettings
+from steersman.dynamics.windowed.sparse import SparseNeuralDynamics, SparseSettings
 from steersman.envs import make_simulator
-from steersman.experiments.machine import describe_machine
-from steersman.experiments.progress import bar
+from steersman.experiments.comparison.machine import describe_machine
+from steersman.experiments.report.progress import bar
 
 RESULTS = Path(__file__).parent / "results" / "sparse-ladder"
 LADDER = (64, 32, 16, 8, 4, 0)

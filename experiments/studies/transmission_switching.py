@@ -19,13 +19,13 @@ import torch
 from matplotlib.axes import Axes
 from rich.console import Console
 
-from steersman.controllers.mip.opf import DispatchStatus, dc_opf
-from steersman.controllers.mip.switching import dc_switching, reclosed
-from steersman.envs.grid import matpower
-from steersman.envs.grid.case import Case
-from steersman.envs.grid.dc import unturned
-from steersman.experiments.machine import describe_machine
-from steersman.experiments.progress import bar
+from steersman.envs.grid.dispatch.dc import unturned
+from steersman.envs.grid.dispatch.opf import DispatchStatus, dc_opf
+from steersman.envs.grid.dispatch.switching import dc_switching, reclosed
+from steersman.envs.grid.files import matpower
+from steersman.envs.grid.network.case import Case
+from steersman.experiments.comparison.machine import describe_machine
+from steersman.experiments.report.progress import bar
 
 RESULTS = Path(__file__).parent / "results" / "transmission-switching"
 LARGEST = 500

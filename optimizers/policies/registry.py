@@ -36,11 +36,8 @@ POLICIES: tuple[type[Policy], ...] = (
 )
 """Enrolled once; names, controllers and conformance tests follow."""
 
-PolicyName = str
-"""Name of an enrolled policy; :func:`policy_kind` refuses others."""
 
-
-def policy_kind(name: PolicyName) -> type[Policy]:
+def policy_kind(name: str) -> type[Policy]:
     """The class of a policy.
 
     Raises:
@@ -53,7 +50,7 @@ def policy_kind(name: PolicyName) -> type[Policy]:
 
 
 def make_policy(
-    name: PolicyName,
+    policy: str | type[Policy],
     inputs: int,
     outputs: int,
     hidden: tuple[int, ...],
@@ -64,7 +61,7 @@ def make_policy(
     """A fresh policy by name.
 
     Args:
-        name: An enrolled policy.
+        policy: Name of an enrolled policy, or a class.
         inputs: Entries of an observation.
         outputs: Entries of a raw action.
         hidden: Widths of hidden layers; families with one size (a GRU's or an expert's width, leaves of a tree, bins
@@ -75,4 +72,5 @@ def make_policy(
     Raises:
         ValueError: If no policy has that name, or it cannot have these sizes.
     """
-    return policy_kind(name).sized(inputs, outputs, hidden, gen, dtype)
+    kind = policy_kind(policy) if isinstance(policy, str) else policy
+    return kind.sized(inputs, outputs, hidden, gen, dtype)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
 from torch import Tensor
 
-from steersman.dynamics.linear import LinearDynamics
+from steersman.dynamics.linear.models import LinearDynamics
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Linear, Objective, Quadratic, Term

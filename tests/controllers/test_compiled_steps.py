@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from steersman.controllers.base import Training
-from steersman.controllers.policy import build_policy
+from steersman.controllers.neural.policy import build_policy
 from steersman.controllers.policy_search import PolicySearch
 from steersman.controllers.policy_search.compiled import STRIDE
 from steersman.controllers.policy_search.evaluation import Episodes

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from steersman.controllers.base import Controller, Decision, Outcome, Training
 from steersman.controllers.checks import ControllerCheckError, check_controller, check_fuzzed, check_time_limit
-from steersman.controllers.lqr import LQR
+from steersman.controllers.classical.lqr import LQR
 from steersman.controllers.registry import CONTROLLERS, ControllerSpec, controller_spec, make_controller
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import HeldLevels, collect
@@ -171,7 +171,7 @@ class Forgetful(Controller):
 
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
         self.calls += 1
-        return self._optimal(torch.full((m.n, 1), 1.0 / self.calls, dtype=torch.float64))
+        return self.optimal(torch.full((m.n, 1), 1.0 / self.calls, dtype=torch.float64))
 
 
 class Wild(Controller):
@@ -182,7 +182,7 @@ class Wild(Controller):
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
         u = torch.full((m.n, 1), 1e9, dtype=torch.float64)
         u[0] = torch.nan
-        return self._optimal(u)
+        return self.optimal(u)
 
 
 def test_check_controller_finds_memory_across_episodes() -> None:
@@ -214,7 +214,7 @@ class Late(Controller):
         self.push = torch.zeros(n, 1) if mask is None else torch.where(mask[:, None], 1.0, self.push)
 
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
-        return self._optimal(self.push.to(m.y))
+        return self.optimal(self.push.to(m.y))
 
 
 @pytest.mark.parametrize(

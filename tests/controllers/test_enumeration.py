@@ -13,15 +13,15 @@ import torch
 from linear_test_plants import LinearPlant, measurement, scalar
 from torch import Tensor
 
-from steersman.controllers import enumeration
 from steersman.controllers.base import Outcome
-from steersman.controllers.enumeration import Enumeration
+from steersman.controllers.planning import enumeration
+from steersman.controllers.planning.enumeration import Enumeration
 from steersman.controllers.rollout import run_episodes
-from steersman.dynamics.plant_model import PlantModel
 from steersman.dynamics.registry import make_model
+from steersman.dynamics.truth.plant_model import PlantModel
 from steersman.envs import make_plant, make_simulator, noise
 from steersman.envs.actions import ActionSet
-from steersman.envs.grid.two_area_full import TwoAreaBrakeFull
+from steersman.envs.grid.tasks.two_area_full import TwoAreaBrakeFull
 from steersman.envs.objective import Limit, Quadratic
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import Measurement, PlantSimulator

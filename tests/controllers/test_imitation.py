@@ -11,8 +11,8 @@ from linear_test_plants import LinearPlant, measurement, scalar
 from torch import Tensor
 
 from steersman.controllers.base import Training
-from steersman.controllers.imitation import Imitation, unlike
-from steersman.controllers.lqr import LQR
+from steersman.controllers.classical.lqr import LQR
+from steersman.controllers.neural.imitation import Imitation, unlike
 from steersman.envs.actions import ActionSet
 from steersman.envs.simulator import PlantSimulator
 from steersman.optimizers.checkpoint import digest

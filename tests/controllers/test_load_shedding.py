@@ -8,7 +8,7 @@ from torch import Tensor
 
 from steersman.controllers.mip.controller import MixedIntegerMPC
 from steersman.controllers.rollout import run_episodes
-from steersman.dynamics.linearized import linearized
+from steersman.dynamics.truth.operating_point import linearized
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.checks import check_plant

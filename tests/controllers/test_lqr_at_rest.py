@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from steersman.controllers.lqr import LQR
-from steersman.dynamics.linear import LinearDynamics
-from steersman.dynamics.linearize import flatten_state
+from steersman.controllers.classical.lqr import LQR
+from steersman.dynamics.linear.models import LinearDynamics
 from steersman.dynamics.registry import make_model
+from steersman.dynamics.truth.expansion import flatten_state
 from steersman.envs import noise
 from steersman.envs.plant import Plant
 from steersman.envs.registry import PLANTS, PlantSpec, make_plant

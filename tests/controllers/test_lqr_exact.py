@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from linear_test_plants import Array, Case, LinearPlant, case, measurement, optimum, plan_cost, scalar
 
-from steersman.controllers.lqr import LQG, LQR
-from steersman.dynamics.linear import LinearDynamics
+from steersman.controllers.classical.lqr import LQG, LQR
+from steersman.dynamics.linear.models import LinearDynamics
 from steersman.envs import noise
 from steersman.envs.objective import L1, Linear, Objective, Opaque, Quadratic
 from steersman.envs.simulator import PlantSimulator

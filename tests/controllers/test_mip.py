@@ -16,7 +16,7 @@ from steersman.controllers.mip.encode import Arrays, Encoder
 from steersman.controllers.mip.program import Program, unroll
 from steersman.controllers.mip.pyomo_model import pyomo_model, solve_pyomo
 from steersman.controllers.mip.solve import Result, _run, exact_value, load, solve
-from steersman.dynamics.relu import ReluLayer, ReluSystem
+from steersman.dynamics.windowed.relu import ReluLayer, ReluSystem
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import L1, Linear, LInf, Objective, Opaque, PiecewiseLinear, Quadratic, Term
 

@@ -13,10 +13,10 @@ from steersman.controllers.mip import controller as module
 from steersman.controllers.mip.controller import MixedIntegerMPC
 from steersman.controllers.mip.solve import Result, Solution
 from steersman.controllers.plan import plan_cost
-from steersman.controllers.sampling import CEM
+from steersman.controllers.planning.sampling import CEM
 from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.linear import LinearDynamics
-from steersman.dynamics.plant_model import PlantModel
+from steersman.dynamics.linear.models import LinearDynamics
+from steersman.dynamics.truth.plant_model import PlantModel
 from steersman.envs import make_plant, make_simulator, noise
 from steersman.envs.objective import Limit, Linear, Objective
 

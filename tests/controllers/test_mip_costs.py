@@ -19,7 +19,7 @@ from steersman.controllers.mip.pyomo_model import pyomo_model, solve_pyomo
 from steersman.controllers.mip.solve import Result, exact_value, solve
 from steersman.controllers.plan import charged_terms, plan_cost
 from steersman.dynamics.base import Dynamics, Trajectories, Window
-from steersman.dynamics.relu import Kind, ReluLayer, ReluSystem
+from steersman.dynamics.windowed.relu import Kind, ReluLayer, ReluSystem
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import L1, Limit, Linear, LInf, Objective, PiecewiseLinear, Quadratic, Term
 from steersman.envs.plant import ControlProblem

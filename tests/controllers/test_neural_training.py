@@ -10,19 +10,19 @@ from dynamics_test_plants import Oscillator
 from linear_test_plants import LinearPlant, scalar
 from torch import Tensor
 
-from steersman.controllers import neural
 from steersman.controllers.base import Controller, Decision, Training
-from steersman.controllers.baseline import Zero
-from steersman.controllers.experience import Excited, experience
-from steersman.controllers.neural import NeuralPolicy
-from steersman.controllers.policy import build_policy
-from steersman.controllers.refit import paired, under_policy
+from steersman.controllers.classical.baseline import Zero
+from steersman.controllers.neural import controller as neural
+from steersman.controllers.neural.controller import NeuralPolicy
+from steersman.controllers.neural.experience import Excited, experience
+from steersman.controllers.neural.policy import build_policy
+from steersman.controllers.neural.refit import paired, under_policy
 from steersman.controllers.rollout import run_episodes
 from steersman.controllers.verdict import judge
 from steersman.dynamics.base import Dynamics, Trajectories
 from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.linear import LinearDynamics
-from steersman.dynamics.neural import NeuralDynamics, NeuralSettings
+from steersman.dynamics.linear.models import LinearDynamics
+from steersman.dynamics.windowed.neural import NeuralDynamics, NeuralSettings
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Quadratic
@@ -266,7 +266,7 @@ class Fixed(Controller):
         self.u = u
 
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
-        return self._optimal(m.y.new_full((m.n, 1), self.u))
+        return self.optimal(m.y.new_full((m.n, 1), self.u))
 
 
 def test_a_verdict_is_given_on_scenarios_that_no_training_has_seen() -> None:

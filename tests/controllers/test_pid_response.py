@@ -11,7 +11,7 @@ from linear_test_plants import Array
 from torch import Tensor
 
 from steersman.controllers.base import Training
-from steersman.controllers.pid import PID
+from steersman.controllers.classical.pid import PID
 from steersman.controllers.rollout import run_episodes
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet

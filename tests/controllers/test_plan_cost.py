@@ -8,13 +8,13 @@ import torch
 from linear_test_plants import LinearPlant, case, measurement
 from torch import Tensor
 
-from steersman.controllers.adjoint import Adjoint
 from steersman.controllers.base import Memory
-from steersman.controllers.enumeration import Enumeration
 from steersman.controllers.plan import PlanCost, plan_cost, with_slopes
-from steersman.controllers.sampling import CEM, MPPI
+from steersman.controllers.planning.adjoint import Adjoint
+from steersman.controllers.planning.enumeration import Enumeration
+from steersman.controllers.planning.sampling import CEM, MPPI
 from steersman.dynamics.base import Prediction
-from steersman.dynamics.plant_model import Hindsight, PlantModel
+from steersman.dynamics.truth.plant_model import Hindsight, PlantModel
 from steersman.envs import make_plant, noise
 from steersman.envs.objective import L1, Limit, Objective, Quadratic
 from steersman.envs.plant import Plant

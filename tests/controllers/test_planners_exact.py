@@ -7,12 +7,12 @@ import pytest
 import torch
 from linear_test_plants import Array, LinearPlant, case, measurement, optimum, plan_cost, scalar
 
-from steersman.controllers.adjoint import Adjoint
 from steersman.controllers.base import Controller, Outcome
-from steersman.controllers.lqr import LQR
+from steersman.controllers.classical.lqr import LQR
 from steersman.controllers.mip.controller import MixedIntegerMPC
-from steersman.controllers.sampling import CEM, MPPI, NARROWEST, SamplingMPC
-from steersman.dynamics.plant_model import PlantModel
+from steersman.controllers.planning.adjoint import Adjoint
+from steersman.controllers.planning.sampling import CEM, MPPI, NARROWEST, SamplingMPC
+from steersman.dynamics.truth.plant_model import PlantModel
 from steersman.envs import noise
 from steersman.envs.objective import Quadratic
 

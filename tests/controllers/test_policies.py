@@ -8,8 +8,8 @@ from dynamics_test_plants import Oscillator
 from torch import Tensor, nn
 
 from steersman.controllers.base import Controller, Training, TrainingCost
-from steersman.controllers.informed import PlantRollouts
-from steersman.controllers.neural import NeuralPolicy
+from steersman.controllers.neural.controller import NeuralPolicy
+from steersman.controllers.neural.informed import PlantRollouts
 from steersman.controllers.policy_search import PolicySearch
 from steersman.controllers.reinforcement.budget import EvenPPO
 from steersman.controllers.reinforcement.dqn import DQN
@@ -18,8 +18,8 @@ from steersman.controllers.reinforcement.sac import SAC
 from steersman.controllers.rollout import run_episodes
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.linear import LinearDynamics
-from steersman.dynamics.plant_model import PlantModel
+from steersman.dynamics.linear.models import LinearDynamics
+from steersman.dynamics.truth.plant_model import PlantModel
 from steersman.envs import make_plant, noise
 from steersman.envs.abm.wolf_sheep import WolfSheep
 from steersman.envs.simulator import PlantSimulator, Transition

@@ -12,7 +12,7 @@ from dynamics_test_plants import Oscillator
 from torch import Tensor
 
 from steersman.controllers.base import Training
-from steersman.controllers.policy import build_policy
+from steersman.controllers.neural.policy import build_policy
 from steersman.controllers.policy_search import PolicySearch
 from steersman.controllers.policy_search.evaluation import (
     Episodes,

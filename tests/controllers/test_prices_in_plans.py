@@ -11,18 +11,18 @@ import torch
 from linear_test_plants import LinearPlant, case, measurement, plan_cost, scalar
 from torch import Tensor
 
-from steersman.controllers import sampling
-from steersman.controllers.adjoint import Adjoint
 from steersman.controllers.base import Controller, Memory, Outcome, Training
-from steersman.controllers.baseline import Zero
-from steersman.controllers.informed import ModelRollouts, Rollouts
-from steersman.controllers.lqr import LQR
+from steersman.controllers.classical.baseline import Zero
+from steersman.controllers.classical.lqr import LQR
 from steersman.controllers.mip.controller import MixedIntegerMPC
-from steersman.controllers.neural import NeuralPolicy
+from steersman.controllers.neural.controller import NeuralPolicy
+from steersman.controllers.neural.informed import ModelRollouts, Rollouts
+from steersman.controllers.planning import sampling
+from steersman.controllers.planning.adjoint import Adjoint
+from steersman.controllers.planning.sampled import Sampled
+from steersman.controllers.planning.sampling import CEM, MPPI, SamplingMPC
 from steersman.controllers.rollout import run_episodes
-from steersman.controllers.sampled import Sampled
-from steersman.controllers.sampling import CEM, MPPI, SamplingMPC
-from steersman.dynamics.linear import LinearDynamics
+from steersman.dynamics.linear.models import LinearDynamics
 from steersman.envs import noise
 from steersman.envs.objective import Limit, Quadratic
 from steersman.envs.simulator import PlantSimulator

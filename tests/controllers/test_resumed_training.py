@@ -9,7 +9,7 @@ import torch
 from dynamics_test_plants import Oscillator
 
 from steersman.controllers.base import Controller, Training
-from steersman.controllers.neural import NeuralPolicy
+from steersman.controllers.neural.controller import NeuralPolicy
 from steersman.controllers.policy_search import PolicySearch
 from steersman.controllers.reinforcement.base import Reinforcement
 from steersman.controllers.reinforcement.dqn import DQN
@@ -17,9 +17,9 @@ from steersman.controllers.reinforcement.ppo import PPO
 from steersman.controllers.reinforcement.sac import SAC
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.linear import LinearDynamics
-from steersman.dynamics.neural import NeuralDynamics, NeuralSettings
-from steersman.dynamics.plant_model import PlantModel
+from steersman.dynamics.linear.models import LinearDynamics
+from steersman.dynamics.truth.plant_model import PlantModel
+from steersman.dynamics.windowed.neural import NeuralDynamics, NeuralSettings
 from steersman.envs.simulator import PlantSimulator
 from steersman.optimizers import resumable
 from steersman.optimizers.checkpoint import CheckpointWarning, digest

@@ -21,7 +21,7 @@ from steersman.controllers.reinforcement.scaling import (
 )
 from steersman.controllers.rollout import run_episodes
 from steersman.envs import make_plant, make_simulator, noise
-from steersman.envs.sb3 import make_sb3
+from steersman.envs.gymnasium_adapters.sb3 import make_sb3
 
 
 def test_values_are_in_proportion_near_zero_and_logarithmic_far_out() -> None:

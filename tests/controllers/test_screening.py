@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from steersman.controllers.base import Training
-from steersman.controllers.screening import PinnScreening
+from steersman.controllers.grid.screening import PinnScreening
 from steersman.envs import make_plant, make_simulator, noise
-from steersman.envs.grid.redispatch import BLOCK, INSECURE, LIMIT
-from steersman.envs.grid.structure_preserving import peak_swing
+from steersman.envs.grid.tasks.redispatch import BLOCK, INSECURE, LIMIT
+from steersman.envs.grid.tasks.structure_preserving import peak_swing
 from steersman.envs.plant import ControlProblem
 from steersman.envs.simulator import Measurement
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from steersman.controllers.squash import INSIDE, decided, scored_action, spread_of, to_action
+from steersman.controllers.neural.squash import INSIDE, decided, scored_action, spread_of, to_action
 from steersman.envs.actions import ActionSet
 
 INF = float("inf")

@@ -9,11 +9,11 @@ import torch
 from linear_test_plants import Array, LinearPlant, case, measurement, scalar
 from torch import Tensor
 
-from steersman.controllers.adjoint import Adjoint
 from steersman.controllers.base import Controller, Memory, Outcome
-from steersman.controllers.enumeration import Enumeration
+from steersman.controllers.planning.adjoint import Adjoint
+from steersman.controllers.planning.enumeration import Enumeration
 from steersman.dynamics.base import Hidden, Window
-from steersman.dynamics.plant_model import PlantModel
+from steersman.dynamics.truth.plant_model import PlantModel
 from steersman.envs.actions import ActionSet
 from steersman.envs.simulator import Measurement
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from steersman.dynamics.base import Dynamics, Trajectories
 from steersman.dynamics.checks import DynamicsCheckError, check_dynamics
 from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.linear import LinearDynamics
+from steersman.dynamics.linear.models import LinearDynamics
 from steersman.dynamics.registry import MODELS, ModelSpec, make_model, model_spec
 from steersman.envs.simulator import PlantSimulator
 
@@ -20,20 +20,20 @@ def data() -> Trajectories:
 def build(spec: ModelSpec) -> Dynamics:
     plant = Oscillator()
     if spec.name == "neural":
-        from steersman.dynamics.neural import NeuralSettings
+        from steersman.dynamics.windowed.neural import NeuralSettings
 
         return make_model(spec.name, plant, settings=NeuralSettings(hidden=(8,), members=2, steps=20))
     if spec.name == "neural-ode":
-        from steersman.dynamics.neural_ode import NeuralODESettings
+        from steersman.dynamics.continuous.neural_ode import NeuralODESettings
 
         return make_model(spec.name, plant, settings=NeuralODESettings(hidden=(8,), steps=20))
     if spec.name == "sparse":
-        from steersman.dynamics.sparse import SparseSettings
+        from steersman.dynamics.windowed.sparse import SparseSettings
 
         short = SparseSettings(relus=4, hidden=(8,), dense_steps=20, rounds=2, round_steps=10, tune_steps=20)
         return make_model(spec.name, plant, settings=short)
     if spec.name == "reactions":
-        from steersman.dynamics.reactions import Process, ReactionSettings
+        from steersman.dynamics.kinetic.reactions import Process, ReactionSettings
 
         processes = (Process(("q",), {"v": -1.0}), Process(("v",), {"q": 1.0}), Process(("u0",), {"v": 1.0}))
         return make_model(spec.name, plant, settings=ReactionSettings(processes=processes, steps=5))

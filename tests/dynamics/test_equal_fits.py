@@ -15,17 +15,17 @@ from torch import Tensor
 
 from steersman.dynamics.base import Trajectories
 from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.kalman import KalmanFilter
+from steersman.dynamics.continuous.neural_ode import NeuralODE, NeuralODESettings
+from steersman.dynamics.estimation.kalman import KalmanFilter
+from steersman.dynamics.kinetic.reactions import Process, ReactionDynamics, ReactionSettings
 from steersman.dynamics.learned import Learned
-from steersman.dynamics.linear import LinearDynamics
-from steersman.dynamics.neural import NeuralDynamics, NeuralSettings
-from steersman.dynamics.neural_ode import NeuralODE, NeuralODESettings
+from steersman.dynamics.linear.models import LinearDynamics
+from steersman.dynamics.linear.regression import affine_fit, ridge
 from steersman.dynamics.pinn import operator as operator_module
 from steersman.dynamics.pinn.data import collocation, uniform
 from steersman.dynamics.pinn.operator import SwingOperator, SwingSettings
-from steersman.dynamics.reactions import Process, ReactionDynamics, ReactionSettings
-from steersman.dynamics.regression import affine_fit, ridge
-from steersman.dynamics.sparse import SparseNeuralDynamics, SparseSettings
+from steersman.dynamics.windowed.neural import NeuralDynamics, NeuralSettings
+from steersman.dynamics.windowed.sparse import SparseNeuralDynamics, SparseSettings
 from steersman.envs.simulator import PlantSimulator
 from steersman.optimizers import resumable
 from steersman.optimizers.checkpoint import CheckpointWarning, digest

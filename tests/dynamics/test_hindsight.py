@@ -9,10 +9,10 @@ from torch import Tensor
 
 from steersman.controllers.registry import make_controller
 from steersman.dynamics.base import Window
-from steersman.dynamics.linearized import linearized
 from steersman.dynamics.registry import make_model
+from steersman.dynamics.truth.operating_point import linearized
 from steersman.envs import noise
-from steersman.envs.grid.two_area import TwoArea
+from steersman.envs.grid.tasks.two_area import TwoArea
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import Measurement, PlantSimulator
 

@@ -9,17 +9,17 @@ import torch
 from dynamics_test_plants import InvertedPendulum, Oscillator
 from torch import Tensor
 
-from steersman.controllers.lqr import LQR
+from steersman.controllers.classical.lqr import LQR
 from steersman.controllers.rollout import run_episodes
-from steersman.dynamics.arx import Fit
 from steersman.dynamics.base import Dynamics, Trajectories, Window
 from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.identification import RIDGES, identify
-from steersman.dynamics.linear import LinearDynamics, SpectrumWarning
-from steersman.dynamics.linearized import linearized
-from steersman.dynamics.regression import Ridge
-from steersman.dynamics.spectrum import eigenpairs, eigenvalues
-from steersman.dynamics.windows import folds
+from steersman.dynamics.linear.arx import Fit
+from steersman.dynamics.linear.identification import RIDGES, identify
+from steersman.dynamics.linear.models import LinearDynamics, SpectrumWarning
+from steersman.dynamics.linear.regression import Ridge
+from steersman.dynamics.linear.spectrum import eigenpairs, eigenvalues
+from steersman.dynamics.truth.operating_point import linearized
+from steersman.dynamics.windowed.windows import folds
 from steersman.envs import noise
 from steersman.envs.pde.boundary import TransportBoundary
 from steersman.envs.plant import Plant
@@ -108,7 +108,7 @@ def regulated(plant: Plant, model: Dynamics, n: int = 12) -> float:
     return float(run_episodes(simulator, simulator.scenarios(noise.keys(2026, n)), lambda m: law.act(m).u).cost.mean())
 
 
-@pytest.mark.filterwarnings("ignore::steersman.dynamics.linear.SpectrumWarning")  # of one seed, rightly
+@pytest.mark.filterwarnings("ignore::steersman.dynamics.linear.models.SpectrumWarning")  # of one seed, rightly
 @pytest.mark.parametrize("context", [1, 4, None])
 def test_a_falling_pendulum_is_identified_and_balanced(context: int | None) -> None:
     """Short episodes with all states measured: longer windows are collinear but for what is not linear."""

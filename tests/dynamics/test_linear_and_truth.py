@@ -6,9 +6,9 @@ from dynamics_test_plants import Oscillator
 
 from steersman.dynamics.base import Trajectories, Window
 from steersman.dynamics.collect import HeldLevels, RandomBinary, collect
-from steersman.dynamics.linear import LinearDynamics
-from steersman.dynamics.plant_model import PlantModel
+from steersman.dynamics.linear.models import LinearDynamics
 from steersman.dynamics.score import score
+from steersman.dynamics.truth.plant_model import PlantModel
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.simulator import PlantSimulator

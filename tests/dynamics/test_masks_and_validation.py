@@ -10,16 +10,16 @@ from torch import Tensor
 
 from steersman.dynamics.base import Dynamics, Trajectories
 from steersman.dynamics.collect import HeldLevels, collect, collect_means
-from steersman.dynamics.ensemble import new_ensemble, train
-from steersman.dynamics.linear import LinearDynamics
-from steersman.dynamics.neural import NeuralDynamics, NeuralSettings
-from steersman.dynamics.neural_ode import NeuralODE, NeuralODESettings
-from steersman.dynamics.reactions import Process, ReactionDynamics, ReactionSettings
+from steersman.dynamics.continuous.neural_ode import NeuralODE, NeuralODESettings
+from steersman.dynamics.kinetic.reactions import Process, ReactionDynamics, ReactionSettings
+from steersman.dynamics.linear.models import LinearDynamics
+from steersman.dynamics.linear.regression import ridge
 from steersman.dynamics.registry import MODELS
-from steersman.dynamics.regression import ridge
-from steersman.dynamics.sparse import SparseNeuralDynamics, SparseSettings
-from steersman.dynamics.windowed import Batches, huber
-from steersman.dynamics.windows import cut, starts
+from steersman.dynamics.windowed.base import Batches, huber
+from steersman.dynamics.windowed.ensemble import new_ensemble, train
+from steersman.dynamics.windowed.neural import NeuralDynamics, NeuralSettings
+from steersman.dynamics.windowed.sparse import SparseNeuralDynamics, SparseSettings
+from steersman.dynamics.windowed.windows import cut, starts
 from steersman.envs.simulator import PlantSimulator
 from steersman.optimizers.resumable import Resumable
 
@@ -165,7 +165,7 @@ def test_fresh_ensembles_are_the_linear_map_they_start_from() -> None:
     gen = torch.Generator().manual_seed(0)
     skip = torch.randn(4, 2, generator=gen)
     weights = new_ensemble(3, 4, (500,), 2, gen, skip)
-    from steersman.dynamics.ensemble import forward
+    from steersman.dynamics.windowed.ensemble import forward
 
     x = torch.randn(3, 5, 4, generator=gen)
     torch.testing.assert_close(forward(weights, x), x @ skip)

@@ -1,8 +1,8 @@
 import torch
 
 from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.neural import NeuralDynamics
 from steersman.dynamics.score import score
+from steersman.dynamics.windowed.neural import NeuralDynamics
 from steersman.envs import make_simulator
 
 

@@ -10,7 +10,7 @@ from steersman.dynamics.pinn.fast import FastSwing
 from steersman.dynamics.pinn.network import Plain, Separable, SwingNetwork
 from steersman.dynamics.pinn.operator import SwingOperator, SwingSettings
 from steersman.dynamics.pinn.projection import Projection
-from steersman.envs.grid.structure_preserving import FINE, LARGEST, SWING, Stage, rate, start, swing_trajectories
+from steersman.envs.grid.tasks.structure_preserving import FINE, LARGEST, SWING, Stage, rate, start, swing_trajectories
 
 SMALL = {"rank": 16, "width": 24, "adam": 60, "lbfgs": 60}
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from steersman.controllers.base import Memory
 from steersman.dynamics.base import Trajectories
 from steersman.dynamics.collect import HeldLevels, collect, collect_means
-from steersman.dynamics.reactions import Process, ReactionDynamics, ReactionSettings
+from steersman.dynamics.kinetic.reactions import Process, ReactionDynamics, ReactionSettings
 from steersman.dynamics.score import score
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet

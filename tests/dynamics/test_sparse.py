@@ -6,11 +6,11 @@ from dynamics_test_plants import Oscillator
 
 from steersman.dynamics.base import Trajectories
 from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.linear import LinearDynamics
-from steersman.dynamics.relu import Kind
+from steersman.dynamics.linear.models import LinearDynamics
 from steersman.dynamics.score import score
-from steersman.dynamics.sparse import SparseNeuralDynamics, SparseSettings
-from steersman.dynamics.windows import starts, window_at
+from steersman.dynamics.windowed.relu import Kind
+from steersman.dynamics.windowed.sparse import SparseNeuralDynamics, SparseSettings
+from steersman.dynamics.windowed.windows import starts, window_at
 from steersman.envs import make_simulator
 from steersman.envs.simulator import PlantSimulator
 

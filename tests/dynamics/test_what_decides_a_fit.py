@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from steersman.dynamics.base import Trajectories
-from steersman.dynamics.neural import NeuralDynamics, NeuralSettings
-from steersman.dynamics.windowed import Batches, divided, huber
-from steersman.dynamics.windows import cut, starts, window_at
+from steersman.dynamics.windowed.base import Batches, divided, huber
+from steersman.dynamics.windowed.neural import NeuralDynamics, NeuralSettings
+from steersman.dynamics.windowed.windows import cut, starts, window_at
 
 
 def swings(episodes: int, seed: int, shocks: float = 0.0, steps: int = 60) -> tuple[Tensor, Tensor]:

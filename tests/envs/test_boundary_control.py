@@ -10,12 +10,12 @@ import pytest
 import torch
 from scipy.special import i1
 
-from steersman.controllers.backstepping import Backstepping, reaction_diffusion_kernel, transport_kernel
+from steersman.controllers.classical.backstepping import Backstepping, reaction_diffusion_kernel, transport_kernel
 from steersman.controllers.registry import make_controller
 from steersman.controllers.rollout import run_episodes
 from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.plant_model import PlantModel
 from steersman.dynamics.registry import make_model
+from steersman.dynamics.truth.plant_model import PlantModel
 from steersman.envs import noise
 from steersman.envs.checks import check_plant
 from steersman.envs.pde.boundary import (

@@ -10,8 +10,8 @@ from torch import Tensor
 from steersman.controllers.base import Training
 from steersman.controllers.registry import make_controller
 from steersman.controllers.rollout import run_episodes
-from steersman.dynamics.plant_model import PlantModel
 from steersman.dynamics.registry import make_model
+from steersman.dynamics.truth.plant_model import PlantModel
 from steersman.envs import noise
 from steersman.envs.checks import check_plant
 from steersman.envs.pde.burgers import BurgersNotebookCompat, BurgersOpenLoop, BurgersTracking, forces, starts

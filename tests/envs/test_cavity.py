@@ -6,7 +6,7 @@ import torch
 
 from steersman.controllers.registry import make_controller
 from steersman.controllers.rollout import run_episodes
-from steersman.dynamics.plant_model import PlantModel
+from steersman.dynamics.truth.plant_model import PlantModel
 from steersman.envs import noise
 from steersman.envs.checks import check_plant
 from steersman.envs.pde.cavity import SIDE, SPACING, CavityFlow, _pressure, advance, target

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
-from steersman.envs.env import PlantEnv
+from steersman.envs.gymnasium_adapters.env import PlantEnv
+from steersman.envs.gymnasium_adapters.sb3 import make_sb3
+from steersman.envs.gymnasium_adapters.vector import PlantVectorEnv
 from steersman.envs.objective import Objective, Quadratic
 from steersman.envs.plant import Plant, Status
-from steersman.envs.sb3 import make_sb3
 from steersman.envs.simulator import PlantSimulator
-from steersman.envs.vector import PlantVectorEnv
 
 HORIZON = 5
 FAIL, GOAL = 10.0, -10.0

@@ -8,12 +8,12 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from steersman.envs import noise
-from steersman.envs.gym_simulator import GymSimulator
+from steersman.envs.gymnasium_adapters.gym_simulator import GymSimulator
+from steersman.envs.gymnasium_adapters.sb3 import make_sb3
+from steersman.envs.gymnasium_adapters.vector import PlantVectorEnv
 from steersman.envs.plant import Status
 from steersman.envs.registry import PLANTS, PlantSpec, make_plant, make_simulator
-from steersman.envs.sb3 import make_sb3
 from steersman.envs.simulator import PlantSimulator
-from steersman.envs.vector import PlantVectorEnv
 
 each_plant = pytest.mark.parametrize("spec", PLANTS, ids=lambda s: s.name)
 CHEAP = "Pendulum-v1"

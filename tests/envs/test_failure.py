@@ -12,14 +12,14 @@ from torch import Tensor
 
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
-from steersman.envs.env import PlantEnv
 from steersman.envs.failure import BANK, SCENARIOS, failure_price
+from steersman.envs.gymnasium_adapters.env import PlantEnv
+from steersman.envs.gymnasium_adapters.sb3 import SB3VecEnv
+from steersman.envs.gymnasium_adapters.vector import PlantVectorEnv
 from steersman.envs.objective import L1, Linear, LInf, Objective, PiecewiseLinear, Quadratic, Term
 from steersman.envs.plant import Plant, Status, failed
-from steersman.envs.sb3 import SB3VecEnv
 from steersman.envs.simulator import PlantSimulator
-from steersman.envs.vector import PlantVectorEnv
-from steersman.experiments.spec import ComparisonSpec
+from steersman.experiments.spec.comparison import ComparisonSpec
 
 LEVEL = Quadratic(name="level", on="z", weights=(1.0,))
 

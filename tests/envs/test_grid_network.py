@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.optimize import root
 
-from steersman.envs.grid.case import PQ, PV, SLACK, Branches, Buses, Case, Generators
-from steersman.envs.grid.group import Unit
-from steersman.envs.grid.machines import Classical
-from steersman.envs.grid.network import admittance, power_flow
+from steersman.envs.grid.machines.group import Unit
+from steersman.envs.grid.machines.models import Classical
+from steersman.envs.grid.network.admittance import admittance, power_flow
+from steersman.envs.grid.network.case import PQ, PV, SLACK, Branches, Buses, Case, Generators
 from steersman.envs.grid.system import GridSystem
 
 

@@ -8,10 +8,10 @@ import torch
 
 from steersman.envs import noise
 from steersman.envs.checks import check_plant
-from steersman.envs.grid import matpower
+from steersman.envs.grid.files import matpower
 from steersman.envs.grid.files.psse_dyr import MODELS, parameters, read_dyr
-from steersman.envs.grid.line_faults import GridFile
-from steersman.envs.grid.units import units
+from steersman.envs.grid.machines.units import units
+from steersman.envs.grid.tasks.line_faults import GridFile
 from steersman.envs.simulator import PlantSimulator
 
 ROOT = Path(__file__).parents[2]
@@ -43,10 +43,10 @@ def test_the_example_is_a_plant(files: Path) -> None:
 
 
 def test_the_example_can_be_compared(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from steersman.experiments.compare import check_problems
-    from steersman.experiments.plan import plan
-    from steersman.experiments.settings import SpecError
-    from steersman.experiments.spec import read_spec
+    from steersman.experiments.comparison.compare import check_problems
+    from steersman.experiments.spec.comparison import read_spec
+    from steersman.experiments.spec.plan import plan
+    from steersman.experiments.spec.settings import SpecError
 
     monkeypatch.chdir(files)
     spec = read_spec("three.toml")

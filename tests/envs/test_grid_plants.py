@@ -12,9 +12,9 @@ import torch
 from steersman.envs import make_simulator, noise
 from steersman.envs.checks import check_plant
 from steersman.envs.grid.events import Fault, GeneratorTrip
-from steersman.envs.grid.ieee39 import IEEE39, tiled
-from steersman.envs.grid.line_faults import GridFile
-from steersman.envs.grid.two_area_full import LOWEST, TwoAreaBrakeFull, TwoAreaDamping, TwoAreaFrequency
+from steersman.envs.grid.tasks.ieee39 import IEEE39, tiled
+from steersman.envs.grid.tasks.line_faults import GridFile
+from steersman.envs.grid.tasks.two_area_full import LOWEST, TwoAreaBrakeFull, TwoAreaDamping, TwoAreaFrequency
 from steersman.envs.plant import Plant, Status
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import PlantSimulator
@@ -144,7 +144,7 @@ def test_grid_from_files_is_a_plant() -> None:
 
 def test_files_in_a_comparison() -> None:
     paths = {"network": str(DATA / "kundur.raw"), "machines": str(DATA / "kundur_full.dyr")}
-    simulator = make_simulator("steersman.envs.grid.line_faults:GridFile", 2, **paths)
+    simulator = make_simulator("steersman.envs.grid.tasks.line_faults:GridFile", 2, **paths)
     simulator.reset(simulator.scenarios(noise.keys(0, 2)))
     assert simulator.step(torch.zeros(2, 4, dtype=torch.float64)).cost.isfinite().all()
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steersman.envs.grid import kundur, psse
-from steersman.envs.grid.case import Case
-from steersman.envs.grid.dc import dc_grid
+from steersman.envs.grid.dispatch.dc import dc_grid
+from steersman.envs.grid.files import psse
 from steersman.envs.grid.files.psse_dyr import MODELS, Exdc2, Gencls, Genrou, Ieeest, Tgov1, parameters
+from steersman.envs.grid.network.case import Case
+from steersman.envs.grid.tasks import kundur
 
 DATA = Path(__file__).parent / "data"
 HEADER = "0, 100, {version}, 0, 1, 50 / comment\nfirst title\nsecond title\n"

@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from steersman.envs.grid import ieee39, kundur_full
 from steersman.envs.grid.events import Event, Fault, GeneratorTrip, LineTrip, LoadStep, phases
-from steersman.envs.grid.group import Unit
-from steersman.envs.grid.machines import Classical, GridForming, SubTransient, TwoAxis
+from steersman.envs.grid.machines.group import Unit
+from steersman.envs.grid.machines.models import Classical, GridForming, SubTransient, TwoAxis
+from steersman.envs.grid.machines.regulators import DCExciter, Stabiliser, StaticExciter
 from steersman.envs.grid.modes import Modes, modes, ringdown, state_matrix
-from steersman.envs.grid.network import admittance, power_flow, real_form
-from steersman.envs.grid.regulators import DCExciter, Stabiliser, StaticExciter
+from steersman.envs.grid.network.admittance import admittance, power_flow, real_form
 from steersman.envs.grid.simulate import integrate, intervals
 from steersman.envs.grid.system import GridSystem, LoadModel, Network, Orders
-from steersman.envs.grid.two_area_full import AREA_LINES
+from steersman.envs.grid.tasks import ieee39, kundur_full
+from steersman.envs.grid.tasks.two_area_full import AREA_LINES
 
 REFERENCE = np.load(Path(__file__).parent / "data" / "andes_kundur.npz")
 """Written by experiments/benchmarks/andes_reference.py."""

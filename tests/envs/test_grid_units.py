@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from steersman.envs.grid import kundur_full, psse
-from steersman.envs.grid.regulators import Stabiliser
-from steersman.envs.grid.units import units
+from steersman.envs.grid.files import psse
+from steersman.envs.grid.machines.regulators import Stabiliser
+from steersman.envs.grid.machines.units import units
+from steersman.envs.grid.tasks import kundur_full
 
 DATA = Path(__file__).parent / "data"
 IEEEST = "{bus} 'IEEEST' 1 1 0 0 0 0 0 0 0 0.05 0.02 3.0 5.4 10 10 20 0.1 -0.1 0 0 /\n"

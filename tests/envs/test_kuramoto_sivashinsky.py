@@ -11,7 +11,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from steersman.dynamics.linearize import Expansion, linearize
+from steersman.dynamics.truth.expansion import Expansion, linearize
 from steersman.envs import noise
 from steersman.envs.integrators import ETDRK4
 from steersman.envs.pde import kuramoto_sivashinsky

@@ -17,13 +17,13 @@ from torch import Tensor
 from steersman.controllers.base import Memory, Training
 from steersman.controllers.reinforcement.ppo import PPO
 from steersman.dynamics.collect import HeldLevels, collect
-from steersman.dynamics.linear import LinearDynamics
+from steersman.dynamics.linear.models import LinearDynamics
 from steersman.envs import make_simulator, noise
 from steersman.envs.abm import mesa_examples
 from steersman.envs.abm.mesa_simulator import MesaSimulator
 from steersman.envs.abm.mesa_task import MesaTask
 from steersman.envs.actions import ActionSet
-from steersman.envs.env import PlantEnv
+from steersman.envs.gymnasium_adapters.env import PlantEnv
 from steersman.envs.objective import Objective, Quadratic
 from steersman.envs.plant import Status
 

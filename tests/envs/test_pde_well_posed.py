@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from steersman.dynamics.linearize import flatten_state, linearize
+from steersman.dynamics.truth.expansion import flatten_state, linearize
 from steersman.envs import noise
 from steersman.envs.pde.burgers import BurgersOpenLoop
 from steersman.envs.pde.rayleigh_benard import COLD, HOT, RayleighBenard

@@ -8,7 +8,7 @@ import torch
 from steersman.envs import noise
 from steersman.envs.checks import check_plant
 from steersman.envs.classic.pendulum import Pendulum
-from steersman.envs.env import PlantEnv
+from steersman.envs.gymnasium_adapters.env import PlantEnv
 
 
 def test_contract() -> None:

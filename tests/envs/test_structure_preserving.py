@@ -7,9 +7,18 @@ from scipy.integrate import solve_ivp
 
 from steersman.envs import noise
 from steersman.envs.checks import check_plant
-from steersman.envs.grid import structure_preserving as grid
-from steersman.envs.grid.redispatch import BLOCK, INSECURE, LIMIT, PreventiveRedispatch
-from steersman.envs.grid.structure_preserving import ANGLES, DAMPING, FREQUENCY, INERTIA, LINES, POWER, VOLTAGE, Stage
+from steersman.envs.grid.tasks import structure_preserving as grid
+from steersman.envs.grid.tasks.redispatch import BLOCK, INSECURE, LIMIT, PreventiveRedispatch
+from steersman.envs.grid.tasks.structure_preserving import (
+    ANGLES,
+    DAMPING,
+    FREQUENCY,
+    INERTIA,
+    LINES,
+    POWER,
+    VOLTAGE,
+    Stage,
+)
 from steersman.envs.simulator import PlantSimulator
 
 F64 = torch.float64

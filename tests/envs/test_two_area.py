@@ -9,8 +9,8 @@ from torch import Tensor
 
 from steersman.envs import noise
 from steersman.envs.checks import check_plant
-from steersman.envs.grid import kundur
-from steersman.envs.grid.two_area import TwoArea
+from steersman.envs.grid.tasks import kundur
+from steersman.envs.grid.tasks.two_area import TwoArea
 from steersman.envs.plant import Status
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import PlantSimulator

@@ -11,9 +11,9 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from steersman.envs import make_plant
-from steersman.envs.env import PlantEnv
+from steersman.envs.gymnasium_adapters.env import PlantEnv
+from steersman.envs.gymnasium_adapters.vector import PlantVectorEnv
 from steersman.envs.plant import Plant
-from steersman.envs.vector import PlantVectorEnv
 
 PENDULUM, CART = "steersman.envs:steersman/Pendulum-v1", "steersman.envs:steersman/CartPole-v1"
 make = partial(gymnasium.make_vec, num_envs=3, numpy=True)

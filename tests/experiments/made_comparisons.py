@@ -11,9 +11,9 @@ from rich.console import Console
 
 from steersman.controllers.base import Outcome
 from steersman.envs.plant import Status
-from steersman.experiments.findings import findings, glance, headline
-from steersman.experiments.report import terminal_tables, to_json, write_parquet, write_report
-from steersman.experiments.results import Comparison, Episodes, Failure, Latency, PlantSummary, RunResult
+from steersman.experiments.comparison.results import Comparison, Episodes, Failure, Latency, PlantSummary, RunResult
+from steersman.experiments.report.findings import findings, glance, headline
+from steersman.experiments.report.page import terminal_tables, to_json, write_parquet, write_report
 from steersman.experiments.stats import scores
 from steersman.experiments.studies.publish import page, plot
 

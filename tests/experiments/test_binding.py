@@ -12,20 +12,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steersman.controllers.base import Controller
-from steersman.controllers.baseline import Zero
+from steersman.controllers.classical.baseline import Zero
 from steersman.dynamics.base import Trajectories
-from steersman.dynamics.linear import LinearDynamics
-from steersman.dynamics.plant_model import PlantModel
+from steersman.dynamics.linear.models import LinearDynamics
 from steersman.dynamics.registry import MODELS
+from steersman.dynamics.truth.plant_model import PlantModel
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Objective
 from steersman.envs.plant import ControlProblem
 from steersman.envs.registry import make_simulator
-from steersman.experiments import binding, runner
-from steersman.experiments.compare import check_problems, compare
-from steersman.experiments.settings import SpecError
-from steersman.experiments.spec import ComparisonSpec, ControllerEntry, parse_spec, presets, read_spec
-from steersman.experiments.store import Store
+from steersman.experiments.comparison import runner
+from steersman.experiments.comparison.compare import check_problems, compare
+from steersman.experiments.comparison.store import Store
+from steersman.experiments.spec.comparison import (
+    ComparisonSpec,
+    ControllerEntry,
+    binding,
+    parse_spec,
+    presets,
+    read_spec,
+)
+from steersman.experiments.spec.settings import SpecError
 
 PENDULUM, AGENTS = "steersman/Pendulum-v1", "steersman/WolfSheep-v1"
 REACTIONS = {"processes": [{"rate": ["sheep"], "change": {"sheep": 1}}, {"rate": ["lions"], "change": {"sheep": -1}}]}

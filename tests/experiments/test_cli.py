@@ -17,8 +17,8 @@ from steersman.experiments import cli
 from steersman.experiments.benchmarks import gpu
 from steersman.experiments.benchmarks.base import BENCHMARKS, Row, bench_table, run_benchmark, throughput, write_rows
 from steersman.experiments.cli import main
-from steersman.experiments.settings import SpecError
-from steersman.experiments.spec import parse_spec
+from steersman.experiments.spec.comparison import parse_spec
+from steersman.experiments.spec.settings import SpecError
 from steersman.experiments.studies import abm_control, publish
 from steersman.experiments.studies.registry import run_study
 

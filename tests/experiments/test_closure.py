@@ -8,14 +8,14 @@ from textwrap import dedent
 
 import pytest
 
-from steersman.experiments import closure as module
-from steersman.experiments.closure import closure, code_digest, files_in, modules_in, refresh
-from steersman.experiments.compare import compare
-from steersman.experiments.jobs import job_of, work
-from steersman.experiments.plan import RUNNER, modules_of, plan
-from steersman.experiments.settings import SpecError
-from steersman.experiments.spec import parse_spec, read_spec
-from steersman.experiments.store import Store
+from steersman.experiments.comparison.compare import compare
+from steersman.experiments.comparison.jobs import job_of, work
+from steersman.experiments.comparison.store import Store
+from steersman.experiments.spec import closure as module
+from steersman.experiments.spec.closure import closure, code_digest, files_in, modules_in, refresh
+from steersman.experiments.spec.comparison import parse_spec, read_spec
+from steersman.experiments.spec.plan import RUNNER, modules_of, plan
+from steersman.experiments.spec.settings import SpecError
 
 
 def write(path: Path, text: str) -> Path:
@@ -75,7 +75,7 @@ def test_the_closure_holds_ours_and_the_users_modules_only(own: Path) -> None:
     found = closure([RUNNER])
     assert {"steersman.envs.simulator", "steersman.envs.failure", "steersman.controllers.base"} <= set(found)
     assert not any(name.startswith(("torch", "numpy", "json")) for name in found)
-    assert not {"steersman.experiments.report", "steersman.experiments.stats", "steersman.envs.pde.burgers"} & set(
+    assert not {"steersman.experiments.report.page", "steersman.experiments.stats", "steersman.envs.pde.burgers"} & set(
         found
     )
 
@@ -258,7 +258,12 @@ def test_every_module_that_a_comparison_names_is_watched() -> None:
     lqr = {"use": "lqr", "model": "fit"}
     models = [{"use": "linear", "label": "fit"}]
     spec = {"name": "t", "plants": [{"id": "own_watched:Tank", "models": models, "controllers": [pid, lqr]}]}
-    wanted = {"own_watched", "steersman.controllers.pid", "steersman.controllers.lqr", "steersman.dynamics.linear"}
+    wanted = {
+        "own_watched",
+        "steersman.controllers.classical.pid",
+        "steersman.controllers.classical.lqr",
+        "steersman.dynamics.linear.models",
+    }
     assert wanted <= set(modules_of(parse_spec(spec)))
 
 

@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from steersman.experiments import runner
-from steersman.experiments.compare import News, check_problems, compare
-from steersman.experiments.report import terminal_tables, to_json, write_parquet, write_report
-from steersman.experiments.results import Comparison
-from steersman.experiments.settings import SpecError
-from steersman.experiments.spec import ComparisonSpec, parse_spec
-from steersman.experiments.store import Store
+from steersman.experiments.comparison import runner
+from steersman.experiments.comparison.compare import News, check_problems, compare
+from steersman.experiments.comparison.results import Comparison
+from steersman.experiments.comparison.store import Store
+from steersman.experiments.report.page import terminal_tables, to_json, write_parquet, write_report
+from steersman.experiments.spec.comparison import ComparisonSpec, parse_spec
+from steersman.experiments.spec.settings import SpecError
 
 SMALL = {"settings": {"hidden": [8], "members": 1, "steps": 20}, "data": {"episodes": 2, "steps": 20}}
 PENDULUM: dict[str, Any] = {
@@ -133,8 +133,8 @@ def test_a_failing_run_is_a_row_of_its_own(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_finished_rows_are_told_of_while_others_are_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steersman.experiments.compare.INTERIM_S", 0.0)
-    monkeypatch.setattr("steersman.experiments.compare.INTERIM_SHARE", 0.0)
+    monkeypatch.setattr("steersman.experiments.comparison.compare.INTERIM_S", 0.0)
+    monkeypatch.setattr("steersman.experiments.comparison.compare.INTERIM_SHARE", 0.0)
     seeds = {**PENDULUM, "seeds": 2, "controllers": [*PENDULUM["controllers"][:2], {"use": "mppi", "model": "truth"}]}
     seeds["controllers"][2] |= {"settings": {"horizon": 2, "samples": 4}, "episodes": 2}
     told: list[Comparison] = []

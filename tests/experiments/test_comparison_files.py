@@ -10,10 +10,17 @@ from typing import Any
 import pytest
 from pydantic.fields import FieldInfo
 
-from steersman.experiments.compare import check_problems, compare
-from steersman.experiments.environment import LimitEntry, OutputEntry, ReferenceEntry, TermEntry, WrapperEntry
-from steersman.experiments.plan import plan
-from steersman.experiments.spec import ComparisonSpec, ControllerEntry, DataEntry, ModelEntry, PlantEntry, read_spec
+from steersman.experiments.comparison.compare import check_problems, compare
+from steersman.experiments.spec.comparison import (
+    ComparisonSpec,
+    ControllerEntry,
+    DataEntry,
+    ModelEntry,
+    PlantEntry,
+    read_spec,
+)
+from steersman.experiments.spec.environment import LimitEntry, OutputEntry, ReferenceEntry, TermEntry, WrapperEntry
+from steersman.experiments.spec.plan import plan
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "experiments" / "comparison-files.md").read_text()

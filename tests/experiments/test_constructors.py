@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steersman.controllers.registry import CONTROLLERS
-from steersman.dynamics.linear import LinearDynamics
-from steersman.dynamics.neural import NeuralSettings
-from steersman.dynamics.neural_ode import NeuralODESettings
-from steersman.dynamics.reactions import Process, ReactionSettings
+from steersman.dynamics.continuous.neural_ode import NeuralODESettings
+from steersman.dynamics.kinetic.reactions import Process, ReactionSettings
+from steersman.dynamics.linear.models import LinearDynamics
 from steersman.dynamics.registry import MODELS
-from steersman.dynamics.sparse import SparseSettings
+from steersman.dynamics.windowed.neural import NeuralSettings
+from steersman.dynamics.windowed.sparse import SparseSettings
 from steersman.envs.settings import at_least, meant, one_of, positive
-from steersman.experiments.settings import SpecError, validated
+from steersman.experiments.spec.settings import SpecError, validated
 from steersman.optimizers.policies.registry import POLICIES
 from steersman.optimizers.polystep.control import PathLength, TrustRegion
 from steersman.optimizers.polystep.weighting import ExponentialRanks, SampleSize, Softmax
@@ -57,7 +57,7 @@ def wrong(parameter: inspect.Parameter) -> st.SearchStrategy[Any] | None:
         return numbers.map(lambda x: ((x, 1.0),)) if parameter.name == "error" else numbers
     if "int" in kind and "tuple" not in kind:
         return st.integers(-(10**12), -1)
-    return st.just("nonsense") if "Literal" in kind or kind in ("str", "RiskName", "By", "PolicyName") else None
+    return st.just("nonsense") if "Literal" in kind or kind in ("str", "RiskName", "By") else None
 
 
 def cases() -> list[Any]:

@@ -12,17 +12,17 @@ import pytest
 import torch
 from gymnasium.envs.registration import EnvSpec
 
-from steersman.controllers.pid import PID
+from steersman.controllers.classical.pid import PID
 from steersman.envs import noise
 from steersman.envs.objective import L1, Limit, Linear, PiecewiseLinear, Quadratic
 from steersman.envs.plant import Status
 from steersman.experiments.cli import main
-from steersman.experiments.compare import compare
-from steersman.experiments.environment import Environment
-from steersman.experiments.report import to_json, write_report
-from steersman.experiments.settings import SpecError
+from steersman.experiments.comparison.compare import compare
+from steersman.experiments.report.page import to_json, write_report
 from steersman.experiments.simulate import simulate
-from steersman.experiments.spec import parse_spec, read_spec
+from steersman.experiments.spec.comparison import parse_spec, read_spec
+from steersman.experiments.spec.environment import Environment
+from steersman.experiments.spec.settings import SpecError
 from steersman.experiments.studies.publish import page
 
 LAB = """
@@ -330,7 +330,7 @@ def test_a_row_that_an_evaluation_loses_is_said(tmp_path: Path, monkeypatch: pyt
     monkeypatch.syspath_prepend(tmp_path)
     pid = {"use": "pid", "settings": {"kp": 0.0, "ki": 0.0, "error": [[1.0]]}}
     plant = {"id": "fragile_lab:Fragile", "max_episode_steps": 3, "controllers": [{"use": "zero"}, pid]}
-    monkeypatch.setattr(PID, "decide", lambda self, m, budget_s: self._optimal(torch.ones_like(m.u_prev)))
+    monkeypatch.setattr(PID, "decide", lambda self, m, budget_s: self.optimal(torch.ones_like(m.u_prev)))
     found = compare(parse_spec({"name": "c", "episodes": 3, "plants": [plant]}), tmp_path / "out")
     why = "3 rows ended as diverged because observation 'y0' was nan"
     assert [result.notes for result in found.results] == [(), (why,)]

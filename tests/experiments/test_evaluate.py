@@ -11,7 +11,7 @@ from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Objective, Quadratic
 from steersman.envs.plant import Plant, Status
 from steersman.envs.simulator import Measurement, PlantSimulator
-from steersman.experiments.evaluate import Evaluation, evaluate, latency
+from steersman.experiments.comparison.evaluate import Evaluation, evaluate, latency
 
 HORIZON = 6
 

@@ -12,11 +12,11 @@ from textwrap import dedent
 
 import pytest
 
-from steersman.experiments.compare import compare
-from steersman.experiments.executor import InProcess, Processes, _Worker
-from steersman.experiments.report import write_report
-from steersman.experiments.results import Comparison
-from steersman.experiments.spec import read_spec
+from steersman.experiments.comparison.compare import compare
+from steersman.experiments.comparison.executor import InProcess, Processes, _Worker
+from steersman.experiments.comparison.results import Comparison
+from steersman.experiments.report.page import write_report
+from steersman.experiments.spec.comparison import read_spec
 
 PLANT = """
     import os, signal, sys, time

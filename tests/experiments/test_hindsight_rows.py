@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from steersman.controllers.adjoint import Adjoint
 from steersman.controllers.base import Outcome
+from steersman.controllers.planning.adjoint import Adjoint
 from steersman.dynamics.registry import make_model
 from steersman.envs import make_plant
-from steersman.experiments.findings import findings, glance, headline
-from steersman.experiments.lines import table_lines
-from steersman.experiments.results import Comparison, Episodes, Latency, PlantSummary, RunResult
+from steersman.experiments.comparison.results import Comparison, Episodes, Latency, PlantSummary, RunResult
+from steersman.experiments.report.findings import findings, glance, headline
+from steersman.experiments.report.lines import table_lines
 from steersman.experiments.stats import ranking, regret, scores
 
 N = 60

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from steersman.experiments import machine
+from steersman.experiments.comparison import machine
 
 
 def commit(folder: Path, file: str) -> None:

@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from steersman.experiments import progress
-from steersman.experiments.compare import News
-from steersman.experiments.store import Job
+from steersman.experiments.comparison.compare import News
+from steersman.experiments.comparison.store import Job
+from steersman.experiments.report import progress
 
 
 class Clock:

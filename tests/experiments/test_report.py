@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from made_comparisons import HARD, N, comparison, run, seeds, told, whole
 
-from steersman.experiments.report import to_json, write_parquet, write_report
+from steersman.experiments.report.page import to_json, write_parquet, write_report
 from steersman.experiments.stats import ranking, scores
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from made_comparisons import HARD, comparison, run, seeds, told, whole
 
-from steersman.experiments.findings import glance, headline
-from steersman.experiments.report import to_json, write_report
-from steersman.experiments.results import Failure, told_failures
+from steersman.experiments.comparison.results import Failure, told_failures
+from steersman.experiments.report.findings import glance, headline
+from steersman.experiments.report.page import to_json, write_report
 from steersman.experiments.stats import scores
 from steersman.experiments.studies.publish import page
 

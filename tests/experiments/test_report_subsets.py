@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_comparisons import HARD, N, comparison, run, told, whole
 
-from steersman.experiments.findings import glance
+from steersman.experiments.report.findings import glance
 from steersman.experiments.stats import Score, ranking, regret, regret_scenarios, scores
 
 

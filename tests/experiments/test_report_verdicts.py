@@ -9,9 +9,9 @@ import pytest
 from made_comparisons import HARD, N, comparison, noise, run, told, whole
 
 from steersman.envs.plant import Status
-from steersman.experiments.report import to_json
+from steersman.experiments.report.page import to_json
+from steersman.experiments.report.texts import percent
 from steersman.experiments.stats import ranking, scores
-from steersman.experiments.texts import percent
 
 # ------------------------------------------------------------------ winners and ties
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steersman.experiments.results import Comparison, Episodes, Latency, PlantSummary, RunResult
+from steersman.experiments.comparison.results import Comparison, Episodes, Latency, PlantSummary, RunResult
 from steersman.experiments.statistics.scores import scores
 from steersman.experiments.studies.sample_efficiency import claims, curves, points
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from steersman.experiments.plan import plan
-from steersman.experiments.settings import SpecError
-from steersman.experiments.spec import ComparisonSpec, parse_spec, presets, read_spec
+from steersman.experiments.spec.comparison import ComparisonSpec, parse_spec, presets, read_spec
+from steersman.experiments.spec.plan import plan
+from steersman.experiments.spec.settings import SpecError
 
 GOOD: dict[str, Any] = {
     "name": "t",
@@ -151,7 +151,7 @@ def test_reading_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", presets())
 def test_presets_can_run(name: str) -> None:
-    from steersman.experiments.compare import check_problems
+    from steersman.experiments.comparison.compare import check_problems
 
     spec = read_spec(name)
     assert isinstance(spec, ComparisonSpec) and spec.summary

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from steersman.experiments import store as module
-from steersman.experiments.runs import job_table, jobs_named
-from steersman.experiments.store import Job, Store, StoreError
+from steersman.experiments.comparison import store as module
+from steersman.experiments.comparison.runs import job_table, jobs_named
+from steersman.experiments.comparison.store import Job, Store, StoreError
 
 
 @pytest.fixture

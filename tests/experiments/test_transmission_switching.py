@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from steersman.envs.grid import matpower
+from steersman.envs.grid.files import matpower
 from steersman.experiments.studies.transmission_switching import (
     TASKS,
     Task,

@@ -20,9 +20,9 @@ import tyro
 
 from steersman.envs import make_simulator, noise
 from steersman.envs.registry import PLANTS
-from steersman.experiments.compare import compare
-from steersman.experiments.executor import Processes
-from steersman.experiments.spec import ComparisonSpec, ControllerEntry, presets, read_spec
+from steersman.experiments.comparison.compare import compare
+from steersman.experiments.comparison.executor import Processes
+from steersman.experiments.spec.comparison import ComparisonSpec, ControllerEntry, presets, read_spec
 
 HERE = Path(__file__).parent
 ROWS, TOLERANCE = 4, 1e-9

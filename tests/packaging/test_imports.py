@@ -4,6 +4,8 @@ import ast
 import subprocess
 import sys
 import tomllib
+from collections.abc import Container, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,30 @@ def test_every_package_is_in_the_wheel() -> None:
         for path in (ROOT / package).rglob("__init__.py")
     }
     assert listed == found
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    """Imports inside functions count: what a module needs lies below it, wherever the line stands."""
+    modules = {
+        "steersman." + ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+    }
+    needs = {name: set(_imports(ast.parse(path.read_text()), modules)) - {name} for name, path in modules.items()}
+    assert needs["steersman.controllers.planning.sampling"] >= {"steersman.controllers.base", "steersman.envs.noise"}
+    for name in TopologicalSorter(needs).static_order():  # raises CycleError, which names the circle
+        assert name in modules
+
+
+def _imports(tree: ast.AST, modules: Container[str]) -> Iterator[str]:
+    """Modules of ours that are imported, but for what only type checkers see."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (name if name in modules else node.module for name in names if node.module in modules)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        else:
+            yield from _imports(node, modules)

@@ -98,7 +98,7 @@ def test_a_draw_is_spread_repeated_and_does_not_move_with_edits_elsewhere(
 
 def test_the_map_and_the_equivalents_are_about_what_there_is() -> None:
     areas = json.loads((FOLDER / "areas.json").read_text())
-    assert {"envs/plant.py", "controllers/lqr.py", "optimizers/base.py"} <= set(areas["functions"])
+    assert {"envs/plant.py", "controllers/classical/lqr.py", "optimizers/base.py"} <= set(areas["functions"])
     assert all(0 <= i < len(areas["tests"]) for found in areas["functions"].values() for p in found.values() for i in p)
     for entry in json.loads((FOLDER / "equivalents.json").read_text()).values():
         assert (ROOT / entry["path"]).exists() and len(entry["reason"]) > 20

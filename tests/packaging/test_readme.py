@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from steersman.envs import noise
+from steersman.controllers.registry import controller_spec, make_controller
+from steersman.controllers.rollout import run_episodes
+from steersman.envs import make_simulator, noise
 from steersman.envs.abm.mesa_simulator import MesaSimulator
-from steersman.experiments.compare import check_problems
-from steersman.experiments.plan import plan
-from steersman.experiments.spec import read_spec
+from steersman.experiments.checking import check
+from steersman.experiments.comparison.compare import check_problems
+from steersman.experiments.listing import settings
+from steersman.experiments.spec.comparison import read_spec
+from steersman.experiments.spec.plan import plan
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -28,8 +32,24 @@ def test_quickstart(capsys: pytest.CaptureFixture[str]) -> None:
     assert lqr < 0.1 * zero
 
 
+def test_own_controller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "readme_mine.py").write_text(block("python", 1))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert len(check("readme_mine:Relay")) == 5
+    (row,) = [s for s in settings(controller_spec("readme_mine:Relay").make)]
+    assert (row.name, row.default, row.text) == ("torque", "2.0", "Size of the action.")
+    simulator = make_simulator("steersman/Pendulum-v1", 8)
+    scenarios = simulator.scenarios(noise.keys(0, 8))
+    costs = []
+    for name in ("zero", "readme_mine:Relay"):
+        act = make_controller(name).bind(simulator.problem).act
+        costs.append(run_episodes(simulator, scenarios, lambda m, act=act: act(m).u).cost.mean())
+    assert costs[1] < 0.9 * costs[0]
+
+
 def test_mesa_model() -> None:
-    code = block("python", 1)
+    code = block("python", 2)
     assert len(code.splitlines()) <= 25
     names: dict[str, Any] = {"__name__": "my_twin"}
     exec(compile(code, "README.md", "exec"), names)
@@ -51,14 +71,14 @@ def test_pictures_exist() -> None:
 
 
 def test_own_equation(capsys: pytest.CaptureFixture[str]) -> None:
-    code = block("python", 2)
+    code = block("python", 3)
     assert len(code.splitlines()) <= 40
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
     assert 0 < float(capsys.readouterr().out.split()[-1]) < 100
 
 
 def test_own_grid(capsys: pytest.CaptureFixture[str]) -> None:
-    code = block("python", 3)
+    code = block("python", 4)
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
     spread, swing = capsys.readouterr().out.splitlines()
     assert 10 < float(spread.split()[-2]) < 180

@@ -16,9 +16,10 @@ Points = Float[np.ndarray, "_ 2"]
 def costs(
     table: Table | None, on: Bool[np.ndarray, "n"], names: Sequence[str], notes: list[str]
 ) -> tuple[Float[np.ndarray, "g 3"], tuple[Points, ...]]:
-    """``(c2, c1, c0)`` and points of each generator in service, as in :class:`~steersman.envs.grid.case.Generators`.
+    """``(c2, c1, c0)`` and points of each generator in service.
 
-    Polynomials above the second degree and costs of reactive power are left out, with a note.
+    They are those of :class:`~steersman.envs.grid.network.case.Generators`. Polynomials above the second degree and
+    costs of reactive power are left out, with a note.
 
     Args:
         table: Table of the costs of all generators, then of their reactive power where there are any; None without.

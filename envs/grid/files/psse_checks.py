@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from steersman.envs.grid.case import NO_GENERATOR, PQ, PV, SLACK, Buses, Generators
 from steersman.envs.grid.files.psse_records import Record
+from steersman.envs.grid.network.case import NO_GENERATOR, PQ, PV, SLACK, Buses, Generators
 
 
 def check_once(records: list[Record], ends: str, name: str) -> None:

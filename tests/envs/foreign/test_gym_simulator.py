@@ -14,13 +14,13 @@ from steersman.controllers.rollout import run_episodes
 from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.registry import make_model
 from steersman.envs import make_simulator, noise
-from steersman.envs.foreign.agreement import agreement, in_words
-from steersman.envs.foreign.outputs import Output, Reading, Reference, Termination
-from steersman.envs.gym_simulator import GymSimulator
+from steersman.envs.gymnasium_adapters.agreement import agreement, in_words
+from steersman.envs.gymnasium_adapters.gym_simulator import GymSimulator
+from steersman.envs.gymnasium_adapters.outputs import Output, Reading, Reference, Termination
+from steersman.envs.gymnasium_adapters.vector import PlantVectorEnv
 from steersman.envs.objective import Limit, Linear, Objective, PiecewiseLinear, Quadratic
 from steersman.envs.plant import Status, failed
 from steersman.envs.simulator import Simulator, Transition
-from steersman.envs.vector import PlantVectorEnv
 
 
 def started(id: Any, n: int = 2, steps: int = 5, **settings: Any) -> Simulator:

@@ -11,9 +11,9 @@ from odd_lab import Base
 
 from steersman.controllers.rollout import run_episodes
 from steersman.envs import make_simulator, noise
-from steersman.envs.env import PlantEnv
-from steersman.envs.foreign.make import env_maker, horizon
-from steersman.envs.gym_simulator import GymSimulator
+from steersman.envs.gymnasium_adapters.env import PlantEnv
+from steersman.envs.gymnasium_adapters.gym_simulator import GymSimulator
+from steersman.envs.gymnasium_adapters.make import env_maker, horizon
 
 
 def returns(simulator: Any) -> list[float]:

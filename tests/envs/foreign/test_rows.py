@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from steersman.envs import make_simulator, noise
-from steersman.envs.foreign.isolation import Globals, lent
-from steersman.envs.foreign.outputs import Reading, Reference
+from steersman.envs.gymnasium_adapters.outputs import Reading, Reference
 from steersman.envs.plant import Status
 from steersman.envs.repeat import repeats
+from steersman.envs.rows.isolation import Globals, lent
 from steersman.envs.simulator import Simulator, Transition
 
 

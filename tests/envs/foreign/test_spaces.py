@@ -10,7 +10,7 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steersman.envs.foreign.spaces import Actions, Observations, action_set
+from steersman.envs.gymnasium_adapters.spaces import Actions, Observations, action_set
 
 SHAPES = st.sampled_from([(), (1,), (3,), (2, 2), (2, 1, 2)])
 FLOATS = st.sampled_from([np.float16, np.float32, np.float64])

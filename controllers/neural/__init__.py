@@ -1,0 +1,1 @@
+"""Policies that are trained through a model, or to imitate a planner."""

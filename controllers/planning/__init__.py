@@ -1,0 +1,1 @@
+"""Controllers that plan at run time by sampling, by gradients or by enumeration."""

@@ -1,0 +1,130 @@
+"""A neural ordinary differential equation with control input, trained on its own rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steersman.dynamics.base import Trajectories
+from steersman.dynamics.windowed.base import Batches, Windowed
+from steersman.dynamics.windowed.ensemble import Weights, forward, new_ensemble, train
+from steersman.envs.integrators import rk4
+from steersman.envs.settings import at_least, positive
+
+
+@dataclass(frozen=True)
+class NeuralODESettings:
+    """Settings of :class:`NeuralODE`.
+
+    Attributes:
+        context: Measurements in the window; 1 makes the measured output the whole state.
+        hidden: Widths of the hidden layers.
+        substeps: Runge-Kutta steps of a control step.
+        rollout: Control steps of the rollout loss.
+        steps: Largest number of gradient steps.
+        batch: Windows per gradient step.
+        rate: Initial learning rate of Adam.
+        patience: Validations (every 100 steps) without improvement after which training stops.
+        validation: Fraction of the episodes held back for early stopping; of a single one, of its windows.
+        seed: Seed of weights and mini-batches.
+    """
+
+    context: int = 1
+    hidden: tuple[int, ...] = (32, 32)
+    substeps: int = 2
+    rollout: int = 10
+    steps: int = 2000
+    batch: int = 128
+    rate: float = 2e-3
+    patience: int = 5
+    validation: float = 0.15
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(1, context=self.context, substeps=self.substeps, rollout=self.rollout)
+        at_least(1, steps=self.steps, batch=self.batch, patience=self.patience)
+        at_least(0, seed=self.seed)
+        positive(rate=self.rate)
+        if any(width < 1 for width in self.hidden):
+            raise ValueError(f"hidden widths must be at least 1, got {self.hidden}")
+        if not 0 < self.validation < 1:
+            raise ValueError(f"validation must lie between 0 and 1, got {self.validation}")
+
+
+class NeuralODE(Windowed):
+    """``dy/dt = delta * f(y, window, u)`` over a control step, by Runge-Kutta steps of order 4 (Chen et al. 2018).
+
+    Time is counted in control periods and ``delta`` is the one-step change of each output in the data. The action is
+    held, and so are the older measurements of the window, where there are any. f is a SiLU network beside a linear
+    map that starts at the ridge-regression ARX model; z is affine in the window. Gradients pass through the
+    integrator. Training runs in float32, the result is stored in the data's type.
+    """
+
+    def __init__(self, settings: NeuralODESettings | None = None) -> None:
+        """Store the settings."""
+        super().__init__()
+        self.settings = settings or NeuralODESettings()
+        self.context = self.settings.context
+
+    def fit(self, data: Trajectories) -> NeuralODE:
+        """Forget everything, then train from ``settings.seed``.
+
+        Raises:
+            ValueError: If the data are not finite, do not fit the bound problem or hold fewer than two windows.
+        """
+        self._forget()
+        self._prepare(data)
+        s, resumable = self.settings, self._resumable(data)
+        padded = self._pad(data, s.rollout)
+        self._normalise(data, padded)
+        gen = torch.Generator().manual_seed(s.seed)
+        batches = Batches(self, padded, ahead=s.rollout, members=1, batch=s.batch, validation=s.validation, gen=gen)
+        core = new_ensemble(1, batches.inputs + batches.m, s.hidden, batches.nk, gen, batches.arx())
+        delta = self.delta_.float()
+
+        def change(x: Tensor) -> Tensor:
+            return self._flow(lambda v: forward(core, v), x, delta)
+
+        @torch.no_grad()
+        def validate() -> float:
+            return float(batches.error(change, batches.held_back()))
+
+        train(
+            [core], lambda: batches.error(change, batches.fresh()), validate,
+            steps=s.steps, rate=s.rate, patience=s.patience, every=100, progress=self.progress, gen=gen,
+            resumable=resumable, stage="train",
+        )  # fmt: skip
+        for name, value in core.items():
+            self._learn(f"core_{name}_", value.to(data.y.dtype), trainable=True)
+        return self
+
+    def _trainable(self, name: str) -> bool:
+        return name.startswith("core_")
+
+    def _flow(
+        self, field: Callable[[Tensor], Tensor], x: Float[Tensor, "*b inputs"], delta: Tensor
+    ) -> Float[Tensor, "*b nk"]:
+        """Change of the newest outputs over one period in units of ``delta``; ``x`` is the window with its action."""
+        nk = len(delta)
+        first, last = (self.context - 1) * nk, self.context * nk
+        older, start, rest = x[..., :first], x[..., first:last], x[..., last:]
+
+        def slope(y: Tensor) -> Tensor:
+            return delta * field(torch.cat([older, y, rest], dim=-1))
+
+        y = start
+        for _ in range(self.settings.substeps):
+            y = rk4(slope, y, 1 / self.settings.substeps)
+        return (y - start) / delta
+
+    def _change(self, phi: Float[Tensor, "n inputs"]) -> Float[Tensor, "n nk"]:
+        weights: Weights = {
+            name.removeprefix("core_").removesuffix("_"): value
+            for name, value in self._parameters.items()
+            if value is not None
+        }
+        return self._flow(lambda v: forward(weights, v), phi[None], self.delta_)[0]

@@ -1,0 +1,1 @@
+"""Models of populations by reaction kinetics."""

@@ -1,0 +1,1 @@
+"""Linear models, their identification and the equations that regulators solve on them."""

@@ -1,0 +1,1 @@
+"""Models that know the plant: itself, and its expansion at a point."""

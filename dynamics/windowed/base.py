@@ -1,0 +1,254 @@
+"""What networks on windows of outputs and actions share: scales, an affine readout, and mini-batches of rollouts."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from steersman.dynamics.base import Hidden, Trajectories, Window
+from steersman.dynamics.learned import Learned
+from steersman.dynamics.linear.regression import affine_fit, ridge, spread
+from steersman.dynamics.windowed.windows import cut, divided, starts
+
+_RIDGE = 1e-10
+"""Weight of the ridge regression of the readout."""
+EXACT = 1e-4
+"""Residual of an affine readout, relative to the spread of z, below which it is exact.
+
+Ridge regression leaves up to half the root of its weight, 5e-6, of each normalised coefficient, and a difference of
+outputs that move together has coefficients above 1.
+"""
+
+
+class Windowed(Learned, ABC):
+    """A model ``y+ = y + delta * change(window)`` on normalised windows, with an affine part of the readout of z.
+
+    Episodes' starts are included with windows filled by repetition, as :class:`~steersman.controllers.base.Memory`
+    fills them. ``delta`` is the one-step change of each output in the data.
+    """
+
+    _single = True
+    y_mean_: Tensor
+    y_std_: Tensor
+    u_mean_: Tensor
+    u_std_: Tensor
+    delta_: Tensor
+    z_weight_: Tensor
+    z_offset_: Tensor
+    z_scale_: Tensor
+
+    def require_transitions(self, valid: Bool[Tensor, "N T"]) -> None:
+        """See :class:`~steersman.dynamics.base.Dynamics`; every transition ends a window, since starts are filled."""
+        _require_two(int(valid.sum()))
+
+    def init(self, window: Window) -> Hidden:
+        """Hidden state: the window as ``y`` (kept outputs) and ``u``, and the ``exogenous`` outputs.
+
+        Raises:
+            ValueError: If the window is too short.
+            RuntimeError: Before a fit.
+        """
+        y, u, exogenous = self._window(window)
+        return {"y": y, "u": u, "exogenous": exogenous}
+
+    def step(self, h: Hidden, u: Float[Tensor, "n m"]) -> Hidden:
+        """See :class:`~steersman.dynamics.base.Dynamics`."""
+        y, past, exogenous = parts(h)
+        actions = torch.cat([past, u[:, None]], dim=1)
+        after = y[:, -1] + self.y_std_ * self.delta_ * self._change(self._features(y, actions))
+        return {"y": torch.cat([y[:, 1:], after[:, None]], dim=1), "u": actions[:, 1:], "exogenous": exogenous}
+
+    def output(self, h: Hidden) -> tuple[Float[Tensor, "n ny"], Float[Tensor, "n nz"]]:
+        """See :class:`~steersman.dynamics.base.Dynamics`."""
+        y, past, exogenous = parts(h)
+        return self._assemble(y[:, -1], exogenous), self._readout(self._features(y, past))
+
+    def _change(self, phi: Float[Tensor, "n inputs"]) -> Float[Tensor, "n nk"]:
+        """Change of the kept outputs in units of ``y_std * delta``."""
+        raise NotImplementedError
+
+    def _readout(self, phi: Float[Tensor, "n inputs"]) -> Float[Tensor, "n nz"]:
+        """Performance outputs of a window without its newest action."""
+        return phi @ self.z_weight_ + self.z_offset_
+
+    def _features(self, y: Tensor, u: Tensor) -> Tensor:
+        """Normalised windows, flattened: outputs first, oldest first."""
+        y, u = (y - self.y_mean_) / self.y_std_, (u - self.u_mean_) / self.u_std_
+        return torch.cat([y.flatten(1), u.flatten(1)], dim=1)
+
+    def _forget(self) -> None:
+        """Delete what an earlier fit has learned."""
+        for name in [n for n in (*self._parameters, *self._buffers) if n.endswith("_")]:
+            delattr(self, name)
+
+    def _pad(self, data: Trajectories, ahead: int) -> Trajectories:
+        """Repeat the first measurement before each episode and the last one after it (not valid)."""
+        before, after = self.context - 1, ahead - 1
+        problem = getattr(self, "problem", None)
+        n, m = len(data), data.u.shape[-1]
+        neutral = data.u.new_zeros(n, m) if problem is None else problem.actions.neutral(n, data.u)
+
+        def longer(x: Tensor) -> Tensor:
+            return torch.cat([x[:, :1].expand(-1, before, -1), x, x[:, -1:].expand(-1, after, -1)], dim=1)
+
+        u = torch.cat([neutral[:, None].expand(-1, before, -1), data.u, data.u[:, -1:].expand(-1, after, -1)], dim=1)
+        valid = torch.cat(
+            [data.valid[:, :1].expand(-1, before), data.valid, torch.zeros_like(data.valid[:, :1]).expand(-1, after)], 1
+        )
+        return Trajectories(
+            longer(data.y).nan_to_num(), longer(data.z).nan_to_num(), u.nan_to_num(), valid, data.period
+        )
+
+    def _normalise(self, data: Trajectories, padded: Trajectories) -> None:
+        """Learn the scales and the affine readout."""
+        y = data.y[..., self.kept_]
+        mean, std = spread(y[:, :-1][data.valid])
+        _, delta = spread(((y[:, 1:] - y[:, :-1])[data.valid]) / std)
+        u_mean, u_std = spread(data.u[data.valid])
+        values = {"y_mean_": mean, "y_std_": std, "delta_": delta, "u_mean_": u_mean, "u_std_": u_std}
+        for name, value in values.items():
+            self._learn(name, value)
+        # Outputs are read after a step, since z may hold what the step itself brought, such as a reward.
+        rows = starts(padded.valid, self.context, 1)
+        windows = self._features(
+            cut(padded.y[..., self.kept_], rows, 2 - self.context, self.context),
+            cut(padded.u, rows, 2 - self.context, self.context - 1),
+        )
+        z = cut(padded.z, rows, 1, 1)[:, 0]
+        weight, offset = affine_fit(windows, z, _RIDGE)
+        residual = (z - windows @ weight - offset).square().mean(dim=0).sqrt()
+        # What the ridge leaves of an exact map is nothing for a network to learn.
+        scale = torch.where(residual > EXACT * spread(z)[1], residual, 0.0)
+        for name, value in {"z_weight_": weight, "z_offset_": offset, "z_scale_": scale}.items():
+            self._learn(name, value)
+
+
+Readout = Callable[[Tensor, Tensor], Tensor]
+"""Squared errors ``[members, n]`` of a readout, from inputs ``[members, n, inputs]`` and z."""
+
+
+class Batches:
+    """Mini-batches of normalised float32 windows, and the error of rollouts from them."""
+
+    def __init__(
+        self,
+        model: Windowed,
+        data: Trajectories,
+        *,
+        ahead: int,
+        members: int,
+        batch: int,
+        validation: float,
+        gen: torch.Generator,
+    ) -> None:
+        """Cut the windows of padded data.
+
+        Args:
+            model: A model with its scales.
+            data: Padded trajectories.
+            ahead: Steps of a rollout.
+            members: Networks; each is shown windows of its own.
+            batch: Windows per member.
+            validation: Fraction of the episodes held back (:func:`~steersman.dynamics.windowed.windows.divided`).
+            gen: Source of the choice.
+
+        Raises:
+            ValueError: If there are fewer than two windows.
+        """
+        rows = starts(data.valid[:, : data.valid.shape[1] - ahead + 1], model.context, 1)
+        _require_two(len(rows))
+        self.rows, self.held = divided(rows, validation)
+        kept = data.y[..., model.kept_]
+        self.y = ((kept - model.y_mean_) / model.y_std_).float()
+        self.u = ((data.u - model.u_mean_) / model.u_std_).float()
+        self.z, self.valid, self.delta = data.z.float(), data.valid, model.delta_.float()
+        self.length, self.ahead, self.members, self.batch = model.context, ahead, members, batch
+        self.gen, self.dtype = gen, data.y.dtype
+        self.nk, self.m, self.nz = kept.shape[-1], data.u.shape[-1], data.z.shape[-1]
+        self.inputs = self.length * self.nk + (self.length - 1) * self.m
+        """Width of a window without its newest action."""
+
+    def arx(self) -> Float[Tensor, "inputs nk"]:
+        """Linear map from windows with their newest action to scaled changes, by ridge regression."""
+        phi = self._phi(self.rows)
+        change = (cut(self.y, self.rows, 1, 1) - cut(self.y, self.rows, 0, 1))[:, 0].to(self.dtype) / self.delta
+        return ridge(phi, change, 1e-6)
+
+    def spread_over(self, limit: int) -> Float[Tensor, "k inputs"]:
+        """At most ``limit`` training windows spread over the data."""
+        pick = torch.linspace(0, len(self.rows) - 1, min(limit, len(self.rows))).long()
+        return self._phi(self.rows[pick])
+
+    def fresh(self) -> Int[Tensor, "k 2"]:
+        """Random windows, different ones for each member."""
+        return self.rows[torch.randint(len(self.rows), (self.members * self.batch,), generator=self.gen)]
+
+    def held_back(self) -> Int[Tensor, "k 2"]:
+        """Windows for validation, the same ones for each member."""
+        pick = torch.linspace(0, len(self.held) - 1, min(512, len(self.held))).long().repeat(self.members)
+        return self.held[pick]
+
+    def error(
+        self, change: Callable[[Tensor], Tensor], rows: Int[Tensor, "k 2"], readout: Readout | None = None
+    ) -> Float[Tensor, ""]:
+        """Mean over steps of rollouts of the Huber loss of errors in units of one-step changes, plus the readout's.
+
+        Args:
+            change: From inputs ``[members, n, inputs]`` to scaled changes ``[members, n, nk]``.
+            rows: Windows, a multiple of ``members``.
+            readout: Error of the readout at the windows that were measured: in units of a residual that may be small,
+                errors of the predicted ones would drown it and everything else.
+        """
+        first, total = 1 - self.length, self.length + self.ahead
+        y, z = (self._split(cut(series, rows, first, total)) for series in (self.y, self.z))
+        u = self._split(cut(self.u, rows, first, total - 1))
+        happened = self.valid[rows[:, :1], rows[:, 1:] + torch.arange(self.ahead)]
+        mask = happened.cumprod(dim=1).reshape(self.members, -1, self.ahead).float()
+        window, error = y[:, :, : self.length], y.new_zeros(())
+        for j in range(self.ahead):
+            past, now = u[:, :, j : j + self.length - 1], self.length + j - 1
+            x = torch.cat([window.flatten(2), past.flatten(2)], dim=2)
+            alive = mask[:, :, j]
+            after = window[:, :, -1] + self.delta * change(torch.cat([x, u[:, :, now]], dim=2))
+            error = error + (alive * huber((after - y[:, :, now + 1]) / self.delta).mean(dim=2)).sum()
+            window = torch.cat([window[:, :, 1:], after[:, :, None]], dim=2)
+            if readout is not None:
+                measured, past = y[:, :, j + 1 : now + 2], u[:, :, j + 1 : now + 1]
+                x = torch.cat([measured.flatten(2), past.flatten(2)], dim=2)
+                error = error + (alive * readout(x, z[:, :, now + 1])).sum()
+        return error / mask.sum()
+
+    def _phi(self, rows: Tensor) -> Tensor:
+        y, u = (cut(series, rows, 1 - self.length, self.length) for series in (self.y, self.u))
+        return torch.cat([y.flatten(1), u.flatten(1)], dim=1).to(self.dtype)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.reshape(self.members, -1, *x.shape[1:])
+
+
+def huber(error: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """Huber's loss (1964): the square of an error up to 1, from there on linear with the same slope.
+
+    Disturbances that no window foretells, such as a short circuit, are rare and large. Squared, they are most of a loss
+    that no model can lower, and drown what it could.
+    """
+    return 2 * torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none")
+
+
+def _require_two(windows: int) -> None:
+    if windows < 2:
+        raise ValueError(
+            f"training needs at least two windows, one of them to be held back, got {windows}; collect more steps or "
+            "episodes"
+        )
+
+
+def parts(h: Hidden) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs, actions and exogenous outputs of a hidden state."""
+    found = cast(dict[str, Tensor], h)
+    return found["y"], found["u"], found["exogenous"]

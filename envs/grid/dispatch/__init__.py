@@ -1,0 +1,1 @@
+"""Dispatch: what generation costs, by the DC model and by opening lines."""

@@ -1,0 +1,1 @@
+"""Machines, inverters and their regulators."""

@@ -1,0 +1,1 @@
+"""Networks: elements, cases and their checks, admittances and the power flow."""

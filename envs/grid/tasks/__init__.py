@@ -1,0 +1,1 @@
+"""Tasks on grids: what happens, what can be done about it and what it costs."""

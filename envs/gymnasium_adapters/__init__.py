@@ -1,0 +1,1 @@
+"""Gymnasium on both sides: our plants as its environments, and its environments as our simulators."""

@@ -1,0 +1,44 @@
+"""What ``module:name`` names: code of the user's own, found beside him, with errors that say what to do."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def imported(id: str) -> Any:
+    """What ``module:name`` names, or None if the module has no such name; modules beside you are found.
+
+    Raises:
+        ValueError: If the module cannot be imported.
+    """
+    module, _, name = id.partition(":")
+    if remedy := without_suffix(id):
+        raise ValueError(f"{id!r} names a file; {remedy}")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if module == missing or module.startswith(f"{missing}."):
+            raise ValueError(f"{id!r}: {error}; run steersman in the folder of that module, or install it") from error
+        raise ValueError(f"{id!r} needs {missing!r}, which is not installed: pip install {missing}") from error
+    except Exception as error:  # whatever a module does when it is imported
+        raise ValueError(f"{id!r}: its module cannot be imported ({one_line(error)})") from error
+
+
+def without_suffix(id: str) -> str:
+    """What to write instead of ``tank.py:Tank``; empty if the id names no file."""
+    place, colon, name = id.partition(":")
+    if not (place.endswith(".py") or "/" in place) or not colon:
+        return ""
+    return f"write {Path(place).stem}:{name}, and run steersman in the folder of {Path(place).name}"
+
+
+def one_line(error: BaseException, *, bare: bool = False) -> str:
+    """An error as one line, with its type unless ``bare``."""
+    text = " ".join(str(error).split())
+    return text if bare else f"{type(error).__name__}: {text}"

@@ -1,0 +1,1 @@
+"""From a specification to results: jobs, the store and the executors."""

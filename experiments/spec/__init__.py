@@ -1,0 +1,1 @@
+"""What a comparison file says, checked, and the runs that follow from it."""
