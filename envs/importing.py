@@ -30,6 +30,26 @@ def imported(id: str) -> Any:
         raise ValueError(f"{id!r}: its module cannot be imported ({one_line(error)})") from error
 
 
+def needed(module: str, extra: str, what: str) -> Any:
+    """An optional package, imported when it is needed.
+
+    Args:
+        module: What to import.
+        extra: The extra of Steersman that brings it.
+        what: What it is needed for, as the beginning of a sentence.
+
+    Raises:
+        ImportError: If it is not installed; the message names the extra.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        if error.name != package:
+            raise
+        raise ImportError(f"{what} needs {package}: pip install 'steersman[{extra}]'") from None
+
+
 def without_suffix(id: str) -> str:
     """What to write instead of ``tank.py:Tank``; empty if the id names no file."""
     place, colon, name = id.partition(":")

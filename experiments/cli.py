@@ -76,7 +76,10 @@ class Compare:
                 command=_command(),
             )  # fmt: skip
         write_report(found, page)
-        write_parquet(found, out / "results.parquet")
+        try:
+            write_parquet(found, out / "results.parquet")
+        except ImportError as lacking:
+            Console(stderr=True).print(escape(f"no results.parquet: {lacking}"), soft_wrap=True)
         if self.json:
             _print(to_json(found))
         else:

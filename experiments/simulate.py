@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import imageio.v2 as imageio
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from steersman.controllers.base import Training
@@ -25,6 +25,8 @@ from steersman.experiments.spec.settings import SpecError, validated
 
 FRAMES = 200
 """A film has at most so many frames; longer episodes skip steps."""
+FRAME_MS = 70
+"""Time of a frame."""
 
 
 @dataclass(frozen=True)
@@ -125,4 +127,5 @@ class _Film:
 
     def close(self) -> None:
         if self._path is not None:
-            imageio.mimsave(self._path, [np.asarray(p) for p in self._pictures], duration=1000 / 15, loop=0)
+            first, *others = (Image.fromarray(np.asarray(p)) for p in self._pictures)
+            first.save(self._path, save_all=True, append_images=others, duration=FRAME_MS, loop=0)

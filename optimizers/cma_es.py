@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
-import cma
 import numpy as np
 import torch
 from torch import Tensor
@@ -51,6 +50,7 @@ class CMAES(Search[CMAMemory]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _package()
         check_positive("sigma", self.sigma)
         if self.size != 0 and self.size < 3:
             raise ValueError(f"size must be at least 3, or 0 for the default, got {self.size}")
@@ -80,7 +80,7 @@ class CMAES(Search[CMAMemory]):
             options["popsize"] = self.size
         start = x0.double().cpu().numpy()
         # The package refuses one dimension; a second, idle one leaves the first as it is.
-        return cma.CMAEvolutionStrategy(start if len(start) > 1 else [*start, 0.0], self.sigma, options)
+        return _package().CMAEvolutionStrategy(start if len(start) > 1 else [*start, 0.0], self.sigma, options)
 
     def _normal(self, *shape: int) -> np.ndarray[Any, np.dtype[np.float64]]:
         unit = torch.randn(*shape, generator=self.gen, dtype=torch.float64, device=self.gen.device)
@@ -112,3 +112,12 @@ class CMAES(Search[CMAMemory]):
         """Mean of the distribution."""
         mean = torch.from_numpy(np.array(self._es.mean[: len(self._like)]))
         return mean.to(self._like.device, self._like.dtype)
+
+
+def _package() -> Any:
+    """Raises: ImportError: Without the package; before anything runs, since a search is made first."""
+    try:
+        import cma
+    except ModuleNotFoundError:
+        raise ImportError("the search cma_es needs cma: pip install 'steersman[search]'") from None
+    return cma

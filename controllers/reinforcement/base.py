@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ CHECKPOINTS = 10
 """Checkpoints written during a training."""
 BANK = 256
 """Scenarios that restarts are drawn from: a plant's start can cost more than many of its steps."""
+LOGS = ["csv", "tensorboard"] if find_spec("tensorboard") else ["csv"]
+"""Logs of a training with a folder; events for TensorBoard take the extra ``rl``."""
 _FILE = "checkpoint.safetensors"
 
 
@@ -40,8 +43,8 @@ class Reinforcement(Controller, ABC):
     """What the algorithms share: the batched environment, normalisation, logs, checkpoints, and the deployed policy.
 
     Observations and rewards are normalised in training (:mod:`steersman.controllers.reinforcement.scaling`),
-    observations likewise at run time. Actions of finite boxes are scaled from [-1, 1]. A training with a
-    folder writes ``progress.csv``, TensorBoard events and a checkpoint from which it goes on after a crash: weights,
+    observations likewise at run time. Actions of finite boxes are scaled from [-1, 1]. A training with a folder writes
+    ``progress.csv``, TensorBoard events (extra ``rl``) and a checkpoint from which it goes on after a crash: weights,
     statistics and the count of steps, but neither the optimiser's moments nor a replay buffer, so a resumed training is
     **not** equal to an uninterrupted one, bit for bit, and :attr:`resumed` says so. A checkpoint that is damaged or of
     another training is reported, and the training begins again.
@@ -113,7 +116,7 @@ class Reinforcement(Controller, ABC):
         try:
             if training.folder is not None:
                 training.folder.mkdir(parents=True, exist_ok=True)
-                algorithm.set_logger(configure(str(training.folder), ["csv", "tensorboard"]))
+                algorithm.set_logger(configure(str(training.folder), LOGS))
             if self.resumed:
                 _restore(algorithm, env, tensors)
             if left >= rows:

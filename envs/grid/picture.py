@@ -13,6 +13,7 @@ from steersman.envs.grid.network.admittance import branch_admittance
 from steersman.envs.grid.network.case import Case
 from steersman.envs.grid.simulate import grid_state
 from steersman.envs.grid.system import Orders
+from steersman.envs.importing import needed
 from steersman.envs.picture import pixels
 from steersman.envs.plant import Trail
 
@@ -151,12 +152,9 @@ def _layout(case: Case) -> dict[int, tuple[float, float]]:
     """Places by the distances along the network.
 
     Raises:
-        ModuleNotFoundError: Without networkx; the message names the extra.
+        ImportError: Without networkx; the message names the extra.
     """
-    try:
-        import networkx
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("drawing a grid without places needs networkx: pip install steersman[grid]") from None
+    networkx = needed("networkx", "grid", "drawing a grid without places")
     graph = networkx.Graph(zip(case.branches.start.tolist(), case.branches.end.tolist(), strict=True))
     found = networkx.kamada_kawai_layout(graph)
     return {int(case.buses.id[i]): (float(x), float(y)) for i, (x, y) in found.items()}

@@ -15,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as imageio
 import numpy as np
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from steersman.controllers.base import Controller, Training, TrainingCost
@@ -246,5 +246,5 @@ def _picture(sim: Simulator, trail: Trail | None) -> bytes:
     if trail is None or not isinstance(sim, PlantSimulator) or type(sim.plant).render is Plant.render:
         return b""
     file = io.BytesIO()
-    imageio.imwrite(file, sim.plant.render(trail), extension=".png")
+    Image.fromarray(sim.plant.render(trail)).save(file, "PNG")
     return file.getvalue()

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from steersman.envs.importing import needed
 from steersman.experiments.comparison.results import Comparison
 from steersman.experiments.report.lines import outcomes
 from steersman.experiments.statistics.evidence import Interval
@@ -45,7 +44,13 @@ def to_json(comparison: Comparison) -> str:
 
 
 def write_parquet(comparison: Comparison, path: Path) -> None:
-    """One row per plant, controller, training seed and scenario."""
+    """One row per plant, controller, training seed and scenario.
+
+    Raises:
+        ImportError: Without pyarrow; the message names the extra.
+    """
+    arrow = needed("pyarrow", "report", "a parquet file")
+    parquet = needed("pyarrow.parquet", "report", "a parquet file")
     columns: dict[str, list[Any]] = {}
     for r in comparison.results:
         n = len(r.scenario)
@@ -58,7 +63,7 @@ def write_parquet(comparison: Comparison, path: Path) -> None:
             columns.setdefault(name, []).extend([value] * n)
         for name in ("scenario", "cost", "violation", "status", "steps", "fallbacks"):
             columns.setdefault(name, []).extend(getattr(r, name).tolist())
-    pq.write_table(pa.table(columns), path)
+    parquet.write_table(arrow.table(columns), path)
 
 
 def _plain(score: Score, found: Sequence[Score], baseline: str) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
-import networkx as nx
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -24,8 +24,11 @@ from steersman.envs.grid.dispatch.opf import DispatchStatus, dc_opf
 from steersman.envs.grid.dispatch.switching import dc_switching, reclosed
 from steersman.envs.grid.files import matpower
 from steersman.envs.grid.network.case import Case
+from steersman.envs.importing import needed
 from steersman.experiments.comparison.machine import describe_machine
 from steersman.experiments.report.progress import bar
+
+nx: Any = needed("networkx", "grid", "transmission switching")
 
 RESULTS = Path(__file__).parent / "results" / "transmission-switching"
 LARGEST = 500

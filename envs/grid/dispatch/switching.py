@@ -17,7 +17,6 @@ import time
 from dataclasses import replace
 from typing import Any
 
-import networkx as nx
 import numpy as np
 import pyomo.environ as pyo
 from jaxtyping import Float
@@ -25,6 +24,9 @@ from jaxtyping import Float
 from steersman.envs.grid.dispatch.dc import DCGrid, dc_grid
 from steersman.envs.grid.dispatch.opf import Dispatch, add_costs, dispatch, drops, network, optimise, refine, touch
 from steersman.envs.grid.network.case import Case
+from steersman.envs.importing import needed
+
+nx: Any = needed("networkx", "grid", "transmission switching")
 
 DEEPEST = 4
 """Largest number of open branches for which all choices of them are gone through to bound angles."""

