@@ -156,20 +156,20 @@ class _Interims:
 
     def __init__(self, tell: Callable[[Comparison], None] | None, collect: Callable[[], Comparison]) -> None:
         self._tell, self._collect = tell, collect
-        self._due, self._told = 0.0, 0
+        self._due, self._told = time.monotonic() + INTERIM_S, ("", 0)
 
     def look(self, phase: str, finished: int, of: int) -> None:
         """Take note that some of a phase's jobs are finished."""
-        if self._tell is None or phase not in (FIRST, RUNS) or finished in (0, self._told):
+        if self._tell is None or phase not in (FIRST, RUNS) or not finished or self._told == (phase, finished):
             return
-        if finished < of and (phase == FIRST or time.monotonic() < self._due):
+        if time.monotonic() < self._due and not (phase == FIRST and finished == of):
             return
         start = time.monotonic()
         found = self._collect()
         if found.waiting and (found.results or found.failures):
             self._tell(found)
         now = time.monotonic()
-        self._due, self._told = now + max(INTERIM_S, INTERIM_SHARE * (now - start)), finished
+        self._due, self._told = now + max(INTERIM_S, INTERIM_SHARE * (now - start)), (phase, finished)
 
 
 FIRST, RUNS = "first rows", "runs"
@@ -188,6 +188,10 @@ def _phases(planned: Sequence[Planned]) -> dict[str, dict[str, tuple[str, JobSpe
         if p.run.fit is not None:
             fits[p.run.fit.key] = (f"{_short(p.plant)}: {p.model} model, seed {p.run.fit.seed}", p.run.fit)
         (first if quick else runs)[p.run.key] = (f"{_short(p.plant)}: {p.label}, seed {p.run.seed}", p.run)
+    # Who is given fewer scenarios than the others is slow, as the file says.
+    most = {p.plant: max(q.run.episodes for q in planned if q.plant == p.plant) for p in planned}
+    slow = {p.run.key for p in planned if p.run.episodes < most[p.plant]}
+    first = dict(sorted(first.items(), key=lambda item: item[0] in slow))
     return {"scenarios": banks, FIRST: first, "models": fits, RUNS: runs}
 
 
