@@ -59,7 +59,7 @@ def publish(
         claims: Sentences that the study adds to the findings, from the numbers.
         figure: Draws the study's picture into a file; by default :func:`plot`.
     """
-    spec = read_spec(source)
+    spec, commit = read_spec(source), describe_commit()  # before there is a page that differs from it
     with live(console) as progress:
         comparison = compare(
             spec, out or Path("results") / spec.name, executor=Processes(), progress=progress,
@@ -70,7 +70,7 @@ def publish(
     (folder / f"{spec.name}.json").write_text(to_json(comparison) + "\n")
     changes = folder / "changes.md"
     told = changes.read_text() if changes.is_file() else ""
-    text = page(comparison, claims(comparison, scores(comparison)), told, describe_commit())
+    text = page(comparison, claims(comparison, scores(comparison)), told, commit)
     (folder / f"{spec.name}.md").write_text(text)
     (figure or plot)(comparison, folder / f"{spec.name}.png")
     return folder
