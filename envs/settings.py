@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 
 def at_least(least: int, **settings: float | int | None) -> None:
@@ -63,3 +66,74 @@ def one_of(*choices: str, **settings: str) -> None:
         if value not in choices:
             known = ", ".join(map(repr, choices[:-1]))
             raise ValueError(f"{name} must be {known} or {choices[-1]!r}, got {value!r}")
+
+
+# ------------------------------------------------------------------ ranges, beside the types
+
+
+@dataclass(frozen=True)
+class Range:
+    """Finite numbers of a setting: from ``low`` to ``high``, the ends included unless they are ``open``.
+
+    Annotations say it, ``rate: Annotated[float, Range(0, open=True)]``; of a tuple each entry has to lie in it.
+    """
+
+    low: float | int
+    high: float | int = math.inf
+    open: bool = False
+
+    def __str__(self) -> str:
+        if math.isfinite(self.high):
+            return f"{'between' if self.open else 'in'} {self.low:g} {'and' if self.open else '..'} {self.high:g}"
+        return "positive" if self.open and self.low == 0 else f"{'above' if self.open else 'at least'} {self.low:g}"
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse what does not lie in the range, or is a boolean or not finite.
+
+        Raises:
+            ValueError: Naming the setting, the range and the value.
+        """
+        for number in value if isinstance(value, tuple) else (value,):
+            _no_flag(name, number)
+            inside = self.low < number < self.high if self.open else self.low <= number <= self.high
+            if not inside or not math.isfinite(number):
+                each = "be in every entry" if isinstance(value, tuple) else "be"
+                raise ValueError(f"{name} must {each} {self} and finite, got {value}")
+
+
+Count = Annotated[int, Range(1)]
+"""How many of something there must be."""
+Whole = Annotated[int, Range(0)]
+"""How many of something there may be."""
+Positive = Annotated[float, Range(0, open=True)]
+NotNegative = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1, open=True)]
+"""A part of a whole that is neither nothing nor all."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings whose ranges stand in their annotations. Subclasses are frozen dataclasses.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    def __post_init__(self) -> None:
+        for name, bounds in ranges(type(self)).items():
+            if (value := getattr(self, name)) is not None:
+                bounds.check(name, value)
+
+
+@cache
+def ranges(kind: type[Any]) -> dict[str, Range]:
+    """Ranges of the fields of a class, as far as their annotations state any."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {name: found for name, hint in hints.items() if (found := range_of(hint)) is not None}
+
+
+def range_of(hint: Any) -> Range | None:
+    """The range that an annotation states, of a number or of the entries of a tuple; None without."""
+    if get_origin(hint) is Annotated:
+        return next((part for part in hint.__metadata__ if isinstance(part, Range)), None)
+    return next((found for part in get_args(hint) if (found := range_of(part)) is not None), None)

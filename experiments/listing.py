@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import tyro
 from rich import box
@@ -21,7 +21,7 @@ from steersman.dynamics.registry import CATALOGUE as MODELS
 from steersman.envs.catalogue import Catalogue, Entry
 from steersman.envs.importing import imported
 from steersman.envs.registry import PLANTS
-from steersman.envs.settings import meant
+from steersman.envs.settings import meant, range_of
 from steersman.experiments.benchmarks.base import BENCHMARKS
 from steersman.experiments.spec.comparison import presets, read_spec
 from steersman.experiments.studies.registry import STUDIES
@@ -136,23 +136,32 @@ def member(name: str) -> tuple[str, str, Callable[..., Any]] | None:
 
 def settings(make: Callable[..., Any]) -> list[Setting]:
     """The settings of what a class or function makes, with what its docstrings say of them."""
-    hints = get_type_hints(inspect.unwrap(getattr(make, "__init__")) if isinstance(make, type) else make)  # noqa: B009
+    start = inspect.unwrap(getattr(make, "__init__")) if isinstance(make, type) else make  # noqa: B009
     parameters = dict(inspect.signature(make).parameters)
     parameters.pop("plant", None)
+    hints = get_type_hints(start, include_extras=True)
+    docs = [inspect.getdoc(make), inspect.getdoc(start)]
     nested = next((t for t in alternatives(hints.get("settings")) if is_dataclass(t) and isinstance(t, type)), None)
     if nested is not None:
-        make, parameters = nested, dict(inspect.signature(nested).parameters)
-    texts = _texts(inspect.getdoc(make) or "") | _texts(inspect.getdoc(getattr(make, "__init__", None)) or "")
+        parameters = dict(inspect.signature(nested).parameters)
+        hints = get_type_hints(nested, include_extras=True)
+        docs = [kind.__doc__ and inspect.cleandoc(kind.__doc__) for kind in reversed(nested.__mro__)]
+    texts = {name: text for doc in docs for name, text in _texts(doc or "").items()}
     return [
-        Setting(name, _type(p.annotation), "" if p.default is p.empty else repr(p.default), texts.get(name, ""))
+        Setting(name, _type(hints.get(name, "")), "" if p.default is p.empty else repr(p.default), texts.get(name, ""))
         for name, p in parameters.items()
     ]
 
 
-def _type(annotation: Any) -> str:
-    if annotation is inspect.Parameter.empty:
-        return ""
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+def _type(hint: Any) -> str:
+    """A type in words, with the range that its annotation states."""
+    bounds = range_of(hint)
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    elif bounds is not None and get_origin(hint) is tuple:
+        hint = tuple[get_args(get_args(hint)[0])[0], ...]  # type: ignore[misc]
+    told = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
+    return f"{told}, {bounds}" if bounds is not None else told
 
 
 def _texts(doc: str) -> dict[str, str]:

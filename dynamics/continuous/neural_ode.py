@@ -12,47 +12,23 @@ from torch import Tensor
 from steersman.dynamics.base import Trajectories
 from steersman.dynamics.windowed.base import Batches, Windowed
 from steersman.dynamics.windowed.ensemble import Weights, forward, new_ensemble, train
+from steersman.dynamics.windowed.settings import WindowSettings
 from steersman.envs.integrators import rk4
-from steersman.envs.settings import at_least, positive
+from steersman.envs.settings import Count
 
 
-@dataclass(frozen=True)
-class NeuralODESettings:
+@dataclass(frozen=True, kw_only=True)
+class NeuralODESettings(WindowSettings):
     """Settings of :class:`NeuralODE`.
 
     Attributes:
-        context: Measurements in the window; 1 makes the measured output the whole state.
-        hidden: Widths of the hidden layers.
         substeps: Runge-Kutta steps of a control step.
-        rollout: Control steps of the rollout loss.
         steps: Largest number of gradient steps.
-        batch: Windows per gradient step.
-        rate: Initial learning rate of Adam.
-        patience: Validations (every 100 steps) without improvement after which training stops.
-        validation: Fraction of the episodes held back for early stopping; of a single one, of its windows.
-        seed: Seed of weights and mini-batches.
     """
 
-    context: int = 1
-    hidden: tuple[int, ...] = (32, 32)
-    substeps: int = 2
-    rollout: int = 10
-    steps: int = 2000
-    batch: int = 128
-    rate: float = 2e-3
-    patience: int = 5
-    validation: float = 0.15
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        at_least(1, context=self.context, substeps=self.substeps, rollout=self.rollout)
-        at_least(1, steps=self.steps, batch=self.batch, patience=self.patience)
-        at_least(0, seed=self.seed)
-        positive(rate=self.rate)
-        if any(width < 1 for width in self.hidden):
-            raise ValueError(f"hidden widths must be at least 1, got {self.hidden}")
-        if not 0 < self.validation < 1:
-            raise ValueError(f"validation must lie between 0 and 1, got {self.validation}")
+    substeps: Count = 2
+    rollout: Count = 10
+    steps: Count = 2000
 
 
 class NeuralODE(Windowed):

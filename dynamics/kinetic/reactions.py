@@ -15,7 +15,7 @@ from steersman.dynamics.base import Hidden, Trajectories, Window
 from steersman.dynamics.learned import Learned
 from steersman.dynamics.linear.regression import affine_fit
 from steersman.dynamics.windowed.windows import cut, starts
-from steersman.envs.settings import at_least, positive
+from steersman.envs.settings import Count, Positive, Settings, Whole
 from steersman.optimizers.resumable import Descent
 
 _FLOOR = 1e-6
@@ -36,7 +36,7 @@ class Process:
 
 
 @dataclass(frozen=True)
-class ReactionSettings:
+class ReactionSettings(Settings):
     """Settings of :class:`ReactionDynamics`.
 
     Attributes:
@@ -53,19 +53,17 @@ class ReactionSettings:
 
     processes: tuple[Process, ...]
     exponents: bool = False
-    substeps: int = 2
-    rollout: int = 10
-    steps: int = 400
-    batch: int = 128
-    rate: float = 0.02
-    seed: int = 0
+    substeps: Count = 2
+    rollout: Count = 10
+    steps: Whole = 400
+    batch: Count = 128
+    rate: Positive = 0.02
+    seed: Whole = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.processes:
             raise ValueError("processes must name at least one process: its rate and its change")
-        at_least(1, substeps=self.substeps, rollout=self.rollout, batch=self.batch)
-        at_least(0, steps=self.steps, seed=self.seed)
-        positive(rate=self.rate)
 
 
 class ReactionDynamics(Learned):

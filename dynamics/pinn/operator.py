@@ -19,6 +19,7 @@ from steersman.dynamics.pinn.losses import Kind, Points, make_loss, residual
 from steersman.dynamics.pinn.network import Form, Plain, Separable, SwingNetwork
 from steersman.dynamics.pinn.projection import Projection
 from steersman.envs.grid.tasks.structure_preserving import ANGLES, start
+from steersman.envs.settings import Count, Positive, Settings, Whole, one_of
 from steersman.optimizers.resumable import Descent, Resumable
 
 SYNCHRONOUS = 1.5
@@ -30,7 +31,7 @@ PART = 200
 
 
 @dataclass(frozen=True)
-class SwingSettings:
+class SwingSettings(Settings):
     """Settings of :class:`SwingOperator`.
 
     Attributes:
@@ -42,31 +43,23 @@ class SwingSettings:
         rate: Initial rate of Adam.
         lbfgs: Iterations of L-BFGS after that, with strong-Wolfe line searches and a history of 100.
         polish: Further iterations on the loss of the kind, for the separable form, whose first two stages match the
-            states alone, by :mod:`~steersman.dynamics.pinn.projection`; kind ``NN`` needs none.
+            states alone, by :mod:`~steersman.dynamics.pinn.projection`; kind ``NN`` needs none. 0 leaves a stage out.
         seed: Seed of the initial weights.
     """
 
     kind: Kind = "PINN"
     form: Form = "separable"
-    rank: int = 32
-    width: int = 64
-    adam: int = 300
-    rate: float = 3e-3
-    lbfgs: int = 600
-    polish: int = 400
-    seed: int = 0
+    rank: Count = 32
+    width: Count = 64
+    adam: Whole = 300
+    rate: Positive = 3e-3
+    lbfgs: Whole = 600
+    polish: Whole = 400
+    seed: Whole = 0
 
     def __post_init__(self) -> None:
-        for name in ("rank", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("adam", "lbfgs", "polish"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}; 0 leaves the stage out")
-        if not self.rate > 0:
-            raise ValueError(f"rate must be positive, got {self.rate}")
-        if self.form not in ("separable", "plain"):
-            raise ValueError(f"form must be 'separable' or 'plain', got {self.form!r}")
+        super().__post_init__()
+        one_of("separable", "plain", form=self.form)
 
 
 @dataclass(frozen=True)

@@ -11,49 +11,27 @@ from torch import Tensor
 from steersman.dynamics.base import Hidden, Trajectories
 from steersman.dynamics.windowed.base import Batches, Windowed, parts
 from steersman.dynamics.windowed.ensemble import Weights, forward, new_ensemble, train
-from steersman.envs.settings import at_least, positive
+from steersman.dynamics.windowed.settings import WindowSettings
+from steersman.envs.settings import Count
 
 _EDGE = 0.99
 """Quantile of the training data that is called the edge."""
 
 
-@dataclass(frozen=True)
-class NeuralSettings:
+@dataclass(frozen=True, kw_only=True)
+class NeuralSettings(WindowSettings):
     """Settings of :class:`NeuralDynamics`.
 
     Attributes:
-        context: Measurements in the window.
-        hidden: Widths of the hidden layers.
         members: Networks in the ensemble.
-        rollout: Steps of the rollout loss.
         steps: Largest number of gradient steps.
-        batch: Windows per member and gradient step.
-        rate: Initial learning rate of Adam.
-        patience: Validations (every 100 steps) without improvement after which training stops.
-        validation: Fraction of the episodes held back for early stopping; of a single one, of its windows.
-        seed: Seed of weights and mini-batches.
     """
 
-    context: int = 4
-    hidden: tuple[int, ...] = (64, 64)
-    members: int = 4
-    rollout: int = 4
-    steps: int = 2000
-    batch: int = 128
-    rate: float = 2e-3
-    patience: int = 5
-    validation: float = 0.15
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        at_least(1, context=self.context, members=self.members, rollout=self.rollout)
-        at_least(1, steps=self.steps, batch=self.batch, patience=self.patience)
-        at_least(0, seed=self.seed)
-        positive(rate=self.rate)
-        if any(width < 1 for width in self.hidden):
-            raise ValueError(f"hidden widths must be at least 1, got {self.hidden}")
-        if not 0 < self.validation < 1:
-            raise ValueError(f"validation must lie between 0 and 1, got {self.validation}")
+    context: Count = 4
+    hidden: tuple[Count, ...] = (64, 64)
+    members: Count = 4
+    rollout: Count = 4
+    steps: Count = 2000
 
 
 class NeuralDynamics(Windowed):

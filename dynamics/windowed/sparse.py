@@ -14,63 +14,46 @@ from steersman.dynamics.base import Trajectories
 from steersman.dynamics.windowed.base import Batches, Windowed
 from steersman.dynamics.windowed.ensemble import train
 from steersman.dynamics.windowed.relu import Kind, ReluLayer, ReluSystem
-from steersman.envs.settings import at_least, positive
+from steersman.dynamics.windowed.settings import WindowSettings
+from steersman.envs.settings import Count, NotNegative, Positive, Whole
 from steersman.optimizers.resumable import Descent, Resumable
 
 Net = dict[str, Tensor]
 """``w0, b0, w1, b1, ..`` and ``skip``; weights are ``[inputs, outputs]``."""
 
 
-@dataclass(frozen=True)
-class SparseSettings:
+@dataclass(frozen=True, kw_only=True)
+class SparseSettings(WindowSettings):
     """Settings of :class:`SparseNeuralDynamics`.
 
     Attributes:
         relus: Neurons that may stay ReLUs, in all layers together.
-        context: Measurements in the window.
-        hidden: Widths of the hidden layers before pruning.
-        rollout: Steps of the rollout loss.
         dense_steps: Largest number of gradient steps before pruning.
         rounds: Rounds of pruning; the number of ReLUs falls by equal factors.
         round_steps: Gradient steps of each round.
         tune_steps: Largest number of gradient steps after pruning.
         temperature: Of the Gumbel softmax.
         sparsity: Weight of the penalty on ReLUs above the round's number.
-        batch: Windows per gradient step.
-        rate: Initial learning rate of Adam.
-        patience: Validations (every 100 steps) without improvement after which training stops.
-        validation: Fraction of the episodes held back for early stopping; of a single one, of its windows.
-        seed: Seed of weights, masks and mini-batches.
     """
 
-    relus: int = 16
-    context: int = 2
-    hidden: tuple[int, ...] = (32, 32)
-    rollout: int = 5
-    dense_steps: int = 1500
-    rounds: int = 3
-    round_steps: int = 300
-    tune_steps: int = 1500
-    temperature: float = 0.5
-    sparsity: float = 0.3
-    batch: int = 256
-    rate: float = 3e-3
-    patience: int = 8
-    validation: float = 0.15
-    seed: int = 0
+    relus: Whole = 16
+    context: Count = 2
+    dense_steps: Count = 1500
+    rounds: Count = 3
+    round_steps: Count = 300
+    tune_steps: Count = 1500
+    temperature: Positive = 0.5
+    sparsity: NotNegative = 0.3
+    batch: Count = 256
+    rate: Positive = 3e-3
+    patience: Count = 8
 
     def __post_init__(self) -> None:
-        at_least(1, context=self.context, rollout=self.rollout, batch=self.batch, patience=self.patience)
-        at_least(1, dense_steps=self.dense_steps, rounds=self.rounds)
-        at_least(1, round_steps=self.round_steps, tune_steps=self.tune_steps)
-        at_least(0, sparsity=self.sparsity, seed=self.seed)
-        positive(temperature=self.temperature, rate=self.rate)
-        if not self.hidden or any(width < 1 for width in self.hidden):
+        super().__post_init__()
+        if not len(self.hidden) > 0:
             raise ValueError(f"hidden must name at least one width of at least 1, got {self.hidden}")
-        if not 0 <= self.relus <= sum(self.hidden):
+        if self.relus > sum(self.hidden):
             raise ValueError(f"relus must lie in 0..{sum(self.hidden)}, the sum of hidden, got {self.relus}")
-        if not 0 < self.validation < 1:
-            raise ValueError(f"validation must lie between 0 and 1, got {self.validation}")
 
 
 class SparseNeuralDynamics(Windowed):

@@ -37,7 +37,9 @@ MODELS: dict[str, Callable[[], Learned]] = {
     "neural": lambda: NeuralDynamics(NeuralSettings(hidden=(8,), members=2, rollout=2, steps=104, batch=8)),
     "neural-ode": lambda: NeuralODE(NeuralODESettings(hidden=(6,), substeps=1, rollout=1, steps=104, batch=8)),
     "sparse": lambda: SparseNeuralDynamics(
-        SparseSettings(2, 1, (6,), 1, dense_steps=30, rounds=2, round_steps=20, tune_steps=30, batch=8)
+        SparseSettings(
+            relus=2, context=1, hidden=(6,), rollout=1, dense_steps=30, rounds=2, round_steps=20, tune_steps=30, batch=8
+        )
     ),
     "reactions": lambda: ReactionDynamics(
         ReactionSettings(PROCESSES, exponents=True, substeps=1, rollout=2, steps=60, batch=8)
