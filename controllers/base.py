@@ -188,11 +188,13 @@ class Controller(ABC):
         good = seen.all(dim=1) & torch.isfinite(m.r).flatten(1).all(dim=1)
         whole = None if bool(seen.all()) else seen
         self._last_y = self._held(m.y, seen)
-        safe = replace(m, y=self._last_y, r=m.r.nan_to_num(0.0, 0.0, 0.0), seen=whole)
+        wide = torch.promote_types(m.y.dtype, m.u_prev.dtype)  # laws compute with all of them
+        safe = replace(
+            m, y=self._last_y.to(wide), r=m.r.nan_to_num(0.0, 0.0, 0.0).to(wide), u_prev=m.u_prev.to(wide), seen=whole
+        )
         actions, neutral = self.problem.actions, self.problem.actions.neutral(m.n, m.y)
         try:
-            decision = self.decide(safe, budget_s)
-            _check_decision(decision, m.n, actions.m)
+            decision = _checked(self.decide(safe, budget_s), m.n, actions.m)
             u, outcome = decision.u.to(m.y), decision.outcome
         except Exception as error:
             self._note_failure(error)
@@ -201,6 +203,11 @@ class Controller(ABC):
         u = torch.where(good[:, None], u, neutral)
         outcome = torch.where(good, outcome, int(Outcome.NEUTRAL)).to(torch.uint8)
         return Decision(actions.project(u).detach(), outcome, time.perf_counter() - start)
+
+    @property
+    def failed_decisions(self) -> int:
+        """How often the law raised instead of deciding, since :meth:`bind`."""
+        return sum(count for _, count in self._failures.values())
 
     def note(self, text: str) -> None:
         """Keep what a reader of the results should know, once."""
@@ -251,18 +258,21 @@ class Controller(ABC):
         return Decision(u, torch.zeros(u.shape[0], dtype=torch.uint8, device=u.device))
 
 
-def _check_decision(decision: Decision, n: int, width: int) -> None:
-    """Refuse what is no decision for n rows.
+def _checked(decision: object, n: int, width: int) -> Decision:
+    """The decision, refused where it is none for n rows.
 
     Raises:
         ValueError: If a shape or a type is wrong, or an outcome unknown.
     """
+    if not isinstance(decision, Decision):
+        raise ValueError(f"decide must return a Decision, got {type(decision).__name__}; return self.optimal(u)")
     _check_tensor("u", decision.u, (n, width), "real")
     _check_tensor("outcome", decision.outcome, (n,), "integer")
     worst = max(Outcome)
     unknown = decision.outcome[(decision.outcome < 0) | (decision.outcome > worst)]
     if len(unknown):
         raise ValueError(f"outcome must be an Outcome, from 0 to {int(worst)}, got {int(unknown[0])}")
+    return decision
 
 
 def _check_tensor(

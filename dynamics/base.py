@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -145,7 +145,8 @@ class Dynamics(nn.Module, ABC):
     """A state-space model ``h+ = f(h, u)``, ``(y, z) = g(h)``, batched over rows.
 
     The constructor stores; :meth:`fit` forgets the previous fit, returns self and leaves learned names that
-    end in ``_``. Everything is differentiable with respect to h, u and the weights.
+    end in ``_``. Tensors with such names are saved and restored, whatever their shapes; nothing else of a fit is.
+    Everything is differentiable with respect to h, u and the weights.
 
     Attributes:
         context: Number of measurements that :meth:`init` needs (1: only the newest).
@@ -161,6 +162,34 @@ class Dynamics(nn.Module, ABC):
     needs_future: bool = False
     progress: Callable[[float, str], None] = staticmethod(lambda fraction, text: None)
     checkpoint: Path | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep tensors whose names end in an underscore: they are what a fit has learned."""
+        if name.endswith("_") and isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+            self._learn(name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _learn(self, name: str, value: Tensor, *, trainable: bool = False) -> None:
+        """Set a learned tensor, whatever shape it had before; a copy, laid out as a file would give it back."""
+        value = value.detach().clone(memory_format=torch.contiguous_format)
+        for store in (self._parameters, self._buffers):
+            store.pop(name, None)
+        if trainable:
+            self.register_parameter(name, nn.Parameter(value))
+        else:
+            self.register_buffer(name, value)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for full, value in state_dict.items():
+            name = full.removeprefix(prefix)
+            if full.startswith(prefix) and "." not in name and name.endswith("_"):
+                self._learn(name, value, trainable=self._trainable(name))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _trainable(self, name: str) -> bool:
+        """Whether a learned tensor is a parameter rather than a buffer."""
+        return False
 
     @property
     def notes(self) -> tuple[str, ...]:

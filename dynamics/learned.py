@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC
-from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from steersman.dynamics.base import Dynamics, Trajectories, Window
 from steersman.dynamics.windowed.windows import require_finite, require_moderate
@@ -29,27 +28,6 @@ class Learned(Dynamics, ABC):
     _single: bool = False
     """Whether a fit trains in single precision."""
     _training: Resumable | None = None
-
-    def _learn(self, name: str, value: Tensor, *, trainable: bool = False) -> None:
-        """Set a learned tensor, whatever shape it had before; a copy, laid out as a file would give it back."""
-        value = value.detach().clone(memory_format=torch.contiguous_format)
-        for store in (self._parameters, self._buffers):
-            store.pop(name, None)
-        if trainable:
-            self.register_parameter(name, nn.Parameter(value))
-        else:
-            self.register_buffer(name, value)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for full, value in state_dict.items():
-            name = full.removeprefix(prefix)
-            if full.startswith(prefix) and "." not in name and name.endswith("_"):
-                self._learn(name, value, trainable=self._trainable(name))
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def _trainable(self, name: str) -> bool:
-        """Whether a learned tensor is a parameter rather than a buffer."""
-        return False
 
     def _prepare(self, data: Trajectories) -> None:
         """Check the data, also against the problem, and set the indices of kept and exogenous outputs."""

@@ -19,14 +19,19 @@ def imported(id: str) -> Any:
         raise ValueError(f"{id!r} names a file; {remedy}")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
+    if not module or not name:
+        raise ValueError(f"{id!r} is not module:Name; name the module before the colon and what it holds after it")
     try:
-        return getattr(importlib.import_module(module), name, None)
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        return found
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if module == missing or module.startswith(f"{missing}."):
             raise ValueError(f"{id!r}: {error}; run steersman in the folder of that module, or install it") from error
         raise ValueError(f"{id!r} needs {missing!r}, which is not installed: pip install {missing}") from error
-    except Exception as error:  # whatever a module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
         raise ValueError(f"{id!r}: its module cannot be imported ({one_line(error)})") from error
 
 

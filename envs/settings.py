@@ -120,7 +120,8 @@ class Settings:
     """
 
     def __post_init__(self) -> None:
-        for name, bounds in ranges(type(self)).items():
+        kind: Any = type(self)
+        for name, bounds in ranges(kind).items():
             if (value := getattr(self, name)) is not None:
                 bounds.check(name, value)
 

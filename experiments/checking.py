@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
+import gymnasium
 import tyro
 from rich.console import Console
 from rich.markup import escape
 
 from steersman.controllers.base import Controller
 from steersman.controllers.checks import ControllerCheckError, check_controller
-from steersman.controllers.registry import make_controller
-from steersman.dynamics.base import Dynamics
+from steersman.controllers.registry import controller_spec
+from steersman.dynamics.base import Dynamics, Trajectories
 from steersman.dynamics.checks import DynamicsCheckError, check_dynamics
 from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.registry import make_model, model_spec
@@ -27,9 +32,21 @@ from steersman.envs.plant import Plant
 from steersman.envs.registry import make_simulator
 from steersman.envs.repeat import repeats
 from steersman.envs.simulator import Simulator
+from steersman.experiments.spec.settings import SpecError, validated
+from steersman.optimizers.base import Search
+from steersman.optimizers.policies.base import Policy
 
+Simulate = Callable[..., Simulator]
+"""Makes a simulator with a number of rows, and a price of a failure."""
 EPISODES = 8
 """Episodes that a model is fitted to, and that models of a controller are."""
+
+
+class BrokenError(AssertionError):
+    """Code of somebody else's raised where its contract lets nothing be raised."""
+
+
+BROKEN = (BrokenError, ControllerCheckError, DynamicsCheckError, PlantCheckError)
 
 
 @dataclass(frozen=True)
@@ -45,14 +62,20 @@ class Check:
     """Plant or environment that a controller or a model is checked on."""
     model: str = ""
     """Model of a controller that plans: 'truth', or one that is fitted to a few episodes."""
+    settings: str = "{}"
+    """Arguments of its constructor, as JSON."""
     max_episode_steps: int | None = None
     """Control steps of an episode of an environment that does not say."""
 
     def run(self, console: Console) -> int:
         """Check, and say what has been; the status is 1 if the contract is broken."""
         try:
-            passed = check(self.target, self.on, self.model, self.max_episode_steps)
-        except (ControllerCheckError, DynamicsCheckError, PlantCheckError) as error:
+            given: dict[str, Any] = json.loads(self.settings)
+        except json.JSONDecodeError as error:
+            raise SpecError(f"--settings is not JSON ({error}); write for example '{{\"gain\": 2}}'") from error
+        try:
+            passed = check(self.target, self.on, self.model, given, self.max_episode_steps)
+        except BROKEN as error:
             console.print(f"[red]broken:[/red] {escape(str(error))}", soft_wrap=True)
             return 1
         for text in passed:
@@ -61,7 +84,11 @@ class Check:
 
 
 def check(
-    target: str, on: str = "steersman/Pendulum-v1", model: str = "", max_episode_steps: int | None = None
+    target: str,
+    on: str = "steersman/Pendulum-v1",
+    model: str = "",
+    settings: dict[str, Any] | None = None,
+    max_episode_steps: int | None = None,
 ) -> tuple[str, ...]:
     """Check what ``module:Name`` names against the contract of its kind; what has been checked, in words.
 
@@ -69,31 +96,62 @@ def check(
         target: ``module:Name``.
         on: Plant or environment for controllers and models.
         model: Model for a controller.
+        settings: Arguments of its constructor.
         max_episode_steps: Control steps of an episode of an environment that does not say.
 
     Raises:
-        ValueError: If it names nothing that can be checked.
-        AssertionError: If the contract is broken: one of ``PlantCheckError``, ``DynamicsCheckError`` and
-            ``ControllerCheckError``.
+        ValueError: If it names nothing that can be checked, or a setting is wrong.
+        AssertionError: If the contract is broken: one of :data:`BROKEN`.
     """
     if ":" not in target:
         raise ValueError(f"{target!r} is not module:Name, such as mine:Relay for the class Relay in mine.py beside you")
     found = imported(target)
+    simulate = partial(make_simulator, on)
+    if max_episode_steps is not None:
+        simulate = partial(simulate, max_episode_steps=max_episode_steps)
+    if not isinstance(found, type):
+        if found is not None and isinstance(found, Plant | Dynamics | Controller):
+            raise ValueError(f"{target!r} is an object; name its class, {type(found).__name__}")
+        return _environment(target, settings or {}, max_episode_steps)  # a function may make one
+    if lacking(found):
+        raise ValueError(f"{target!r} lacks {lacking(found)}")
+    if issubclass(found, Search | Policy):
+        raise ValueError(
+            f"{target!r} is a search or a policy: a comparison with policy-search tries it when it is bound"
+        )
+    kind_of: Any = found
     kinds: dict[type[Any], Callable[[], tuple[str, ...]]] = {
-        Plant: lambda: _plant(found),
-        Dynamics: lambda: _model(target, on),
-        Controller: lambda: _controller(target, on, model),
+        Plant: lambda: _plant(kind_of, settings or {}),
+        Dynamics: lambda: _model(target, simulate, on, settings or {}),
+        Controller: lambda: _controller(target, simulate, on, model, settings or {}),
+        gymnasium.Env: lambda: _environment(target, settings or {}, max_episode_steps),
     }
     for kind, checked in kinds.items():
-        if isinstance(found, type) and issubclass(found, kind):
-            if lacking(found):
-                raise ValueError(f"{target!r} lacks {lacking(found)}")
-            return checked()
-    return _environment(target, max_episode_steps)  # says what is wrong with a name that names nothing
+        if issubclass(found, kind):
+            return _told(found, checked)
+    names = ", ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
+    raise ValueError(f"{target!r} is of no kind that can be checked; derive it from one of {names}")
 
 
-def _plant(kind: type[Plant]) -> tuple[str, ...]:
-    check_plant(kind())
+def _told(kind: type[Any], checked: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+    """What has been checked; what the class itself raises, with its place in its file."""
+    try:
+        return checked()
+    except BROKEN:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [f for f in frames if f.filename == getattr(sys.modules[kind.__module__], "__file__", None)]
+        if not own:
+            if isinstance(error, ValueError):  # ours, about what was asked for
+                raise
+            raise BrokenError(f"{kind.__name__}: {type(error).__name__}: {error}") from error
+        place = f"{Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name}"
+        raise BrokenError(f"{kind.__name__} raised {type(error).__name__}: {error} ({place})") from error
+
+
+def _plant(kind: type[Plant], settings: dict[str, Any]) -> tuple[str, ...]:
+    check_plant(kind(**validated(kind, settings, "--settings")))
     return (
         "shapes of states, outputs, constraints and status",
         "pure functions: equal inputs give equal results, in every batch and order of rows",
@@ -102,9 +160,10 @@ def _plant(kind: type[Plant]) -> tuple[str, ...]:
     )
 
 
-def _model(name: str, on: str) -> tuple[str, ...]:
-    simulator = make_simulator(on, 4)
-    check_dynamics(lambda: make_model(name, simulator.plant), _data(simulator), simulator)
+def _model(name: str, simulate: Simulate, on: str, settings: dict[str, Any]) -> tuple[str, ...]:
+    simulator = simulate(4)
+    given = validated(model_spec(name).make, settings, "--settings")
+    check_dynamics(lambda: make_model(name, simulator.plant, **given), _data(simulator), simulator)
     return (
         f"fits {EPISODES} episodes of {on}, again to the same predictions",
         "shapes of predicted outputs; rows independent, however spoilt",
@@ -113,14 +172,17 @@ def _model(name: str, on: str) -> tuple[str, ...]:
     )
 
 
-def _controller(name: str, on: str, model: str) -> tuple[str, ...]:
-    simulate = partial(make_simulator, on, price=failure_price(partial(make_simulator, on, price=0.0)))
+def _controller(name: str, simulate: Simulate, on: str, model: str, settings: dict[str, Any]) -> tuple[str, ...]:
+    spec = controller_spec(name)
+    if spec.needs_model and not model:
+        raise ValueError(f"{name!r} plans with a model; name one, for example --model truth")
+    priced = partial(simulate, price=failure_price(partial(simulate, price=0.0)))
+    given = validated(spec.make, settings, "--settings")
 
     def make() -> Controller:
-        simulator = simulate(1)
-        return make_controller(name).bind(simulator.problem, _fitted(model, simulate) if model else None)
+        return spec.make(**given).bind(priced(1).problem, _fitted(model, priced) if model else None)
 
-    check_controller(make, simulate)
+    check_controller(make, priced)
     return (
         f"acts on {on}: admissible, finite, the right shapes",
         "equal generators give equal episodes",
@@ -130,19 +192,20 @@ def _controller(name: str, on: str, model: str) -> tuple[str, ...]:
     )
 
 
-def _environment(target: str, max_episode_steps: int | None) -> tuple[str, ...]:
-    simulate = partial(make_simulator, target, price=0.0, max_episode_steps=max_episode_steps)
+def _environment(target: str, settings: dict[str, Any], max_episode_steps: int | None) -> tuple[str, ...]:
+    given: dict[str, Any] = {"price": 0.0, "max_episode_steps": max_episode_steps, **settings}
+    simulate: Simulate = partial(make_simulator, target, **given)
     again = repeats(simulate, noise.keys(0, 2), simulate(1).problem.horizon)
     if again is not None:
         raise PlantCheckError(f"nothing can be paired on it: {again}")
     return ("made, with outputs and actions that are understood", "a seed repeats its episode")
 
 
-def _fitted(model: str, simulate: Callable[[int], Simulator]) -> Dynamics:
+def _fitted(model: str, simulate: Simulate) -> Dynamics:
     simulator = simulate(4)
     made = make_model(model, simulator.plant).bind(simulator.problem)
     return made if model_spec(model).needs_plant else made.fit(_data(simulator))
 
 
-def _data(simulator: Simulator) -> Any:
+def _data(simulator: Simulator) -> Trajectories:
     return collect(simulator, HeldLevels(), episodes=EPISODES, seed=0)

@@ -24,6 +24,7 @@ from steersman.envs.registry import PLANTS
 from steersman.envs.settings import meant, range_of
 from steersman.experiments.benchmarks.base import BENCHMARKS
 from steersman.experiments.spec.comparison import presets, read_spec
+from steersman.experiments.spec.settings import named
 from steersman.experiments.studies.registry import STUDIES
 from steersman.optimizers.settings import alternatives
 
@@ -137,20 +138,28 @@ def member(name: str) -> tuple[str, str, Callable[..., Any]] | None:
 def settings(make: Callable[..., Any]) -> list[Setting]:
     """The settings of what a class or function makes, with what its docstrings say of them."""
     start = inspect.unwrap(getattr(make, "__init__")) if isinstance(make, type) else make  # noqa: B009
-    parameters = dict(inspect.signature(make).parameters)
+    parameters = named(make)
     parameters.pop("plant", None)
-    hints = get_type_hints(start, include_extras=True)
+    hints = _hints(start)
     docs = [inspect.getdoc(make), inspect.getdoc(start)]
     nested = next((t for t in alternatives(hints.get("settings")) if is_dataclass(t) and isinstance(t, type)), None)
     if nested is not None:
         parameters = dict(inspect.signature(nested).parameters)
-        hints = get_type_hints(nested, include_extras=True)
+        hints = _hints(nested)
         docs = [kind.__doc__ and inspect.cleandoc(kind.__doc__) for kind in reversed(nested.__mro__)]
     texts = {name: text for doc in docs for name, text in _texts(doc or "").items()}
     return [
         Setting(name, _type(hints.get(name, "")), "" if p.default is p.empty else repr(p.default), texts.get(name, ""))
         for name, p in parameters.items()
     ]
+
+
+def _hints(of: Any) -> dict[str, Any]:
+    """Annotations, as they are written where they name what is not there at run time."""
+    try:
+        return get_type_hints(of, include_extras=True)
+    except NameError:
+        return dict(getattr(of, "__annotations__", {}))
 
 
 def _type(hint: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
 from typing import Any, Literal
@@ -205,8 +206,9 @@ class NeuralPolicy(TrainedPolicy):
         """
         if not before.curve:
             return cost
-        best = min(range(len(before.curve)), key=lambda i: before.curve[i][1])
-        if not before.curve[best][1] < cost:
+        costs = [found if math.isfinite(found) else math.inf for _, found in before.curve]
+        best = min(range(len(costs)), key=costs.__getitem__)
+        if not costs[best] < cost:
             return cost
         last = flatten(self._policy)
         self.load_state_dict(before.renewed_by[best])

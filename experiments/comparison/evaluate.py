@@ -51,6 +51,9 @@ def evaluate(
         recorded: The first so many rows are recorded in full.
         preview: Whether the controller sees the references ahead that it asks for.
         progress: Called once a control step.
+
+    Raises:
+        RuntimeError: If the law raised at every step: what was run is doing nothing, under another name.
     """
     start = time.process_time()
     scenarios = simulator.scenarios(key)
@@ -61,6 +64,7 @@ def evaluate(
     outcomes = torch.zeros(n, len(Outcome), dtype=torch.int64, device=device)
     inadmissible, tape, trail = 0, _Tape(min(recorded, n)), None
     decisions: list[Decision] = []
+    failed = controller.failed_decisions
 
     def act(m: Measurement) -> Tensor:
         nonlocal trail
@@ -80,6 +84,8 @@ def evaluate(
         cost, violation, steps = cost + step.result.cost, violation + step.result.violation, steps + running
         outcomes[running, decisions[0].outcome[running].long()] += 1
         progress((step.k + 1) / horizon, f"step {step.k + 1} of {horizon}")
+    if controller.failed_decisions - failed > step.k:
+        raise RuntimeError(f"it never decided, in {step.k + 1} steps: {'; '.join(controller.notes)}")
     return Evaluation(
         cost, violation, step.result.status, steps, outcomes, inadmissible, tape.episodes(horizon),
         time.process_time() - start, scenarios.digest(), trail, simulator.notes,

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from steersman.controllers.base import Controller, Training, TrainingCost
+from steersman.controllers.base import Controller, Memory, Training, TrainingCost
 from steersman.controllers.registry import controller_spec
 from steersman.dynamics.base import Dynamics, Trajectories
 from steersman.dynamics.collect import Exciter, HeldLevels, collect
@@ -104,10 +106,34 @@ def _fit(spec: FitSpec, files: Files, report: Progress) -> None:
     model.fit(data)
     draft = files(spec, ".draft.safetensors")
     save_file({name: t.contiguous() for name, t in model.state_dict().items()}, str(draft))
+    if ":" in entry.use:
+        _require_kept(model, build_model(entry.use, entry.settings, sim), load_file(str(draft)), sim)
     draft.replace(files(spec, ".safetensors"))
     data.save(files(spec, ".data.safetensors"))
     cost = {"plant_steps": data.steps, "cpu_seconds": time.process_time() - start + model.earlier_seconds}
     files(spec, ".json").write_text(json.dumps({"cost": cost, "notes": sim.notes}))
+
+
+def _require_kept(fitted: Dynamics, fresh: Dynamics, state: dict[str, Tensor], sim: Simulator) -> None:
+    """Refuse a model of somebody else's that predicts something else, or nothing, after it was saved.
+
+    Raises:
+        RuntimeError: With the remedy.
+    """
+    remedy = "name the tensors that fit learns with an underscore at the end (self.weights_), so that they are kept"
+    sim.reset(sim.scenarios(noise.keys(0, sim.n)))
+    window = Memory(fitted.context).push(sim.measure())
+    U = sim.actions.neutral(sim.n, sim.perform())[:, None]
+    before, _ = fitted.rollout(fitted.init(window), U)
+    try:
+        fresh.load_state_dict(state)
+        after, _ = fresh.rollout(fresh.init(window), U)
+    except Exception as error:
+        raise RuntimeError(
+            f"the fitted model cannot be restored ({type(error).__name__}: {error}); {remedy}"
+        ) from error
+    if not torch.allclose(before, after, rtol=1e-6, atol=1e-9, equal_nan=True):
+        raise RuntimeError(f"the model predicts something else after it was saved; {remedy}")
 
 
 def _exciter(entry: ModelEntry) -> Callable[[], Exciter]:
@@ -126,6 +152,8 @@ def _run(spec: RunSpec, files: Files, report: Progress) -> None:
         data=None if spec.fit is None else Trajectories.load(files(spec.fit, ".data.safetensors")), note=practice.note,
     )  # fmt: skip
     cost = controller.train(training)
+    if not isinstance(cost, TrainingCost):
+        raise TypeError(f"{spec.controller.use}: train must return a TrainingCost, got {type(cost).__name__}")
     if state := controller.state_dict():
         save_file({name: t.contiguous() for name, t in state.items()}, str(files(spec, ".safetensors")))
     share = 0.5 if cost.plant_steps else 0.0

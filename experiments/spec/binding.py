@@ -102,7 +102,9 @@ class _Models:
         hasty = model_spec(entry.use).hasty
         if hasty is None or problem.ny + problem.actions.m > MOST:
             return model  # enough for controllers that refuse its kind, or do not look inside when they are bound
-        return build_model(entry.use, {**entry.settings, **hasty}, self._simulator).fit(self._data)
+        small = build_model(entry.use, {**entry.settings, **hasty}, self._simulator)
+        small.fit(self._data)
+        return small
 
     @cached_property
     def _data(self) -> Trajectories:

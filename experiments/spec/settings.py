@@ -31,9 +31,15 @@ def validated(target: Callable[..., Any], given: Mapping[str, Any], where: str) 
     Raises:
         SpecError: If a setting is unknown, missing or of the wrong type.
     """
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    try:
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except NameError as error:
+        name = getattr(target, "__qualname__", target)
+        raise SpecError(
+            f"{where}: an annotation of {name} cannot be read ({error}); import what it names outside of TYPE_CHECKING"
+        ) from error
     fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(target).parameters.items():
+    for name, parameter in named(target).items():
         if name != "plant":
             fields[name] = (hints[name], ... if parameter.default is parameter.empty else parameter.default)
     nested = "settings" in fields and _dataclass_in(hints["settings"])
@@ -49,6 +55,12 @@ def validated(target: Callable[..., Any], given: Mapping[str, Any], where: str) 
         asked = hints["settings"] if nested else {name: hint for name, (hint, _) in fields.items()}
         raise SpecError(explain(error, where, asked, skip=1 if nested else 0)) from error
     return {name: getattr(found, name) for name in found.model_fields_set}
+
+
+def named(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Parameters that can be given by name; ``*args`` and ``**kwargs`` cannot."""
+    found = inspect.signature(target).parameters
+    return {name: p for name, p in found.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
 
 def refuse_flags(hint: Any, given: Any, where: str) -> None:

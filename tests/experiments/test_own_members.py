@@ -8,10 +8,13 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+import torch
 
 from steersman.controllers.kinds import POLICIES, SEARCHES
 from steersman.controllers.registry import CATALOGUE, controller_spec
-from steersman.dynamics.registry import model_spec
+from steersman.dynamics.collect import HeldLevels, collect
+from steersman.dynamics.registry import make_model, model_spec
+from steersman.envs import make_simulator
 from steersman.envs.catalogue import Catalogue
 from steersman.experiments.checking import check
 from steersman.experiments.cli import main
@@ -23,7 +26,9 @@ from steersman.experiments.spec.settings import SpecError
 CODE = '''
 import torch
 from steersman.controllers.base import Controller, TrainingCost
+from steersman.dynamics.base import Dynamics
 from steersman.dynamics.linear.models import LinearDynamics
+from steersman.envs.plant import Plant
 from steersman.optimizers.policies.mlp import MLPPolicy
 from steersman.optimizers.random_search import RandomSearch
 
@@ -97,9 +102,73 @@ class Net(MLPPolicy):
     name = "net"
 
 
+class Kept(Dynamics):
+    """Persistence with a learned mean."""
+
+    def fit(self, data):
+        self.mean_ = data.y.mean(dim=(0, 1))
+        self.size_ = torch.tensor(float(len(data)))
+        return self
+
+    def init(self, window):
+        return window.now.y + 0 * self.mean_
+
+    def step(self, h, u):
+        return 0.5 * h + 0.5 * self.mean_
+
+    def output(self, h):
+        return h, h[:, :1] * torch.ones(1, 4, dtype=h.dtype)
+
+
+class Lost(Kept):
+    """The same, with what nobody saves."""
+
+    def fit(self, data):
+        self.mean = data.y.mean(dim=(0, 1))
+        return self
+
+    def init(self, window):
+        return window.now.y + 0 * self.mean
+
+
+class Never(Controller):
+    """Raises."""
+
+    def decide(self, m, budget_s):
+        raise KeyError("the sun")
+
+
+class Bare(Controller):
+    """Returns what is no decision."""
+
+    def decide(self, m, budget_s):
+        return m.y[:, :1]
+
+
+class Outer:
+    class Inner(Relay):
+        pass
+
+
+class Hinted(Controller):
+    """Names a type that only checkers see."""
+
+    def __init__(self, place: "Nowhere | None" = None) -> None:
+        pass
+
+    def decide(self, m, budget_s):
+        return self.optimal(m.y[:, :1] * 0)
+
+
+class NoPlant(Plant):
+    pass
+
+
 number = 3
+thing = Relay()
 '''
 
+DATA = collect(make_simulator("steersman/Pendulum-v1", 2), HeldLevels(), episodes=2, steps=10, seed=0)
 FILE = """
 episodes = 3
 [[plants]]
@@ -272,3 +341,77 @@ def test_check_knows_models_plants_and_environments(own: str) -> None:
     assert check(env, max_episode_steps=20)[-1] == "a seed repeats its episode"
     with pytest.raises(ValueError, match="has no max_episode_steps"):
         check(env)
+
+
+def row(own: str, name: str, model: str = "") -> str:
+    """A comparison file with a controller beside doing nothing."""
+    text = FILE.format(module=own).partition("[[plants.models]]")[0] + '[[plants.controllers]]\nuse = "zero"\n'
+    if not model:
+        return text + f'[[plants.controllers]]\nuse = "{own}:{name}"\n'
+    data = "data = { episodes = 2, steps = 10 }"
+    head, _, tail = text.partition("[[plants.controllers]]")
+    planner = f'use = "mppi"\nmodel = "{own}:{model}"\nsettings = {{ horizon = 2, samples = 4 }}\nepisodes = 1'
+    return f'{head}[[plants.models]]\nuse = "{own}:{model}"\n{data}\n[[plants.controllers]]{tail}[[plants.controllers]]\n{planner}\n'
+
+
+def told(own: str, tmp_path: Path, *names: str, **more: str) -> list[str]:
+    """Errors of the rows that failed."""
+    (tmp_path / "own.toml").write_text(row(own, *names, **more))
+    return [f.error for f in compare(read_spec("own.toml"), tmp_path / "out").failures]
+
+
+def test_what_a_model_has_learned_is_kept_or_the_fit_fails(own: str, tmp_path: Path) -> None:
+    assert told(own, tmp_path, "", model="Kept") == []
+    (error,) = told(own, tmp_path, "", model="Lost")
+    assert "cannot be restored (AttributeError" in error and "with an underscore at the end" in error
+    kept = make_model(f"{own}:Kept", None)
+    kept.fit(DATA)
+    assert set(kept.state_dict()) == {"mean_", "size_"}
+    other = make_model(f"{own}:Kept", None)
+    other.load_state_dict(kept.state_dict())
+    assert torch.equal(other.mean_, kept.mean_)
+    assert check(f"{own}:Kept")
+    with pytest.raises(AssertionError, match=rf"Lost raised AttributeError: .*'mean' \({own}.py:\d+, in init\)"):
+        check(f"{own}:Lost")
+
+
+def test_a_controller_that_never_decides_has_no_result(own: str, tmp_path: Path) -> None:
+    (error,) = told(own, tmp_path, "Never")
+    assert "it never decided, in 200 steps: Never failed to decide: KeyError: 'the sun' (the first of 200)" in error
+    (error,) = told(own, tmp_path, "Bare")
+    assert "decide must return a Decision, got Tensor; return self.optimal(u)" in error
+
+
+def test_modules_that_end_the_interpreter_and_types_that_nobody_has_are_told(own: str, tmp_path: Path) -> None:
+    (tmp_path / f"{own}_exits.py").write_text("import sys; sys.exit(3)")
+    with pytest.raises(ValueError, match=r"its module cannot be imported \(SystemExit: 3\)"):
+        controller_spec(f"{own}_exits:Relay")
+    with pytest.raises(SpecError, match=r"an annotation of Hinted cannot be read .*'Nowhere'"):
+        told(own, tmp_path, "Hinted")
+    (place,) = settings(controller_spec(f"{own}:Hinted").make)
+    assert (place.name, place.type) == ("place", "Nowhere | None")
+    assert controller_spec(f"{own}:Outer.Inner").make.__qualname__ == "Outer.Inner"
+    with pytest.raises(ValueError, match="is not module:Name; name the module before the colon"):
+        controller_spec(f"{own}:")
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "message"),
+    [
+        ("Planner", {}, "plans with a model; name one, for example --model truth"),
+        ("Relay", {"settings": {"torqe": 1}}, r"--settings.torqe: unknown key \(did you mean 'torque'\?\)"),
+        ("thing", {}, "is an object; name its class, Relay"),
+        ("Outer", {}, "is of no kind that can be checked; derive it from one of .*Controller"),
+        ("Walk", {}, "is a search or a policy"),
+        ("NoPlant", {}, "'{m}:NoPlant' lacks .*step"),
+    ],
+)
+def test_what_cannot_be_checked_says_why(own: str, name: str, more: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace("{m}", own)):
+        check(f"{own}:{name}", **more)
+
+
+def test_checks_take_settings_models_and_environments_without_an_end(own: str) -> None:
+    assert check(f"{own}:Planner", model="truth") and check(f"{own}:Relay", settings={"torque": 0.5})
+    on = "gymnasium.envs.classic_control.pendulum:PendulumEnv"
+    assert check(f"{own}:Relay", on, max_episode_steps=20)

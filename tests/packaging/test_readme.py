@@ -9,6 +9,8 @@ import torch
 
 from steersman.controllers.registry import controller_spec, make_controller
 from steersman.controllers.rollout import run_episodes
+from steersman.dynamics.collect import HeldLevels, collect
+from steersman.dynamics.registry import make_model
 from steersman.envs import make_simulator, noise
 from steersman.envs.abm.mesa_simulator import MesaSimulator
 from steersman.experiments.checking import check
@@ -46,6 +48,11 @@ def test_own_controller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         act = make_controller(name).bind(simulator.problem).act
         costs.append(run_episodes(simulator, scenarios, lambda m, act=act: act(m).u).cost.mean())
     assert costs[1] < 0.9 * costs[0]
+    assert len(check("readme_mine:LeastSquares")) == 4
+    data = collect(simulator, HeldLevels(), episodes=8, steps=40, seed=0)
+    model = make_model("readme_mine:LeastSquares", None).bind(simulator.problem).fit(data)
+    y, _ = model.rollout(data.y[:, 0], data.u[:, :1])
+    assert (y[:, 0] - data.y[:, 1]).abs().mean() < 0.3 * (data.y[:, 1] - data.y[:, 0]).abs().mean()
 
 
 def test_mesa_model() -> None:
