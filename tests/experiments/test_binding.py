@@ -24,10 +24,10 @@ from steersman.envs.registry import make_simulator
 from steersman.experiments.comparison import runner
 from steersman.experiments.comparison.compare import check_problems, compare
 from steersman.experiments.comparison.store import Store
+from steersman.experiments.spec import binding
 from steersman.experiments.spec.comparison import (
     ComparisonSpec,
     ControllerEntry,
-    binding,
     parse_spec,
     presets,
     read_spec,

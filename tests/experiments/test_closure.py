@@ -127,7 +127,9 @@ def test_a_module_of_the_users_is_imported_anew_after_an_edit(own: Path) -> None
 def test_steersman_itself_cannot_change_under_a_running_process(monkeypatch: pytest.MonkeyPatch) -> None:
     importlib.import_module(RUNNER)
     monkeypatch.setitem(module._SEEN, RUNNER, "another digest")
-    with pytest.raises(SpecError, match=r"experiments.runner was edited while this process runs; start Python again"):
+    with pytest.raises(
+        SpecError, match=r"experiments\.comparison\.runner was edited while this process runs; start Python again"
+    ):
         refresh([RUNNER])
 
 

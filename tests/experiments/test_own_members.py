@@ -117,7 +117,7 @@ class Kept(Dynamics):
         return 0.5 * h + 0.5 * self.mean_
 
     def output(self, h):
-        return h, h[:, :1] * torch.ones(1, 4, dtype=h.dtype)
+        return h, h[:, :1] * torch.ones(1, 2, dtype=h.dtype)
 
 
 class Lost(Kept):

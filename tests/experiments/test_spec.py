@@ -76,7 +76,7 @@ BAD = {
     ),
     "unknown model setting": (
         changed("plants.0.models.0.settings", {"hiden": [8]}),
-        r"models\.0\.settings\.hiden: unknown key \(did you mean 'hidden'\?\); known: context, hidden, members",
+        r"models\.0\.settings\.hiden: unknown key \(did you mean 'hidden'\?\); known: context, hidden, rollout, ",
     ),
     "wrong type": (changed("plants.0.controllers.1.settings", {"horizon": "far"}), "horizon: .*integer.*'far'"),
     "a boolean number": (changed("episodes", True), "^episodes: must be a number, got a boolean$"),
