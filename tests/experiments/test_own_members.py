@@ -114,7 +114,7 @@ class Kept(Dynamics):
         return window.now.y + 0 * self.mean_
 
     def step(self, h, u):
-        return 0.5 * h + 0.5 * self.mean_
+        return 0.5 * h + 0.5 * self.mean_ + 0.1 * u
 
     def output(self, h):
         return h, h[:, :1] * torch.ones(1, 2, dtype=h.dtype)
@@ -129,6 +129,9 @@ class Lost(Kept):
 
     def init(self, window):
         return window.now.y + 0 * self.mean
+
+    def step(self, h, u):
+        return 0.5 * h + 0.5 * self.mean + 0.1 * u
 
 
 class Never(Controller):
