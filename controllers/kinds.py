@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from steersman.envs.catalogue import Catalogue, first_line, lacking
@@ -58,15 +59,7 @@ def _spec(name: str, kind: type[Any]) -> KindSpec[Any]:
     return KindSpec(name, f"{kind.__module__}:{kind.__qualname__}", first_line(kind))
 
 
-def _own_search(name: str, target: str, found: Any) -> KindSpec[Search[Any]]:
-    return _own(name, target, found, Search, "search")
-
-
-def _own_policy(name: str, target: str, found: Any) -> KindSpec[Policy]:
-    return _own(name, target, found, Policy, "policy")
-
-
-def _own(name: str, target: str, found: Any, base: type[Any], what: str) -> KindSpec[Any]:
+def _own(base: type[Any], what: str, name: str, target: str, found: Any) -> KindSpec[Any]:
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ValueError(f"{name!r} is no {what}; derive a class from {base.__module__}.{base.__qualname__}")
     if lacking(found):
@@ -74,5 +67,9 @@ def _own(name: str, target: str, found: Any, base: type[Any], what: str) -> Kind
     return KindSpec(name, target, first_line(found))
 
 
-SEARCHES: Catalogue[KindSpec[Search[Any]]] = Catalogue("search", [_spec(k.name, k) for k in OUR_SEARCHES], _own_search)
-POLICIES: Catalogue[KindSpec[Policy]] = Catalogue("policy", [_spec(k.name, k) for k in OUR_POLICIES], _own_policy)
+SEARCHES: Catalogue[KindSpec[Search[Any]]] = Catalogue(
+    "search", [_spec(k.name, k) for k in OUR_SEARCHES], partial(_own, Search, "search")
+)
+POLICIES: Catalogue[KindSpec[Policy]] = Catalogue(
+    "policy", [_spec(k.name, k) for k in OUR_POLICIES], partial(_own, Policy, "policy")
+)

@@ -9,8 +9,8 @@ from functools import cached_property
 from importlib import metadata
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from steersman.envs.importing import imported
-from steersman.envs.settings import meant, missing
+from steersman.envs.importing import imported, meant_in
+from steersman.envs.settings import missing
 
 
 @runtime_checkable
@@ -87,10 +87,8 @@ class Catalogue(Generic[E]):
         found = imported(target)
         if found is None:
             module, _, wanted = target.partition(":")
-            public = [known for known in vars(importlib.import_module(module)) if not known.startswith("_")]
-            raise ValueError(
-                f"unknown {self.kind} {name!r}: module {module!r} has no {wanted!r}{meant(wanted, public)}"
-            )
+            near = meant_in(importlib.import_module(module), wanted)
+            raise ValueError(f"unknown {self.kind} {name!r}: module {module!r} has no {wanted!r}{near}")
         return self._own(name, target, found)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+from steersman.envs.settings import meant
 
 
 def imported(id: str) -> Any:
@@ -53,6 +56,11 @@ def needed(module: str, extra: str, what: str) -> Any:
         if error.name != package:
             raise
         raise ImportError(f"{what} needs {package}: pip install 'steersman[{extra}]'") from None
+
+
+def meant_in(module: ModuleType, name: str) -> str:
+    """Which public name of a module another one was probably meant for; empty if none is near."""
+    return meant(name, (found for found in vars(module) if not found.startswith("_")))
 
 
 def without_suffix(id: str) -> str:

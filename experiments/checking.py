@@ -105,6 +105,7 @@ def check(
     """
     if ":" not in target:
         raise ValueError(f"{target!r} is not module:Name, such as mine:Relay for the class Relay in mine.py beside you")
+    settings = settings or {}
     found = imported(target)
     simulate = partial(make_simulator, on)
     if max_episode_steps is not None:
@@ -112,7 +113,7 @@ def check(
     if not isinstance(found, type):
         if found is not None and isinstance(found, Plant | Dynamics | Controller):
             raise ValueError(f"{target!r} is an object; name its class, {type(found).__name__}")
-        return _environment(target, settings or {}, max_episode_steps)  # a function may make one
+        return _environment(target, settings, max_episode_steps)  # a function may make one
     if lacking(found):
         raise ValueError(f"{target!r} lacks {lacking(found)}")
     if issubclass(found, Search | Policy):
@@ -121,10 +122,10 @@ def check(
         )
     kind_of: Any = found
     kinds: dict[type[Any], Callable[[], tuple[str, ...]]] = {
-        Plant: lambda: _plant(kind_of, settings or {}),
-        Dynamics: lambda: _model(target, simulate, on, settings or {}),
-        Controller: lambda: _controller(target, simulate, on, model, settings or {}),
-        gymnasium.Env: lambda: _environment(target, settings or {}, max_episode_steps),
+        Plant: lambda: _plant(kind_of, settings),
+        Dynamics: lambda: _model(target, simulate, on, settings),
+        Controller: lambda: _controller(target, simulate, on, model, settings),
+        gymnasium.Env: lambda: _environment(target, settings, max_episode_steps),
     }
     for kind, checked in kinds.items():
         if issubclass(found, kind):

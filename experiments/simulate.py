@@ -75,7 +75,7 @@ def simulate(
 
     def act(m: Measurement) -> Tensor:
         nonlocal fallbacks
-        if film.begins:
+        if int(m.k[0]) == 0:
             film.frame(0, None)
         decision = law.act(m)
         fallbacks += int(decision.outcome[0] != 0)
@@ -111,10 +111,8 @@ class _Film:
                 raise SpecError(f"--gif must name a .gif file, got {path}")
             path.parent.mkdir(parents=True, exist_ok=True)
         self._trail: Trail | None = None
-        self.begins = True
 
     def frame(self, k: int, u: Tensor | None) -> None:
-        self.begins = False
         if self._path is None:
             return
         sim, due = self._sim, k % self._every == 0

@@ -52,12 +52,8 @@ class NeuralODE(Windowed):
         Raises:
             ValueError: If the data are not finite, do not fit the bound problem or hold fewer than two windows.
         """
-        self._forget()
-        self._prepare(data)
-        s, resumable = self.settings, self._resumable(data)
-        padded = self._pad(data, s.rollout)
-        self._normalise(data, padded)
-        gen = torch.Generator().manual_seed(s.seed)
+        s = self.settings
+        padded, gen, resumable = self._begin(data, s)
         batches = Batches(self, padded, ahead=s.rollout, members=1, batch=s.batch, validation=s.validation, gen=gen)
         core = new_ensemble(1, batches.inputs + batches.m, s.hidden, batches.nk, gen, batches.arx())
         delta = self.delta_.float()

@@ -63,9 +63,8 @@ class LinearDynamics(Learned):
     columns (Ljung, System Identification, 2nd ed., section 4.2); z is read out affinely from the same state. How
     many measurements that are, and the ridge, is chosen by predictions of held-out episodes
     (:func:`~steersman.dynamics.linear.identification.identify`): many steps ahead, since longer windows than the data
-    tell
-    apart bring modes that the plant does not have, and few, since shorter ones than a delay calls for lose the closed
-    loop. Made by :meth:`from_plant`, the state is the plant's own, flattened.
+    tell apart bring modes that the plant does not have, and few, since shorter ones than a delay calls for lose the
+    closed loop. Made by :meth:`from_plant`, the state is the plant's own, flattened.
 
     At the start of an episode a window is filled by repetition, which no ARX model can explain; its first
     ``context - 1`` predictions are therefore worse than the later ones.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import cast
 
@@ -13,7 +13,9 @@ from torch import Tensor
 from steersman.dynamics.base import Hidden, Trajectories, Window
 from steersman.dynamics.learned import Learned
 from steersman.dynamics.linear.regression import affine_fit, ridge, spread
+from steersman.dynamics.windowed.settings import WindowSettings
 from steersman.dynamics.windowed.windows import cut, divided, starts
+from steersman.optimizers.resumable import Resumable
 
 _RIDGE = 1e-10
 """Weight of the ridge regression of the readout."""
@@ -68,9 +70,9 @@ class Windowed(Learned, ABC):
         y, past, exogenous = parts(h)
         return self._assemble(y[:, -1], exogenous), self._readout(self._features(y, past))
 
+    @abstractmethod
     def _change(self, phi: Float[Tensor, "n inputs"]) -> Float[Tensor, "n nk"]:
         """Change of the kept outputs in units of ``y_std * delta``."""
-        raise NotImplementedError
 
     def _readout(self, phi: Float[Tensor, "n inputs"]) -> Float[Tensor, "n nz"]:
         """Performance outputs of a window without its newest action."""
@@ -80,6 +82,19 @@ class Windowed(Learned, ABC):
         """Normalised windows, flattened: outputs first, oldest first."""
         y, u = (y - self.y_mean_) / self.y_std_, (u - self.u_mean_) / self.u_std_
         return torch.cat([y.flatten(1), u.flatten(1)], dim=1)
+
+    def _begin(self, data: Trajectories, settings: WindowSettings) -> tuple[Trajectories, torch.Generator, Resumable]:
+        """Forget the last fit and learn the scales; the padded data, the source of chance and the training's state.
+
+        Raises:
+            ValueError: If the data are not finite or do not fit the bound problem.
+        """
+        self._forget()
+        self._prepare(data)
+        resumable = self._resumable(data)
+        padded = self._pad(data, settings.rollout)
+        self._normalise(data, padded)
+        return padded, torch.Generator().manual_seed(settings.seed), resumable
 
     def _forget(self) -> None:
         """Delete what an earlier fit has learned."""

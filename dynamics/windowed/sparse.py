@@ -80,12 +80,8 @@ class SparseNeuralDynamics(Windowed):
         Raises:
             ValueError: If the data are not finite, do not fit the bound problem or hold fewer than two windows.
         """
-        self._forget()
-        self._prepare(data)
-        s, resumable = self.settings, self._resumable(data)
-        padded = self._pad(data, s.rollout)
-        self._normalise(data, padded)
-        gen = torch.Generator().manual_seed(s.seed)
+        s = self.settings
+        padded, gen, resumable = self._begin(data, s)
         batches = Batches(self, padded, ahead=s.rollout, members=1, batch=s.batch, validation=s.validation, gen=gen)
         net = _fresh((batches.inputs + batches.m, *s.hidden, batches.nk), batches.arx(), gen)
         masks = [_one_hot(torch.full((width,), Kind.RELU)) for width in s.hidden]

@@ -10,13 +10,13 @@ from types import ModuleType
 
 import gymnasium
 
+from steersman.envs.importing import meant_in
 from steersman.envs.settings import meant
 
 
 def not_in(module: ModuleType, name: str) -> str:
     """That a module has no such name, and no environment that it registers is called so."""
-    public = [found for found in vars(module) if not found.startswith("_")]
-    near = meant(name, public) or meant(name, gymnasium.registry)
+    near = meant_in(module, name) or meant(name, gymnasium.registry)
     return f"module {module.__name__!r} has no {name!r}{near}, and registers no environment of that name"
 
 

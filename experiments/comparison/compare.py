@@ -27,6 +27,8 @@ from steersman.experiments.spec.settings import SpecError
 POLL_S = 0.2
 ENDED = ("done", "failed")
 """States of a job that nobody is to do any more."""
+FIRST, RUNS = "first rows", "runs"
+"""Phases whose jobs are runs: those that take neither a fit nor a training, and the others."""
 INTERIM_S = 20.0
 """Seconds between two interim results, at least."""
 INTERIM_SHARE = 10.0
@@ -172,10 +174,6 @@ class _Interims:
         self._due, self._told = now + max(INTERIM_S, INTERIM_SHARE * (now - start)), (phase, finished)
 
 
-FIRST, RUNS = "first rows", "runs"
-"""Phases whose jobs are runs: those that take neither a fit nor a training, and the others."""
-
-
 def _phases(planned: Sequence[Planned]) -> dict[str, dict[str, tuple[str, JobSpec]]]:
     """Jobs of each phase by key: what the progress display calls them, and the work."""
     banks: dict[str, tuple[str, JobSpec]] = {}
@@ -231,7 +229,7 @@ def _collect(
 ) -> Comparison:
     results: list[RunResult] = []
     failures: list[Failure] = []
-    states = {p.run.key: store.get(p.run.key) for p in planned}
+    states = {job.key: job for job in store.jobs([p.run.key for p in planned])}
     begun = {(p.plant, p.label) for p in planned if states[p.run.key].state not in ENDED}  # no row without a seed
     for p in planned:
         job = states[p.run.key]
