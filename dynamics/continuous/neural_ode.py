@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steersman.dynamics.base import Trajectories
 from steersman.dynamics.windowed.base import Batches, Windowed
-from steersman.dynamics.windowed.ensemble import Weights, forward, new_ensemble, train
+from steersman.dynamics.windowed.ensemble import Weights, answers, forward, new_ensemble, train
 from steersman.dynamics.windowed.settings import WindowSettings
 from steersman.envs.integrators import rk4
 from steersman.envs.settings import Count
@@ -37,7 +37,7 @@ class NeuralODE(Windowed):
     Time is counted in control periods and ``delta`` is the one-step change of each output in the data. The action is
     held, and so are the older measurements of the window, where there are any. f is a SiLU network beside a linear
     map that starts at the ridge-regression ARX model; z is affine in the window. Gradients pass through the
-    integrator. Training runs in float32, the result is stored in the data's type.
+    integrator. The network runs in float32, windows and their changes are added up in the data's type.
     """
 
     def __init__(self, settings: NeuralODESettings | None = None) -> None:
@@ -71,7 +71,7 @@ class NeuralODE(Windowed):
             resumable=resumable, stage="train",
         )  # fmt: skip
         for name, value in core.items():
-            self._learn(f"core_{name}_", value.to(data.y.dtype), trainable=True)
+            self._learn(f"core_{name}_", value, trainable=True)
         return self
 
     def _trainable(self, name: str) -> bool:
@@ -99,4 +99,4 @@ class NeuralODE(Windowed):
             for name, value in self._parameters.items()
             if value is not None
         }
-        return self._flow(lambda v: forward(weights, v), phi[None], self.delta_)[0]
+        return self._flow(lambda v: answers(weights, v)[0], phi, self.delta_)

@@ -48,6 +48,12 @@ def forward(weights: Weights, x: Float[Tensor, "E n inputs"]) -> Float[Tensor, "
     return hidden + torch.bmm(x, weights["skip"])
 
 
+def answers(weights: Weights, x: Float[Tensor, "n inputs"]) -> Float[Tensor, "E n outputs"]:
+    """Outputs of every member in the precision that they were trained in, which is faster than that of ``x``."""
+    skip = weights["skip"]
+    return forward(weights, x.to(skip).expand(len(skip), *x.shape)).to(x)
+
+
 def train(
     weights: list[Weights],
     loss: Callable[[], Tensor],

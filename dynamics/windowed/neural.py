@@ -10,7 +10,7 @@ from torch import Tensor
 
 from steersman.dynamics.base import Hidden, Trajectories
 from steersman.dynamics.windowed.base import Batches, Windowed, parts
-from steersman.dynamics.windowed.ensemble import Weights, forward, new_ensemble, train
+from steersman.dynamics.windowed.ensemble import Weights, answers, forward, new_ensemble, train
 from steersman.dynamics.windowed.settings import WindowSettings
 from steersman.envs.settings import Count
 
@@ -41,7 +41,7 @@ class NeuralDynamics(Windowed):
     one-step change of each output in the data. Members are trained on windows of their own choice, over
     ``rollout`` steps of their own predictions; a prediction is the mean over members at each step. The readout is
     affine plus a network, because z need not be a function of y alone; where the affine part is exact the
-    network is switched off. Training runs in float32, the result is stored in the data's type.
+    network is switched off. The networks run in float32, windows and their changes are added up in the data's type.
     """
 
     whiten_: Tensor
@@ -78,7 +78,7 @@ class NeuralDynamics(Windowed):
         )  # fmt: skip
         for prefix, weights in (("core", core), ("head", head)):
             for name, value in weights.items():
-                self._learn(f"{prefix}_{name}_", value.to(data.y.dtype), trainable=True)
+                self._learn(f"{prefix}_{name}_", value, trainable=True)
         self._edge(batches)
         return self
 
@@ -101,7 +101,9 @@ class NeuralDynamics(Windowed):
         return self._members("core", phi).mean(dim=0)
 
     def _readout(self, phi: Float[Tensor, "n inputs"]) -> Float[Tensor, "n nz"]:
-        return super()._readout(phi) + self.z_scale_ * self._members("head", phi).mean(dim=0)
+        affine = super()._readout(phi)
+        # Asked at every step of every prediction; where the affine part is exact everywhere, the networks add nothing.
+        return affine + self.z_scale_ * self._members("head", phi).mean(dim=0) if self.z_scale_.any() else affine
 
     def _members(self, prefix: str, x: Tensor) -> Tensor:
         head = f"{prefix}_"
@@ -110,7 +112,7 @@ class NeuralDynamics(Windowed):
             for name, value in self._parameters.items()
             if name.startswith(head) and value is not None
         }
-        return forward(weights, x.expand(self.settings.members, *x.shape))
+        return answers(weights, x)
 
     def _distances(self, phi: Tensor) -> Tensor:
         """Mahalanobis distance of the inputs and disagreement of the members, ``[n, 2]``."""
@@ -148,7 +150,7 @@ class _Loss:
             return float(self._of(self._batches.held_back()))
 
     def _of(self, rows: Tensor) -> Tensor:
-        return self._batches.error(lambda x: forward(self._core, x), rows, self._readout)
+        return self._batches.error(lambda x: forward(self._core, x), rows, self._readout if self._per_z.any() else None)
 
     def _readout(self, x: Tensor, z: Tensor) -> Tensor:
         """Squared error of the readout in units of the affine one's."""
