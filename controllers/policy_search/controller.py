@@ -85,8 +85,8 @@ class PolicySearch(TrainedPolicy):
             explore: Episodes from which observations are normalised.
             options: Settings of the search.
             module: A network of your own instead, ``obs -> raw action`` or a
-                :class:`~steersman.optimizers.policies.base.Policy`; raw actions in [-1, 1] span the bounds, those of
-                one-hot groups are scores.
+                :class:`~steersman.optimizers.policies.base.Policy`. Raw actions are mapped smoothly onto the bounds:
+                0 is the action nearest to zero, +-4 are the bounds to 1 %; those of one-hot groups are scores.
             risk: What is minimised over the scenarios: the ``mean`` cost, the mean of its worst part (``cvar``), or
                 the ``worst``.
             tail: Share of the scenarios that ``cvar`` averages.

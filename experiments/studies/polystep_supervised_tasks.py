@@ -56,20 +56,17 @@ class Task:
     Attributes:
         name: Its decision that has no gradient.
         make: A fresh network from a generator.
-        gain: Factor from outputs to logits.
     """
 
     name: str
     make: Callable[[torch.Generator], Policy]
-    gain: float = 1.0
 
     def logits(self, network: Policy, vectors: Float[Tensor, "pop dim"], x: Tensor) -> Float[Tensor, "pop n classes"]:
         """Logits of a whole population on common images, as one batch; memories start at zero."""
         pop = len(vectors)
         state = network.initial_state(len(x)).expand(pop, -1, -1)
         out, _ = population_forward(network, vectors, x.expand(pop, -1, -1), state)
-        scaled: Tensor = self.gain * out
-        return scaled
+        return out
 
     def loss(self, network: Policy, vectors: Float[Tensor, "pop dim"], x: Tensor, y: Tensor) -> Float[Tensor, "pop"]:
         """Mean cross-entropy of each member, float64."""
@@ -147,7 +144,8 @@ def _tasks(pixels: int, hidden: int, layers: int, ticks: int, heads: int, tokens
     widths = (hidden,) * layers
 
     def spiking(gen: torch.Generator) -> Policy:
-        return SpikingPolicy(pixels, 10, (hidden,), ticks=ticks, pool=1, gen=gen, dtype=FLOAT)
+        # Outputs in [-1, 1] would keep the cross-entropy far from zero.
+        return SpikingPolicy(pixels, 10, (hidden,), ticks=ticks, pool=1, span=8.0, gen=gen, dtype=FLOAT)
 
     def int8(gen: torch.Generator) -> Policy:
         return Int8Policy(pixels, 10, widths, gen=gen, dtype=FLOAT)
@@ -162,8 +160,7 @@ def _tasks(pixels: int, hidden: int, layers: int, ticks: int, heads: int, tokens
         return ExpertsPolicy(pixels, 10, expert, experts=4, gen=gen, dtype=FLOAT)
 
     return (
-        # Outputs in [-1, 1] would keep the cross-entropy far from zero.
-        Task("hard-LIF spikes", spiking, gain=8.0), Task("int8", int8), Task("argmax attention", attention),
+        Task("hard-LIF spikes", spiking), Task("int8", int8), Task("argmax attention", attention),
         Task("staircase", staircase), Task("hard experts", experts),
     )  # fmt: skip
 

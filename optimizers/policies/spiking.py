@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, final
 
 import torch
@@ -18,8 +19,10 @@ class SpikingPolicy(Policy):
 
     Each control step runs ``ticks`` ticks: ``v <- leak v + W s + b``, a spike ``s = 1`` where ``v >= 1``, then
     ``v <- v - s``. The observation enters the first layer as a constant current. A raw action is read from
-    ``pool`` pairs of neurons: the spike count of those that push minus that of those that pull, over
-    ``pool * ticks``; it lies in [-1, 1] and has ``2 pool ticks + 1`` levels.
+    ``pool`` pairs of neurons: the spike count of those that push minus that of those that pull, scaled; it lies in
+    [-span, span] and has ``2 pool ticks + 1`` levels. The default span reaches both ends of every range to less than
+    1 % of it (:func:`~steersman.controllers.neural.squash.to_action`): within +-1 a switch whose neutral side is off
+    would never be on.
 
     Spikes are hard steps and the readout counts them, so the action is piecewise constant in parameters,
     observation and membranes: **its gradient is zero almost everywhere**. With the surrogate on, a spike has the
@@ -43,6 +46,7 @@ class SpikingPolicy(Policy):
         leak: float = 0.9,
         limit: float = 2.0,
         slope: float = 5.0,
+        span: float = 4.0,
         gen: torch.Generator,
         dtype: torch.dtype = torch.float64,
     ) -> None:
@@ -57,11 +61,13 @@ class SpikingPolicy(Policy):
             leak: Factor on a membrane per tick, in [0, 1].
             limit: Depth to which a membrane can be inhibited.
             slope: Sharpness of the surrogate.
+            span: Largest raw action.
             gen: Source of the initial weights.
             dtype: Type of the weights.
 
         Raises:
-            ValueError: If a size is below 1, ``leak`` outside [0, 1], or ``limit`` or ``slope`` negative.
+            ValueError: If a size is below 1, ``leak`` outside [0, 1], ``limit`` or ``slope`` negative, or ``span`` not
+                positive.
         """
         check_hidden(hidden, 1)
         check_least(1, ticks=ticks, pool=pool)
@@ -70,10 +76,12 @@ class SpikingPolicy(Policy):
         for name, bound in (("limit", limit), ("slope", slope)):
             if bound < 0:
                 raise ValueError(f"{name} must not be negative, got {bound}")
+        if not 0 < span < math.inf:
+            raise ValueError(f"span must be positive and finite, got {span}")
         sizes = (inputs, *hidden, 2 * pool * outputs)
         super().__init__(inputs, outputs, sum(sizes[1:]))
         self.widths, self.ticks, self.pool = list(sizes[1:]), ticks, pool
-        self.leak, self.limit, self.slope = leak, limit, slope
+        self.leak, self.limit, self.slope, self.span = leak, limit, slope, span
         self.layers = nn.ModuleList(dense_layers(sizes, gen, dtype))
 
     def forward(
@@ -90,7 +98,7 @@ class SpikingPolicy(Policy):
                 membranes[i], spikes = self._fire(membranes[i], drive)
             count = count + spikes
         push, pull = count.reshape(*count.shape[:-1], 2, self.outputs, self.pool).sum(dim=-1).unbind(dim=-2)
-        return (push - pull) / (self.pool * self.ticks), torch.cat(membranes, dim=-1)
+        return (push - pull) * (self.span / (self.pool * self.ticks)), torch.cat(membranes, dim=-1)
 
     def _fire(self, membrane: Tensor, drive: Tensor) -> tuple[Tensor, Tensor]:
         v = torch.add(drive, membrane, alpha=self.leak).clamp(-self.limit, 2.0)

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from steersman.controllers.neural.squash import INSIDE, decided, scored_action, spread_of, to_action
 from steersman.envs.actions import ActionSet
+from steersman.optimizers.policies.base import Policy
+from steersman.optimizers.policies.registry import POLICIES, make_policy
+from steersman.optimizers.vectorise import assign, flatten
 
 INF = float("inf")
 BOUNDS = st.sampled_from([(-2.0, 2.0), (0.0, 4.0), (-1.0, 3.0), (-4.0, 0.0), (2.0, 5.0), (-0.05, 0.05)])
@@ -68,6 +71,22 @@ def test_raw_zero_is_near_the_neutral_action_and_both_ends_are_reached() -> None
         ][:5],
         abs=0.01,
     )
+
+
+@pytest.mark.parametrize("kind", POLICIES, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (-1.0, 0.0), (-2.0, 2.0)])
+def test_every_policy_can_take_every_decision(kind: type[Policy], bounds: tuple[float, float]) -> None:
+    """A policy whose outputs are bounded must not be shut out of the actions far from the neutral one."""
+    gen = torch.Generator().manual_seed(1)
+    switch, taken = ActionSet((bounds[0],), (bounds[1],), (True,)), set()
+    for _ in range(20):
+        policy = make_policy(kind, 3, 1, (8,), gen=gen)
+        assign(policy, 3 * torch.randn(len(flatten(policy)), generator=gen, dtype=torch.float64))
+        obs, state = torch.randn(64, 3, generator=gen, dtype=torch.float64), policy.initial_state(64)
+        for _ in range(3):
+            raw, state = policy(obs, state)
+            taken |= set(switch.project(scored_action(switch, raw)).flatten().tolist())
+    assert set(bounds) <= taken
 
 
 def test_one_hot_scores_are_left_alone() -> None:

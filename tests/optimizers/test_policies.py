@@ -431,7 +431,7 @@ def test_any_module_and_a_recurrent_one_of_the_users_own() -> None:
 
 def test_spiking_neuron_fires_at_its_rate() -> None:
     """Without leak a neuron driven by current c fires at rate c."""
-    policy = SpikingPolicy(1, 1, (1,), ticks=100, pool=1, leak=1.0, gen=gen())
+    policy = SpikingPolicy(1, 1, (1,), ticks=100, pool=1, leak=1.0, span=1.0, gen=gen())
     # A drive of 0.3 to the hidden neuron; the pushing output copies it, the pulling one stays silent.
     assign(policy, torch.tensor([0.3, 0.0, 1.0, 0.0, 0.0, 0.0], dtype=torch.float64))
     action, state = policy(torch.ones(1, 1, dtype=torch.float64), policy.initial_state(1))
