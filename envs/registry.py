@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from inspect import signature
+from typing import Any, cast
 
 import gymnasium
 import torch
@@ -316,8 +317,9 @@ def make_simulator(
     """A simulator of a registered plant, of a plant or Mesa model of your own, or of any gymnasium environment.
 
     Args:
-        id: Id of a plant; ``module:name`` of a Plant class or of a
-            :class:`~steersman.envs.abm.mesa_task.MesaTask` (modules beside you are found); or a gymnasium
+        id: Id of a plant; ``module:name`` of a Plant class, of a Simulator class (which is called with the number of
+            rows, ``device``, ``price`` and the settings) or of a :class:`~steersman.envs.abm.mesa_task.MesaTask`
+            (modules beside you are found); or a gymnasium
             environment as :func:`~steersman.envs.gymnasium_adapters.make.env_maker` takes it: an id, ``module:Env-v0``,
             ``module:name`` of a class or function, or such a class or function itself.
         n: Rows.
@@ -365,6 +367,11 @@ def build_simulator(
         _refuse(str(id), {**foreign, "workers": workers})
         plant = found(**settings) if isinstance(found, type) else make_plant(name, **settings)
         return PlantSimulator(plant, n, device=device, price=price)
+    if isinstance(found, type) and issubclass(found, Simulator):
+        given = {name: value for name, value in {**foreign, "workers": workers}.items() if value}
+        _refuse(str(id), {name: value for name, value in given.items() if name not in signature(found).parameters})
+        made: Simulator = cast(Any, found)(n, device=device, price=price, **given, **settings)
+        return made
     if type(found).__name__ == "MesaTask":
         from steersman.envs.abm.mesa_simulator import MesaSimulator  # Mesa takes a second to import
 

@@ -79,12 +79,14 @@ class Simulator(ABC):
         problem: What a controller may know.
         device: Where tensors live.
         dtype: Floating-point type.
+        rewards: Whether what it charges is minus a reward of its own, whatever the objective says.
     """
 
     n: int
     problem: ControlProblem
     device: torch.device
     dtype: torch.dtype
+    rewards: bool = False
     _price: float | None = None
 
     @property

@@ -24,6 +24,9 @@ from steersman.experiments.comparison.executor import InProcess, Processes
 from steersman.experiments.comparison.results import Comparison, told_failures
 from steersman.experiments.comparison.runs import job_table, jobs_named, open_store, whole
 from steersman.experiments.comparison.store import StoreError, disk_full
+from steersman.experiments.fitted import page as fitting_page
+from steersman.experiments.fitted.fit import fit
+from steersman.experiments.fitted.spec import read_fitting
 from steersman.experiments.listing import List
 from steersman.experiments.report.page import run_notes, terminal_tables, to_json, write_parquet, write_report
 from steersman.experiments.report.progress import bar, live
@@ -93,6 +96,35 @@ class Compare:
         for who, error in told_failures(found):
             Console(stderr=True).print(f"[red]{escape(who)}:[/red] {escape(error)}", soft_wrap=True)
         return 1 if found.failures else 0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Fit models to a recorded log and score them; ends in a table, DIR/fit.png and a folder for each model.
+
+    Controllers are compared on such a model with id = "steersman.experiments.fitted:FittedSimulator".
+    """
+
+    source: Annotated[str, tyro.conf.Positional]
+    """A TOML file with [log] and [[models]]."""
+    out: Path | None = None
+    """Folder of the models; by default results/NAME."""
+
+    def run(self, console: Console) -> int:
+        """Fit, score, and print where the models lie; the status is 1 if a fit failed."""
+        spec = read_fitting(self.source)
+        out = self.out or Path("results") / spec.name
+        out.mkdir(parents=True, exist_ok=True)
+        with bar(console, spec.name) as progress:
+            found = fit(spec, out, progress)
+        for note in found.recording.notes:
+            console.print(escape(f"{spec.log.file}: {note}."), soft_wrap=True)
+        console.print(fitting_page.table(found))
+        picture = fitting_page.write(found, out)
+        if (best := fitting_page.best(found)) is not None:
+            _say_where(console, f"Best model, {best.name}", out / best.name / "model.json")
+        _say_where(console, "Predictions", picture)
+        return 1 if any(model.failure for model in found.models) else 0
 
 
 @dataclass(frozen=True)
@@ -234,8 +266,8 @@ class Runs:
 def main(args: list[str] | None = None) -> int:
     """Entry point; errors of the user's making end in one clear line and status 2."""
     commands: dict[str, Callable[..., Any]] = {
-        "compare": Compare, "list": List, "simulate": Simulate, "scenarios": Scenarios, "study": Study, "bench": Bench,
-        "runs": Runs, "check": Check,
+        "compare": Compare, "fit": Fit, "list": List, "simulate": Simulate, "scenarios": Scenarios, "study": Study,
+        "bench": Bench, "runs": Runs, "check": Check,
     }  # fmt: skip
     command = tyro.extras.subcommand_cli_from_dict(
         commands, prog="steersman", description="Control of simulated systems, compared honestly.", args=args

@@ -42,6 +42,8 @@ class GymSimulator(RowSimulator):
         draws: Whether the environment can draw pictures, if it is made for them (``render_mode="rgb_array"``).
     """
 
+    rewards = True
+
     def __init__(
         self,
         make: Callable[[], gymnasium.Env[Any, Any]],

@@ -78,7 +78,7 @@ def _prepare(spec: BankSpec, files: Files, report: Progress) -> None:
     report(0.3, "finding what a failure costs")
     price = failure_price(simulate, spec.bank)
     notes = []
-    if spec.environment.objective:
+    if spec.environment.objective and first.rewards:
         report(0.7, "comparing the objective with the reward")
         notes.append(in_words(agreement(simulate(EPISODES), spec.bank)))
     files(spec, ".json").write_text(json.dumps({"price": price, "notes": notes}), encoding="utf-8")

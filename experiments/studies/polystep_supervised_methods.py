@@ -190,7 +190,7 @@ def by_adam(
     for step in range(steps):
         x, y = batch_of(preset, data, seed, step)
         out, _ = network(x, network.initial_state(len(x)))
-        loss = nn.functional.cross_entropy(out, y)
+        loss = nn.functional.cross_entropy(task.gain * out, y)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

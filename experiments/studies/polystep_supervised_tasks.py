@@ -56,17 +56,20 @@ class Task:
     Attributes:
         name: Its decision that has no gradient.
         make: A fresh network from a generator.
+        gain: Factor from outputs to logits.
     """
 
     name: str
     make: Callable[[torch.Generator], Policy]
+    gain: float = 1.0
 
     def logits(self, network: Policy, vectors: Float[Tensor, "pop dim"], x: Tensor) -> Float[Tensor, "pop n classes"]:
         """Logits of a whole population on common images, as one batch; memories start at zero."""
         pop = len(vectors)
         state = network.initial_state(len(x)).expand(pop, -1, -1)
         out, _ = population_forward(network, vectors, x.expand(pop, -1, -1), state)
-        return out
+        scaled: Tensor = self.gain * out
+        return scaled
 
     def loss(self, network: Policy, vectors: Float[Tensor, "pop dim"], x: Tensor, y: Tensor) -> Float[Tensor, "pop"]:
         """Mean cross-entropy of each member, float64."""

@@ -44,7 +44,7 @@ def test_loss_of_a_population_is_that_of_each_network(task: Task) -> None:
     x, y = batch_of(PRESET, data, 0, 3)
     losses = task.loss(network, vectors, x, y)
     out, _ = network(x, network.initial_state(len(x)))
-    alone = torch.nn.functional.cross_entropy(out.detach().double(), y)
+    alone = torch.nn.functional.cross_entropy(task.gain * out.detach().double(), y)
     assert float(losses[0]) == pytest.approx(float(alone), rel=1e-5)
     assert torch.equal(batch_of(PRESET, data, 0, 3)[0], x)
     assert not torch.equal(batch_of(PRESET, data, 0, 4)[0], x)

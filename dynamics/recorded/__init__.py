@@ -1,0 +1,1 @@
+"""Data that somebody else has recorded: tables of measurements and actions, read as trajectories."""
