@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -100,16 +100,25 @@ class Trajectories:
         u = torch.cat([self.u, self.u.new_zeros(len(self), more, self.u.shape[2])], dim=1)
         return Trajectories(y, z, u, torch.cat([self.valid, self.valid.new_zeros(len(self), more)], 1), self.period)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything by name, for files."""
+        parts = {name: getattr(self, name).detach().cpu().contiguous() for name in ("y", "z", "u", "valid")}
+        return parts | {"period": torch.tensor(self.period, dtype=torch.float64)}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Trajectories:
+        """What :meth:`tensors` gave."""
+        y, z, u, valid = (tensors[name] for name in ("y", "z", "u", "valid"))
+        return cls(y, z, u, valid, float(tensors["period"]))
+
     def save(self, path: Path | str) -> None:
         """Write to a safetensors file."""
-        parts = {name: getattr(self, name).detach().cpu().contiguous() for name in ("y", "z", "u", "valid")}
-        save_file(parts | {"period": torch.tensor(self.period, dtype=torch.float64)}, str(path))
+        save_file(self.tensors(), str(path))
 
     @classmethod
     def load(cls, path: Path | str) -> Trajectories:
         """Read what :meth:`save` wrote."""
-        t = load_file(str(path))
-        return cls(t["y"], t["z"], t["u"], t["valid"], float(t["period"]))
+        return cls.of(load_file(str(path)))
 
 
 _ALIGNMENT = 64

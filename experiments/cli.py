@@ -24,6 +24,7 @@ from steersman.experiments.comparison.executor import InProcess, Processes
 from steersman.experiments.comparison.results import Comparison, told_failures
 from steersman.experiments.comparison.runs import job_table, jobs_named, open_store, whole
 from steersman.experiments.comparison.store import StoreError, disk_full
+from steersman.experiments.exporting import Export
 from steersman.experiments.fitted import page as fitting_page
 from steersman.experiments.fitted.fit import fit
 from steersman.experiments.fitted.spec import read_fitting
@@ -267,7 +268,7 @@ def main(args: list[str] | None = None) -> int:
     """Entry point; errors of the user's making end in one clear line and status 2."""
     commands: dict[str, Callable[..., Any]] = {
         "compare": Compare, "fit": Fit, "list": List, "simulate": Simulate, "scenarios": Scenarios, "study": Study,
-        "bench": Bench, "runs": Runs, "check": Check,
+        "bench": Bench, "runs": Runs, "check": Check, "export": Export,
     }  # fmt: skip
     command = tyro.extras.subcommand_cli_from_dict(
         commands, prog="steersman", description="Control of simulated systems, compared honestly.", args=args

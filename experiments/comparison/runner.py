@@ -225,6 +225,16 @@ def build_model(use: str, settings: dict[str, Any], sim: Simulator) -> Dynamics:
     return make_model(use, sim.plant, **checked).bind(sim.problem)
 
 
+def restored(spec: RunSpec, files: Files) -> Controller:
+    """The controller of a finished run, as it was evaluated."""
+    price, _ = prepared(spec.prepared, files)
+    model, _, _ = _model(spec, files)
+    controller = _controller(spec, model, partial(spec.environment.simulator, device=spec.device, price=price))
+    if (weights := files(spec, ".safetensors")).is_file():
+        controller.load_state_dict(load_file(str(weights)))
+    return controller
+
+
 def _controller(spec: RunSpec, model: Dynamics | None, simulate: Callable[[int], Simulator]) -> Controller:
     return build_controller(spec.controller).bind(simulate(1).problem, model)
 

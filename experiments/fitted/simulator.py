@@ -18,7 +18,7 @@ from steersman.envs.scenarios import Scenarios
 from steersman.envs.settings import at_least
 from steersman.envs.simulator import Measurement, Simulator, Transition
 from steersman.envs.tree import tree_where
-from steersman.experiments.fitted.saved import load_model
+from steersman.experiments.exported.model import load_model
 
 _START, _SURPRISE = 0x57A7, 0x5B19
 """Separate the draws of an episode's start from those of its surprises."""

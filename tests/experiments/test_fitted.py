@@ -19,10 +19,10 @@ from steersman.envs.registry import make_simulator
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import PlantSimulator
 from steersman.experiments.cli import main
+from steersman.experiments.exported import load_model
 from steersman.experiments.fitted import FittedSimulator
 from steersman.experiments.fitted.fit import divided, fit
 from steersman.experiments.fitted.page import best, table
-from steersman.experiments.fitted.saved import load_model
 from steersman.experiments.fitted.spec import parse_fitting, read_fitting
 from steersman.experiments.spec.settings import SpecError
 
@@ -171,13 +171,13 @@ def test_a_folder_that_was_tampered_with_is_refused(tmp_path: Path) -> None:
     fit(read_fitting(fitting(tmp_path)), tmp_path / "out")
     folder = tmp_path / "out" / "linear"
     (folder / "data.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
-    with pytest.raises(ValueError, match="is not the file that the model was written with"):
+    with pytest.raises(ValueError, match=r"is not the file that model.json was written with"):
         load_model(folder)
     (folder / "model.json").write_text('{"format": 99}')
     with pytest.raises(ValueError, match="has format 99"):
         load_model(folder)
     (folder / "model.json").write_text("{")
-    with pytest.raises(ValueError, match="describes no model"):
+    with pytest.raises(ValueError, match="is no description"):
         load_model(folder)
     with pytest.raises(FileNotFoundError, match="steersman fit"):
         load_model(tmp_path / "nothing")
@@ -304,7 +304,7 @@ def test_it_says_how_often_it_was_asked_beyond_its_data(tmp_path: Path) -> None:
         ({"horizon": 0}, "horizon must be"),
         ({"surprise": -1.0}, "surprise must be"),
         ({"device": "meta"}, "run on the CPU"),
-        ({"model": "nowhere"}, "no model at nowhere"),
+        ({"model": "nowhere"}, "no model.json at nowhere"),
     ],
 )
 def test_bad_settings_are_named(model: str, more: dict[str, object], message: str) -> None:

@@ -1,0 +1,102 @@
+"""A controller as a folder: ``controller.json``, its weights, and those of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from steersman.controllers.base import Controller
+from steersman.controllers.registry import controller_spec
+from steersman.dynamics.base import Dynamics
+from steersman.dynamics.registry import make_model, model_spec
+from steersman.envs.plant import ControlProblem
+from steersman.envs.registry import make_simulator
+from steersman.experiments.exported.deployed import DeployedController
+from steersman.experiments.exported.folder import read_folder, write_folder
+from steersman.experiments.exported.problem import from_plain, to_plain
+from steersman.experiments.spec.settings import validated
+
+DESCRIPTION, WEIGHTS, MODEL = "controller.json", "controller.safetensors", "model.safetensors"
+_MAKER = "steersman export"
+
+
+@dataclass(frozen=True)
+class Part:
+    """How a member is made.
+
+    Attributes:
+        use: Its name in the registry, or ``module:Name``.
+        settings: Its settings, as a file gives them.
+        plant: Id and settings of the plant that a model is made of; empty where it needs none.
+    """
+
+    use: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    plant: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SavedController:
+    """A controller that is bound and trained, and what it is made of.
+
+    Attributes:
+        made: The controller.
+        law: It, bound and trained.
+        model: Its model, if it has one; its weights are those of ``law.model``.
+        about: Where it comes from, for people.
+    """
+
+    made: Part
+    law: Controller
+    model: Part | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_controller(saved: SavedController, folder: Path) -> Path:
+    """Write the folder; the path of its description.
+
+    Raises:
+        ValueError: If the objective holds code without a name.
+    """
+    law = saved.law
+    plain = {
+        "controller": vars(saved.made), "model": None if saved.model is None else vars(saved.model),
+        "problem": to_plain(law.problem), "track": law.track, "preview": law.preview, "about": dict(saved.about),
+    }  # fmt: skip
+    parts = {WEIGHTS: law.state_dict()}
+    if law.model is not None and (weights := law.model.state_dict()):
+        parts[MODEL] = weights
+    return write_folder(folder, DESCRIPTION, plain, parts)
+
+
+def load_controller(path: Path | str, *, limit_s: float | None = None, endless: bool = False) -> DeployedController:
+    """The controller that ``steersman export`` wrote, for a loop of one's own.
+
+    Args:
+        path: The folder, or the description in it.
+        limit_s: Seconds that a decision may take.
+        endless: Whether every step counts as the first one of an episode.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is of another format, or a file is not the one it was written with.
+    """
+    found, tensors = read_folder(path, DESCRIPTION, _MAKER)
+    problem = from_plain(found["problem"])
+    model = None if found["model"] is None else _model(Part(**found["model"]), problem)
+    if model is not None and MODEL in tensors:
+        model.load_state_dict(tensors[MODEL])
+    made = Part(**found["controller"])
+    kind = controller_spec(made.use).make
+    law = kind(**validated(kind, made.settings, f"controller {made.use}")).bind(problem, model)
+    if tensors[WEIGHTS]:
+        law.load_state_dict(tensors[WEIGHTS])
+    return DeployedController(law, limit_s=limit_s, endless=endless)
+
+
+def _model(made: Part, problem: ControlProblem) -> Dynamics:
+    plant = make_simulator(made.plant["id"], 1, **made.plant["settings"]).plant if made.plant else None
+    given = validated(model_spec(made.use).make, made.settings, f"model {made.use}")
+    return make_model(made.use, plant, **given).bind(problem)

@@ -1,0 +1,83 @@
+"""``steersman export``: a controller out of the store of a comparison, into a folder that needs no store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from steersman.dynamics.registry import model_spec
+from steersman.experiments.comparison.jobs import spec_of
+from steersman.experiments.comparison.machine import describe_machine
+from steersman.experiments.comparison.runner import restored
+from steersman.experiments.comparison.runs import jobs_named, open_store
+from steersman.experiments.comparison.store import Store
+from steersman.experiments.exported.controller import Part, SavedController, save_controller
+from steersman.experiments.spec.plan import RunSpec, made_of
+from steersman.experiments.spec.settings import SpecError
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a controller of a comparison to a folder of its own, for a loop of your own.
+
+    In Python: load_controller(DIR) of steersman.experiments.exported, then controller(observation).
+    """
+
+    results: Annotated[Path, tyro.conf.Positional]
+    """Folder of a comparison, such as results/tour."""
+    key: Annotated[str, tyro.conf.Positional]
+    """Key of the run, or its beginning ('steersman runs' lists them)."""
+    out: Path | None = None
+    """Folder to write; by default results/exported/KEY."""
+
+    def run(self, console: Console) -> int:
+        """Write, and print where it lies and what a loop must know."""
+        store = open_store(self.results)
+        spec, older = found_run(store, self.key)
+        folder = self.out or Path("results") / "exported" / spec.key
+        path = export(store, spec, folder)
+        if older:
+            console.print("The code has changed since this run: its weights are of the older code.", soft_wrap=True)
+        console.print(f"Controller: [bold]{escape(str(path))}[/bold]", soft_wrap=True)
+        return 0
+
+
+def found_run(store: Store, key: str) -> tuple[RunSpec, bool]:
+    """A finished run by its key or the beginning of it, and whether other code made it.
+
+    Raises:
+        SpecError: If no finished run, or more than one job, has such a key.
+    """
+    (job,) = jobs_named(store, [key])
+    spec = spec_of(job)
+    if not isinstance(spec, RunSpec):
+        raise SpecError(f"{key} is a {job.kind} and no run of a controller; 'steersman runs' lists what there is")
+    if job.state != "done":
+        raise SpecError(f"run {key} is {job.state}, not done; run the comparison again")
+    return spec, made_of(spec.environment, spec.model, spec.controller) != spec.made
+
+
+def export(store: Store, spec: RunSpec, folder: Path) -> Path:
+    """Write the controller of a finished run; the path of its description.
+
+    Raises:
+        ValueError: If it cannot be restored, or its objective holds code without a name.
+    """
+    law = restored(spec, lambda of, suffix: store.file(of.key, suffix))
+    environment = {"id": spec.environment.id, "settings": spec.environment.settings}
+    model = None
+    if spec.model is not None:
+        plant = environment if model_spec(spec.model.use).needs_plant else {}
+        model = Part(spec.model.use, spec.model.settings, plant)
+    about = {
+        "environment": environment, "seed": spec.seed, "run": spec.key, "code": spec.made.code,
+        "machine": describe_machine(), "notes": list(law.notes),
+    }  # fmt: skip
+    return save_controller(
+        SavedController(Part(spec.controller.use, spec.controller.settings), law, model, about), folder
+    )
