@@ -100,7 +100,8 @@ class Plant(ABC):
         dt: Integrator step, in ``time_unit``.
         hold: Integrator steps per control step (zero-order hold); the control period is ``dt * hold``.
         horizon: Control steps in an episode.
-        gradient: ``exact``, ``straight_through`` (an estimator named in the docstring) or ``none``.
+        gradient: ``exact``, ``straight_through`` (an estimator named in the docstring) or ``none``, which asks no
+            controller to differentiate it.
         actions: Admissible actions.
         objective: Cost, written over ``perform``, actions and references.
         measured: Names of the outputs of :meth:`measure`.
@@ -112,9 +113,9 @@ class Plant(ABC):
     """
 
     dt: float
-    hold: int
+    hold: int = 1
     horizon: int
-    gradient: Gradient
+    gradient: Gradient = "none"
     actions: ActionSet
     objective: Objective
     measured: tuple[str, ...]
@@ -126,14 +127,14 @@ class Plant(ABC):
 
     # ------------------------------------------------------------------ physics
 
-    @abstractmethod
     def params(self, key: Int64[Tensor, "n"]) -> Params:
-        """Parameters of ``n`` scenarios: a dict of tensors ``[n, ...]``, drawn from the keys.
+        """Parameters of ``n`` scenarios: a dict of tensors ``[n, ...]``, drawn from the keys; none by default.
 
         Quantities that belong to an episode and not to the state, such as fault data or reference
-        schedules, live here as well. An empty dict is fine. Leaves whose names end in ``_key`` are keys of
+        schedules, live here as well. Leaves whose names end in ``_key`` are keys of
         measurement noise; without them :meth:`measure` must be free of noise, which linearisation relies on.
         """
+        return {}
 
     @abstractmethod
     def initial(self, key: Int64[Tensor, "n"], p: Params) -> State:

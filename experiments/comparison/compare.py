@@ -45,7 +45,7 @@ class News:
 
 def compare(
     spec: ComparisonSpec,
-    out: Path,
+    out: Path | str,
     *,
     executor: Executor | None = None,
     progress: Callable[[News], None] = lambda news: None,
@@ -75,7 +75,7 @@ def compare(
         )
     look_beside(spec.folder)
     refresh(modules_of(spec))
-    planned, place = plan(spec), out / "store"
+    planned, place = plan(spec), Path(out) / "store"
     store = Store(place) if place.exists() else None  # nothing is written before all is checked
     summaries = check_problems(spec, _answered(planned, store))
     store = store or Store(place)

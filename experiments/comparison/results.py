@@ -180,6 +180,25 @@ class Comparison:
     notes: tuple[str, ...] = ()
     waiting: int = 0
 
+    def columns(self) -> dict[str, list[Any]]:
+        """A table with one row per plant, controller, training seed and scenario, as its columns.
+
+        ``pandas.DataFrame(found.columns())`` or ``pyarrow.table(found.columns())`` make a frame of it.
+        """
+        columns: dict[str, list[Any]] = {}
+        for r in self.results:
+            n = len(r.scenario)
+            same = {
+                "plant": r.plant, "controller": r.controller, "model": r.model, "seed": r.seed, "track": r.track,
+                "preview": r.preview, "decision_p50_s": r.latency.p50, "decision_p95_s": r.latency.p95,
+                "decision_max_s": r.latency.max, "train_steps": r.train_steps, "train_seconds": r.train_seconds,
+            }  # fmt: skip
+            for name, value in same.items():
+                columns.setdefault(name, []).extend([value] * n)
+            for name in ("scenario", "cost", "violation", "status", "steps", "fallbacks"):
+                columns.setdefault(name, []).extend(getattr(r, name).tolist())
+        return columns
+
 
 def told_failures(comparison: Comparison) -> list[tuple[str, str]]:
     """Who failed and why, in the order of the comparison; equal errors are told once, with all whom they met."""

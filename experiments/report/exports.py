@@ -51,19 +51,7 @@ def write_parquet(comparison: Comparison, path: Path) -> None:
     """
     arrow = needed("pyarrow", "report", "a parquet file")
     parquet = needed("pyarrow.parquet", "report", "a parquet file")
-    columns: dict[str, list[Any]] = {}
-    for r in comparison.results:
-        n = len(r.scenario)
-        same = {
-            "plant": r.plant, "controller": r.controller, "model": r.model, "seed": r.seed, "track": r.track,
-            "preview": r.preview, "decision_p50_s": r.latency.p50, "decision_p95_s": r.latency.p95,
-            "decision_max_s": r.latency.max, "train_steps": r.train_steps, "train_seconds": r.train_seconds,
-        }  # fmt: skip
-        for name, value in same.items():
-            columns.setdefault(name, []).extend([value] * n)
-        for name in ("scenario", "cost", "violation", "status", "steps", "fallbacks"):
-            columns.setdefault(name, []).extend(getattr(r, name).tolist())
-    parquet.write_table(arrow.table(columns), path)
+    parquet.write_table(arrow.table(comparison.columns()), path)
 
 
 def _plain(score: Score, found: Sequence[Score], baseline: str) -> dict[str, Any]:
