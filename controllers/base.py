@@ -176,7 +176,8 @@ class Controller(ABC):
 
         Rows with a non-finite measurement, and rows for which the law returned a non-finite action, get the
         neutral action and :attr:`Outcome.NEUTRAL`; the other rows are not affected. Outputs that are not finite reach
-        the law as the last ones that were, and are marked in ``m.seen``. Where the law raises, or gives what is no
+        the law as the last ones that were, and are marked in ``m.seen``; so are all outputs of a row whose reference is
+        not finite, since no plan should be made for it. Where the law raises, or gives what is no
         decision, all rows get the neutral action, and :attr:`notes` say why and how often, once for each type of error.
 
         Raises:
@@ -186,6 +187,7 @@ class Controller(ABC):
         self._check_measurement(m)
         seen = torch.isfinite(m.y)
         good = seen.all(dim=1) & torch.isfinite(m.r).flatten(1).all(dim=1)
+        seen = seen & torch.isfinite(m.r).flatten(1).all(dim=1, keepdim=True)
         whole = None if bool(seen.all()) else seen
         self._last_y = self._held(m.y, seen)
         wide = torch.promote_types(m.y.dtype, m.u_prev.dtype)  # laws compute with all of them

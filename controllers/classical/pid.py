@@ -160,8 +160,16 @@ class _Loop:
         lower, upper = self.actions.bounds(u)
         push = -ki * e
         windup = ((u > upper) & (push > 0)) | ((u < lower) & (push < 0))
-        self._integral, self._before = torch.where(windup, integral, integral + e * self.period), v
+        unseen = self._unseen(m)
+        self._integral = torch.where(windup | unseen, integral, integral + e * self.period)
+        self._before = torch.where(unseen, torch.nan, v)
         return torch.where(windup, u + ki * e * self.period, u)
+
+    def _unseen(self, m: Measurement) -> Bool[Tensor, "n m"]:
+        """Loops whose error holds an output that stands in for one that was not measured: it must not be summed up."""
+        if m.seen is None:
+            return torch.zeros(m.n, len(self.M), dtype=torch.bool, device=m.y.device)
+        return (~m.seen).to(self.M) @ self.M.abs().T > 0
 
 
 def _identity(problem: ControlProblem) -> list[list[float]]:

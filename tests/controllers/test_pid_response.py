@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from linear_test_plants import Array
 from torch import Tensor
 
-from steersman.controllers.base import Training
+from steersman.controllers.base import Outcome, Training
 from steersman.controllers.classical.pid import PID
 from steersman.controllers.rollout import run_episodes
 from steersman.envs import noise
@@ -279,3 +279,39 @@ def test_tuning_keeps_the_best_of_what_it_tries_on_the_given_scenarios() -> None
     scales = 10 ** (2 * unit[:, :, 0] - 1)
     scales[0] = 1.0
     assert tuned == pytest.approx(min(cost(0.05 * float(s[0]), 0.05 * float(s[1])) for s in scales))
+
+
+def measured(plant: FirstOrder, k: int, y: list[float], r: float = 0.0) -> Measurement:
+    one = torch.tensor([y], dtype=torch.float64)
+    reference = torch.full((1, 1, plant.problem.nz), r, dtype=torch.float64)
+    return Measurement(torch.tensor([k]), one, reference, torch.zeros(1, 1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("lost", [[], [2], [0], [0, 1, 4]])
+def test_what_was_not_measured_is_neither_summed_up_nor_a_rate(lost: list[int]) -> None:
+    """Steps without a measurement leave the integral as it is, whatever stands in for the output."""
+    plant = FirstOrder(bound=100.0)
+    law = pid(kp=1.0, ki=0.5, kd=0.3).bind(plant.problem)
+    law.reset(1)
+    period, integral, before = plant.problem.period, 0.0, None
+    for k in range(6):
+        y = 1.0 + 0.3 * k
+        found = law.act(measured(plant, k, [float("nan") if k in lost else y] + [0.0] * (plant.problem.ny - 1)))
+        if k in lost:
+            assert int(found.outcome) == int(Outcome.NEUTRAL)
+            before = None
+            continue
+        integral += y * period
+        rate = 0.0 if before is None else (y - before) / period
+        assert float(found.u) == pytest.approx(-(1.0 * y + 0.5 * integral + 0.3 * rate))
+        before = y
+
+
+def test_no_step_with_an_unknown_reference_is_summed_up() -> None:
+    plant = FirstOrder(bound=100.0)
+    law, other = pid(ki=0.5).bind(plant.problem), pid(ki=0.5).bind(plant.problem)
+    for each in (law, other):
+        each.reset(1)
+    blank = [1.0] + [0.0] * (plant.problem.ny - 1)
+    assert int(law.act(measured(plant, 0, blank, float("inf"))).outcome) == int(Outcome.NEUTRAL)
+    torch.testing.assert_close(law.act(measured(plant, 1, blank)).u, other.act(measured(plant, 0, blank)).u)
