@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from steersman.dynamics.base import Dynamics, Trajectories, Window
+from steersman.dynamics.base import Dynamics, Trajectories
 from steersman.dynamics.collect import Exciter, HeldLevels
+from steersman.dynamics.estimation.base import Belief, Estimator, WindowEstimator
 from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
 from steersman.envs.simulator import Measurement, Simulator
@@ -112,6 +113,8 @@ class Controller(ABC):
         uses_state: Whether it reads ``m.x``; it then runs in the "solver access" track.
         resumed: Whether its training went on from a checkpoint that does not hold everything, so that the result is not
             that of an uninterrupted training.
+        estimator: What makes the model's hidden state of the measurements, where there is a model; by default the model
+            itself, of the last ones. Another one may take its place after :meth:`bind`.
         notes: What a reader of the results should know, such as what a training found that nobody should deploy the
             controller without knowing, in whole sentences (:meth:`note`).
     """
@@ -128,6 +131,7 @@ class Controller(ABC):
 
     problem: ControlProblem
     model: Dynamics | None = None
+    estimator: Estimator | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Name the class."""
@@ -153,6 +157,7 @@ class Controller(ABC):
             ValueError: If the controller cannot serve this problem; the message names the remedy.
         """
         self.problem, self.model, self.notes, self._failures = problem, model, (), {}
+        self.estimator = None if model is None else WindowEstimator(model)
         return self
 
     def train(self, training: Training) -> TrainingCost:
@@ -161,6 +166,8 @@ class Controller(ABC):
 
     def reset(self, n: int, mask: Bool[Tensor, "n"] | None = None, *, gen: torch.Generator | None = None) -> None:
         """Start ``n`` episodes, or restart the masked rows. Subclasses with memory extend this."""
+        if self.estimator is not None:
+            self.estimator.reset(mask)
         if mask is None:
             self._gen = gen if gen is not None else torch.Generator().manual_seed(0)
             self._last_y = None
@@ -223,6 +230,16 @@ class Controller(ABC):
         said = f"{self.name} failed to decide: {kind}: {text} (the first of "
         self._failures = {**self._failures, kind: (text, count + 1)}
         self.notes = (*(note for note in self.notes if note != f"{said}{count})"), f"{said}{count + 1})")
+
+    def believe(self, m: Measurement) -> Belief:
+        """The belief after a measurement; called once in a :meth:`decide`.
+
+        Raises:
+            RuntimeError: If the controller has no model.
+        """
+        if self.estimator is None:
+            raise RuntimeError(f"{self.name} has no model, and so no belief of its hidden state; bind it to one")
+        return self.estimator.update(m)
 
     def _check_measurement(self, m: Measurement) -> None:
         """Refuse a measurement of another problem.
@@ -293,42 +310,3 @@ def _check_tensor(
     if not {"floating": value.is_floating_point(), "integer": whole, "real": not value.is_complex()}[kind]:
         cast = "torch.int64" if kind == "integer" else "torch.float64"
         raise ValueError(f"{name} must hold {kind} numbers, got {value.dtype}; convert it with .to({cast})")
-
-
-class Memory:
-    """The window of past measurements and actions that a model starts from, row by row restartable."""
-
-    def __init__(self, context: int) -> None:
-        """Keep the last ``context`` measurements."""
-        if context < 1:
-            raise ValueError(f"context must be at least 1, got {context}")
-        self.context = context
-        self._y: Tensor | None = None
-        self._u: Tensor | None = None
-
-    def clear(self, mask: Bool[Tensor, "n"] | None = None) -> None:
-        """Forget everything, or the masked rows (their next measurement fills the window)."""
-        if mask is None or self._y is None:
-            self._y = self._u = None
-        else:
-            self._y = torch.where(mask[:, None, None], torch.nan, self._y)
-
-    def push(self, m: Measurement) -> Window:
-        """Append a measurement (and the action before it) and return the window that ends in it.
-
-        While outputs of a row have not been seen, what stands in for them does not stay in its window.
-        """
-        if self._y is None or self._u is None or self._y.shape[0] != m.n:
-            fresh = torch.ones_like(m.k, dtype=torch.bool)
-            self._y = m.y[:, None].expand(-1, self.context, -1).clone()
-            self._u = m.u_prev[:, None].expand(-1, self.context - 1, -1).clone()
-        else:
-            fresh = self._y[:, -1].isnan().any(dim=1)
-            y = torch.cat([self._y[:, 1:], m.y[:, None]], dim=1)
-            u = torch.cat([self._u, m.u_prev[:, None]], dim=1)[:, 1:] if self.context > 1 else self._u
-            self._y = torch.where(fresh[:, None, None], m.y[:, None].expand_as(y), y)
-            self._u = torch.where(fresh[:, None, None], m.u_prev[:, None].expand_as(u), u)
-        window = Window(self._y, self._u, m)
-        if m.seen is not None:
-            self.clear(fresh & ~m.seen.all(dim=1))
-        return window

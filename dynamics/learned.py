@@ -82,7 +82,7 @@ class Learned(Dynamics, ABC):
         if window.y.shape[1] < length or window.u.shape[1] < length - 1:
             raise ValueError(
                 f"{type(self).__name__} needs windows of {length} measurements, got {window.y.shape[1]} with "
-                f"{window.u.shape[1]} actions; keep Memory(model.context)"
+                f"{window.u.shape[1]} actions; keep Windows(model.context)"
             )
         y = window.y[:, window.y.shape[1] - length :]
         u = window.u[:, window.u.shape[1] - length + 1 :]

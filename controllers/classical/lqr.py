@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from abc import ABC
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steersman.controllers.base import Controller, Decision, Memory, Training, TrainingCost
+from steersman.controllers.base import Controller, Decision, Training, TrainingCost
 from steersman.controllers.classical.linear_quadratic import AffineFeedback
 from steersman.controllers.classical.quadratic_cost import quadratic_cost, regulation
 from steersman.dynamics.base import Dynamics
-from steersman.dynamics.estimation.kalman import KalmanFilter
+from steersman.dynamics.estimation.kalman import KalmanEstimator, KalmanFilter
 from steersman.dynamics.linear.models import LinearDynamics
 from steersman.dynamics.truth.expansion import flatten_state
 from steersman.envs.episodes import episodes
@@ -68,32 +67,15 @@ class _LinearQuadratic(Controller, ABC):
 
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
         """See :class:`~steersman.controllers.base.Controller`."""
-        return self.optimal(self._feedback(self._state(m), m))
-
-    @abstractmethod
-    def _state(self, m: Measurement) -> Float[Tensor, "n ns"]:
-        """State of the model."""
+        hidden = self.believe(m).hidden
+        assert isinstance(hidden, dict)  # noqa: S101 - that of a linear model
+        return self.optimal(self._feedback(hidden["s"], m))
 
 
 class LQR(_LinearQuadratic):
     """Linear-quadratic regulator on the state that the model starts from: the true one, or a window of outputs."""
 
     name = "lqr"
-
-    def reset(self, n: int, mask: Bool[Tensor, "n"] | None = None, *, gen: torch.Generator | None = None) -> None:
-        """Clear the window."""
-        super().reset(n, mask, gen=gen)
-        if mask is None:
-            assert self.model is not None  # noqa: S101 - narrows the type
-            self._memory = Memory(self.model.context)
-        else:
-            self._memory.clear(mask)
-
-    def _state(self, m: Measurement) -> Tensor:
-        assert isinstance(self.model, LinearDynamics)  # noqa: S101 - narrows the type
-        hidden = self.model.init(self._memory.push(m))
-        assert isinstance(hidden, dict)  # noqa: S101 - narrows the type
-        return hidden["s"]
 
 
 class LQG(_LinearQuadratic):
@@ -183,7 +165,8 @@ class LQG(_LinearQuadratic):
         V = self.measurement_noise**2 * torch.eye(len(sys.C), dtype=sys.A.dtype)
         spread = found.get("spread", 0.0 * eye) + (self.start_noise or self.process_noise) ** 2 * eye
         known = bool(found) or self.start_noise is not None
-        self._filter = KalmanFilter(sys, W, V, (found.get("mean"), spread) if known else None)
+        kalman = KalmanFilter(sys, W, V, (found.get("mean"), spread) if known else None)
+        self.estimator = KalmanEstimator(kalman, self._kept)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What the calibration found."""
@@ -193,12 +176,3 @@ class LQG(_LinearQuadratic):
         """See :class:`~steersman.controllers.base.Controller`."""
         self._found = dict(state)
         self._build()
-
-    def reset(self, n: int, mask: Bool[Tensor, "n"] | None = None, *, gen: torch.Generator | None = None) -> None:
-        """Start the filter again."""
-        super().reset(n, mask, gen=gen)
-        self._filter.clear(mask)
-
-    def _state(self, m: Measurement) -> Tensor:
-        seen = None if m.seen is None else m.seen[:, self._kept]
-        return self._filter.update(m.y[:, self._kept], m.u_prev, seen)

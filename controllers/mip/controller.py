@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from steersman.controllers.base import Controller, Decision, Memory, Outcome
+from steersman.controllers.base import Controller, Decision, Outcome
 from steersman.controllers.classical.lqr import LQR
 from steersman.controllers.classical.pid import PID
 from steersman.controllers.mip.bounds import interval_bounds, linear_bounds
@@ -129,11 +129,8 @@ class MixedIntegerMPC(Controller):
             if part is not None:
                 part.reset(n, mask, gen=self._gen)
         if mask is None:
-            assert self.model is not None  # noqa: S101 - bind has seen to it
-            self._memory = Memory(self.model.context)
             self._plans: dict[int, Vector] = {}
         else:
-            self._memory.clear(mask)
             for row in torch.nonzero(mask).flatten().tolist():
                 self._plans.pop(row, None)
 
@@ -142,7 +139,7 @@ class MixedIntegerMPC(Controller):
         begun = time.perf_counter()
         assert self.model is not None  # noqa: S101 - bind has seen to it
         seconds = m.n * self.time_limit if budget_s is None else budget_s
-        states = start_state(self.model, self._memory.push(m)).detach().double().cpu().numpy()
+        states = start_state(self.believe(m).hidden).detach().double().cpu().numpy()
         references = m.references(self.horizon).detach().double().cpu().numpy()
         u_prev = m.u_prev.detach().double().cpu().numpy()
         drawn = self._drawn(m, SHOOTING * seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from steersman.dynamics.base import Dynamics, Window
+from steersman.dynamics.base import Dynamics, Hidden
 from steersman.dynamics.linear.models import LinearDynamics
 from steersman.dynamics.windowed.relu import ReluSystem
 
@@ -27,9 +27,8 @@ def relu_system(model: Dynamics) -> ReluSystem:
     return system
 
 
-def start_state(model: Dynamics, window: Window) -> Tensor:
+def start_state(hidden: Hidden) -> Tensor:
     """State ``s_0`` of each row, in the layout of :class:`~steersman.dynamics.windowed.relu.ReluSystem`."""
-    hidden = model.init(window)
     assert isinstance(hidden, dict)  # noqa: S101 - narrows the type
     if "s" in hidden:
         return hidden["s"]

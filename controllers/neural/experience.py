@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from steersman.controllers.base import Memory
 from steersman.dynamics.base import Hidden, Trajectories, Window
 from steersman.dynamics.collect import Exciter, Recording
+from steersman.dynamics.estimation.base import Windows
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.episodes import Act, episodes
@@ -47,7 +47,7 @@ def experience(simulator: Simulator, key: Int64[Tensor, "n"], act: Act, *, conte
         context: Measurements of a window.
         ahead: References ahead that ``act`` is shown and windows keep.
     """
-    memory, windows, recording = Memory(context), list[Window](), Recording(simulator, act)
+    memory, windows, recording = Windows(context), list[Window](), Recording(simulator, act)
     cost, used = torch.zeros(simulator.n, dtype=simulator.dtype, device=simulator.device), 0
     for step in episodes(simulator, simulator.scenarios(key), recording.act, ahead=ahead):
         windows.append(memory.push(step.m).rows(step.running.nonzero().flatten()))

@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steersman.controllers.base import Controller, Memory, Training
+from steersman.controllers.base import Controller, Training
 from steersman.controllers.neural.experience import Experience, experience
 from steersman.controllers.plan import PlanCost, plan_cost, with_slopes
 from steersman.controllers.rollout import run_episodes
 from steersman.dynamics.base import Dynamics, Hidden, Prediction, Recorder, Trajectories, Window
+from steersman.dynamics.estimation.base import Windows
 from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
 from steersman.envs.scenarios import Scenarios
@@ -263,7 +264,7 @@ class PlantRollouts(Rollouts):
         self.simulator.reset(scenarios)
         self.alive = torch.ones(self.simulator.n, dtype=torch.bool)
         self.left = self.problem.horizon
-        window = Memory(self.model.context).push(self.simulator.measure())
+        window = Windows(self.model.context).push(self.simulator.measure())
         self.y, self.u = window.y, window.u
         self.state = self.memory(self.simulator.n)
 

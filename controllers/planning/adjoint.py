@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steersman.controllers.base import Controller, Decision, Memory, Outcome
+from steersman.controllers.base import Controller, Decision, Outcome
 from steersman.controllers.classical.backstepping import Backstepping
 from steersman.controllers.classical.lqr import LQR
 from steersman.controllers.plan import BUDGET, PlanCost, Plans, check_terms, with_slopes
-from steersman.dynamics.base import Dynamics, Window
+from steersman.dynamics.base import Dynamics
 from steersman.dynamics.truth.operating_point import linearized
 from steersman.dynamics.truth.plant_model import PlantModel
 from steersman.envs import noise
@@ -108,37 +108,34 @@ class Adjoint(Controller):
         """Drop the plans, or those of the masked rows."""
         super().reset(n, mask, gen=gen)
         if mask is None:
-            self._memory = Memory(self._planner.context)
             self._plans: Plans | None = None
-            return
-        self._memory.clear(mask)
-        if self._plans is not None:
+        elif self._plans is not None:
             self._plans.drop(mask)
 
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
         """See :class:`~steersman.controllers.base.Controller`."""
         until = None if budget_s is None else time.perf_counter() + BUDGET * budget_s
-        window = self._memory.push(m)
+        belief = self.believe(m)
         if self._plans is None or len(self._plans.u) != m.n:
             self._plans = Plans.none(self.problem.actions.neutral(m.n, m.y), self.preview)
         plans = self._plans
         due = plans.due(m, self.replan)
         if bool(due.any()):
-            self._renew(plans, window.rows(due.nonzero().flatten()), due, until)
+            self._renew(plans, belief.rows(due.nonzero().flatten()), due, until)
         return Decision(*plans.next())
 
     @property
     def _planner(self) -> Dynamics:
         return cast(Dynamics, self.model)
 
-    def _renew(self, plans: Plans, window: Window, due: Bool[Tensor, "n"], until: float | None) -> None:
+    def _renew(self, plans: Plans, belief: Belief, due: Bool[Tensor, "n"], until: float | None) -> None:
         """New plans of the rows that are due, each from its old one or from the warm start."""
-        m = window.now
+        m = belief.now
         left = (self.problem.horizon - m.k).clamp(1, self.preview)
         guess, known = plans.u[due][:, : int(left.max())], plans.old[due]
         if self._start is not None and not bool(known.all()):
             guess = torch.where(known[:, None, None], guess, self._warm(self._start, m, guess, until))
-        plan, cost, found = self._optimise(window, guess, until)
+        plan, cost, found = self._optimise(belief, guess, until)
         new = Outcome.NEUTRAL if self._start is None else Outcome.BACKUP
         untried, priced = torch.where(known, int(Outcome.SHIFTED), int(new)), torch.isfinite(cost)
         plans.put(due, plan, left, torch.where(priced, int(found), untried).to(torch.uint8), priced)
@@ -157,17 +154,17 @@ class Adjoint(Controller):
         return guess
 
     def _optimise(
-        self, window: Window, guess: Float[Tensor, "n h m"], until: float | None
+        self, belief: Belief, guess: Float[Tensor, "n h m"], until: float | None
     ) -> tuple[Float[Tensor, "n h m"], Float[Tensor, "n"], Outcome]:
         """The best plan of each row, its cost (infinite where none was predicted), and whether there was time."""
-        m, model, best = window.now, self._planner, guess
+        m, model, best = belief.now, self._planner, guess
         lowest = torch.full((m.n,), torch.inf, dtype=m.y.dtype, device=m.y.device)
         free = self._free(guess[:1] if self.shared else guess)
         search = RowLBFGS(free.flatten(1))
         code, slowest = Outcome.OPTIMAL, 0.0
         try:
             with torch.no_grad():
-                lowest = self._through(model, window, guess, until).nan_to_num(torch.inf, torch.inf)
+                lowest = self._through(model, belief, guess, until).nan_to_num(torch.inf, torch.inf)
             for _ in range(math.ceil(1.25 * self.iterations)):
                 began = time.perf_counter()
                 if until is not None and began + slowest > until:
@@ -175,7 +172,7 @@ class Adjoint(Controller):
                 with torch.enable_grad():
                     asked = search.ask().detach().reshape(free.shape).requires_grad_()
                     u = self._bounded(asked).expand(m.n, -1, -1)
-                    cost = self._through(model, window, u, None if until is None else began + (until - began) / SLOPE)
+                    cost = self._through(model, belief, u, None if until is None else began + (until - began) / SLOPE)
                     (slope,) = torch.autograd.grad(torch.where(torch.isfinite(cost), cost, 0.0).sum(), asked)
                 cost = cost.detach()
                 better = cost < lowest
@@ -189,9 +186,9 @@ class Adjoint(Controller):
             code = Outcome.INCUMBENT
         return best, lowest, code
 
-    def _through(self, model: Dynamics, window: Window, u: Tensor, until: float | None) -> Float[Tensor, "n"]:
+    def _through(self, model: Dynamics, belief: Belief, u: Tensor, until: float | None) -> Float[Tensor, "n"]:
         """Costs of plans; of a shared one, the mean in each row."""
-        cost = self._cost.through(model, model.init(window), u, window.now, until)
+        cost = self._cost.through(model, belief.hidden, u, belief.now, until)
         return cost.mean().expand(len(cost)) if self.shared else cost
 
     def _bounded(self, free: Tensor) -> Tensor:

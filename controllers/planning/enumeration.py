@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steersman.controllers.base import Controller, Decision, Memory, Outcome
+from steersman.controllers.base import Controller, Decision, Outcome
 from steersman.controllers.plan import BUDGET, PlanCost, Plans
-from steersman.dynamics.base import Dynamics, Hidden, Window
+from steersman.dynamics.base import Dynamics, Hidden
 from steersman.envs.plant import ControlProblem
 from steersman.envs.settings import at_least
 from steersman.envs.simulator import Measurement
@@ -68,25 +68,22 @@ class Enumeration(Controller):
         """Drop the plans, or those of the masked rows."""
         super().reset(n, mask, gen=gen)
         if mask is None:
-            self._memory = Memory(self._planner.context)
             self._plans: Plans | None = None
-            return
-        self._memory.clear(mask)
-        if self._plans is not None:
+        elif self._plans is not None:
             self._plans.drop(mask)
 
     @torch.no_grad()
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
         """See :class:`~steersman.controllers.base.Controller`."""
         until = None if budget_s is None else time.perf_counter() + BUDGET * budget_s
-        window = self._memory.push(m)
+        belief = self.believe(m)
         if self._plans is None or len(self._plans.u) != m.n:
             self._plans = Plans.none(self.problem.actions.neutral(m.n, m.y), self.problem.horizon)
         due = self._plans.due(m)
         ahead = (self.problem.horizon - m.k).clamp(min=1)
         for left in sorted(set(ahead[due].tolist())):
             rows = due & (ahead == left)
-            plan, lowest, code = self._best(window.rows(rows.nonzero().flatten()), left, until)
+            plan, lowest, code = self._best(belief.rows(rows.nonzero().flatten()), left, until)
             priced = torch.isfinite(lowest)
             outcome = torch.where(priced, int(code), int(Outcome.NEUTRAL)).to(torch.uint8)
             self._plans.put(rows, plan, torch.full_like(outcome, left, dtype=torch.int64), outcome, priced)
@@ -97,11 +94,11 @@ class Enumeration(Controller):
         return cast(Dynamics, self.model)
 
     def _best(
-        self, window: Window, left: int, until: float | None
+        self, belief: Belief, left: int, until: float | None
     ) -> tuple[Float[Tensor, "n h m"], Float[Tensor, "n"], Outcome]:
         """The best sequence of each row, with the neutral action to the end, its cost, and whether all were tried."""
-        m, length, choices = window.now, min(self.length, left), len(self._choices)
-        h, count, code = self._planner.init(window), choices**length, Outcome.OPTIMAL
+        m, length, choices = belief.now, min(self.length, left), len(self._choices)
+        h, count, code = belief.hidden, choices**length, Outcome.OPTIMAL
         rest = self.problem.actions.neutral(m.n, m.y)[:, None].expand(-1, left, -1)
         best, share = rest.clone(), max(1, BATCH // m.n)
         lowest = torch.full((m.n,), torch.inf, dtype=m.y.dtype, device=m.y.device)

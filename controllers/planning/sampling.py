@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from steersman.controllers.base import Controller, Decision, Memory, Outcome
+from steersman.controllers.base import Controller, Decision, Outcome
 from steersman.controllers.plan import BUDGET, PlanCost, check_terms
 from steersman.controllers.planning.sampled import Sampled, coloured, growing, led
 from steersman.dynamics.base import Dynamics, Hidden
@@ -115,11 +115,8 @@ class SamplingMPC(Controller, ABC):
         """Forget plans and windows, of the masked rows if a mask is given."""
         super().reset(n, mask, gen=gen)
         if mask is None:
-            self._memory = Memory(self._planner.context)
             self._state: Sampled | None = None
-            return
-        self._memory.clear(mask)
-        if self._state is not None:
+        elif self._state is not None:
             self._state.restart(mask)
 
     @torch.no_grad()
@@ -129,7 +126,7 @@ class SamplingMPC(Controller, ABC):
         A row in which every prediction fails keeps its shifted plan.
         """
         until = None if budget_s is None else time.perf_counter() + BUDGET * budget_s
-        h = self._planner.init(self._memory.push(m))
+        h = self.believe(m).hidden
         if self._state is None or len(self._state.mean) != m.n:
             self._state = self._start(m)
         state = self._state

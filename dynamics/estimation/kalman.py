@@ -6,8 +6,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from steersman.dynamics.estimation.base import Belief, Estimator
 from steersman.dynamics.linear.models import AffineSystem
 from steersman.dynamics.linear.riccati import gain, riccati
+from steersman.envs.simulator import Measurement
 
 
 class KalmanFilter:
@@ -85,3 +87,20 @@ class KalmanFilter:
         L = self._gains[self._age.clamp(max=len(self._gains) - 1)] if len(self._gains) > 1 else self.L
         self._s = before + (L @ surprise)[:, :, 0]
         return self._s
+
+
+class KalmanEstimator(Estimator):
+    """A Kalman filter on the outputs of a linear model; the hidden state is the ``s`` of that model."""
+
+    def __init__(self, kalman: KalmanFilter, kept: list[int]) -> None:
+        """Take a filter and the measured outputs that it reads."""
+        self._filter, self._kept = kalman, kept
+
+    def reset(self, mask: Bool[Tensor, "n"] | None = None) -> None:
+        """See :class:`~steersman.dynamics.estimation.base.Estimator`."""
+        self._filter.clear(mask)
+
+    def update(self, m: Measurement) -> Belief:
+        """See :class:`~steersman.dynamics.estimation.base.Estimator`."""
+        seen = None if m.seen is None else m.seen[:, self._kept]
+        return Belief(m, {"s": self._filter.update(m.y[:, self._kept], m.u_prev, seen)})

@@ -30,8 +30,8 @@ outputs that move together has coefficients above 1.
 class Windowed(Learned, ABC):
     """A model ``y+ = y + delta * change(window)`` on normalised windows, with an affine part of the readout of z.
 
-    Episodes' starts are included with windows filled by repetition, as :class:`~steersman.controllers.base.Memory`
-    fills them. ``delta`` is the one-step change of each output in the data.
+    Episodes' starts are included with windows filled by repetition, as in
+    :class:`~steersman.dynamics.estimation.base.Windows`. ``delta`` is the one-step change of each output in the data.
     """
 
     _single = True

@@ -21,10 +21,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from steersman.controllers.base import Controller, Memory, Training, TrainingCost
+from steersman.controllers.base import Controller, Training, TrainingCost
 from steersman.controllers.registry import controller_spec
 from steersman.dynamics.base import Dynamics, Trajectories
 from steersman.dynamics.collect import Exciter, HeldLevels, collect
+from steersman.dynamics.estimation.base import Windows
 from steersman.dynamics.registry import make_model, model_spec
 from steersman.envs import noise
 from steersman.envs.failure import failure_price
@@ -122,7 +123,7 @@ def _require_kept(fitted: Dynamics, fresh: Dynamics, state: dict[str, Tensor], s
     """
     remedy = "name the tensors that fit learns with an underscore at the end (self.weights_), so that they are kept"
     sim.reset(sim.scenarios(noise.keys(0, sim.n)))
-    window = Memory(fitted.context).push(sim.measure())
+    window = Windows(fitted.context).push(sim.measure())
     U = sim.actions.neutral(sim.n, sim.perform())[:, None]
     before, _ = fitted.rollout(fitted.init(window), U)
     try:

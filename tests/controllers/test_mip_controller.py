@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from steersman.controllers.base import Decision, Memory, Outcome
+from steersman.controllers.base import Decision, Outcome
 from steersman.controllers.mip import controller as module
 from steersman.controllers.mip.controller import MixedIntegerMPC
 from steersman.controllers.mip.solve import Result, Solution
 from steersman.controllers.plan import plan_cost
 from steersman.controllers.planning.sampling import CEM
 from steersman.dynamics.collect import HeldLevels, collect
+from steersman.dynamics.estimation.base import Windows
 from steersman.dynamics.linear.models import LinearDynamics
 from steersman.dynamics.truth.plant_model import PlantModel
 from steersman.envs import make_plant, make_simulator, noise
@@ -144,10 +145,10 @@ def test_plans_at_least_as_well_as_the_cross_entropy_method(pendulum: tuple[Line
     shooting.reset(4)
     shooting.act(m)
     plans = torch.tensor(np.array([planner._plans[i] for i in range(4)])).reshape(4, 4, 1)
-    window = shooting._memory.push(m)
+    hidden = model.init(Windows(model.context).push(m))
     costs = []
     for U in (plans, shooting.plan):
-        costs.append(plan_cost(sim.problem, model.predict(model.init(window), U), U, m))
+        costs.append(plan_cost(sim.problem, model.predict(hidden, U), U, m))
     assert bool((costs[0] <= costs[1] * (1 + 2e-3) + 1e-6).all())
 
 
@@ -185,7 +186,7 @@ def test_limits_keep_plans_inside(pendulum: tuple[LinearDynamics, MixedIntegerMP
     sim.reset(sim.scenarios(noise.keys(3, 4)))
     m, push = sim.measure(4), Linear(name="push", on="u", weights=(-1.0,))
     index, furthest = sim.problem.performed.index("speed"), []
-    h = model.init(Memory(model.context).push(m))
+    h = model.init(Windows(model.context).push(m))
     _, rest = model.rollout(h, torch.zeros(4, 4, 1, dtype=m.y.dtype))
     most = float(rest[..., index].abs().max()) + 0.1
     for limits in ((), (Limit(name="speed", index=index, low=-most, high=most),)):

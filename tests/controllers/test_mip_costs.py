@@ -10,7 +10,7 @@ from linear_test_plants import LinearPlant, case, measurement, scalar
 from numpy.typing import NDArray
 from torch import Tensor
 
-from steersman.controllers.base import Memory, Outcome
+from steersman.controllers.base import Outcome
 from steersman.controllers.mip.bounds import linear_bounds
 from steersman.controllers.mip.controller import MixedIntegerMPC
 from steersman.controllers.mip.encode import Arrays, Encoder
@@ -19,6 +19,7 @@ from steersman.controllers.mip.pyomo_model import pyomo_model, solve_pyomo
 from steersman.controllers.mip.solve import Result, exact_value, solve
 from steersman.controllers.plan import charged_terms, plan_cost
 from steersman.dynamics.base import Dynamics, Trajectories, Window
+from steersman.dynamics.estimation.base import Windows
 from steersman.dynamics.windowed.relu import Kind, ReluLayer, ReluSystem
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import L1, Limit, Linear, LInf, Objective, PiecewiseLinear, Quadratic, Term
@@ -117,7 +118,7 @@ def random_start(seed: int, problem: ControlProblem) -> Measurement:
 
 def programs(planner: MixedIntegerMPC, m: Measurement) -> list[tuple[Program, Arrays]]:
     """The program of each row."""
-    s = planner.model.init(Memory(planner.model.context).push(m))["s"].numpy()  # type: ignore[union-attr, index, call-overload]
+    s = planner.model.init(Windows(planner.model.context).push(m))["s"].numpy()  # type: ignore[union-attr, index, call-overload]
     found = []
     for row, k in enumerate(m.k.tolist()):
         program = planner._unroll(s[row], k)
@@ -142,7 +143,7 @@ def test_a_program_costs_what_the_plan_does(seed: int) -> None:
     unit = torch.tensor(np.random.default_rng(seed).uniform(size=(len(STEPS) * AHEAD, ACTIONS.m)))
     U = ACTIONS.sample(unit).reshape(len(STEPS), AHEAD, -1)
     softened = replace(problem, objective=problem.objective.softened(0.2))
-    h = model.init(Memory(2).push(m))
+    h = model.init(Windows(2).push(m))
     want = plan_cost(softened, model.predict(h, U), U, m)
     for row, (program, arrays) in enumerate(programs(planner, m)):
         assert program.horizon == min(AHEAD, EPISODE - STEPS[row])
@@ -164,7 +165,7 @@ def test_linear_plants_with_their_own_state_likewise(seed: int) -> None:
         m = measurement(rng.normal(size=3), rng.normal(size=2), rng.normal(size=(AHEAD + 1, 2)), k)
         U = torch.tensor(rng.uniform(-1, 1, (1, AHEAD, 2)))
         softened = replace(plant.problem, objective=plant.objective.softened(0.05))
-        want = float(plan_cost(softened, plant.model().predict(plant.model().init(Memory(1).push(m)), U), U, m))
+        want = float(plan_cost(softened, plant.model().predict(plant.model().init(Windows(1).push(m)), U), U, m))
         ((program, arrays),) = programs(planner, m)
         x = arrays.complete(program.evaluate(U[0, : program.horizon].flatten().numpy()))
         assert exact_value(arrays, x) == pytest.approx(want, rel=1e-9)
@@ -177,7 +178,7 @@ def test_an_exported_model_costs_what_the_plan_does(seed: int) -> None:
     unit = torch.tensor(np.random.default_rng(seed).uniform(size=(len(STEPS) * AHEAD, ACTIONS.m)))
     U = ACTIONS.sample(unit).reshape(len(STEPS), AHEAD, -1)
     problem = replace(problem, objective=problem.objective.softened(0.2))
-    h = model.init(Memory(2).push(m))
+    h = model.init(Windows(2).push(m))
     want = plan_cost(problem, model.predict(h, U), U, m)
     for row in (0, 3, 5):
         charged = charged_terms(problem, STEPS[row], AHEAD)

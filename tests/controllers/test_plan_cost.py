@@ -8,12 +8,12 @@ import torch
 from linear_test_plants import LinearPlant, case, measurement
 from torch import Tensor
 
-from steersman.controllers.base import Memory
 from steersman.controllers.plan import PlanCost, plan_cost, with_slopes
 from steersman.controllers.planning.adjoint import Adjoint
 from steersman.controllers.planning.enumeration import Enumeration
 from steersman.controllers.planning.sampling import CEM, MPPI
 from steersman.dynamics.base import Prediction
+from steersman.dynamics.estimation.base import WindowEstimator, Windows
 from steersman.dynamics.truth.plant_model import Hindsight, PlantModel
 from steersman.envs import make_plant, noise
 from steersman.envs.objective import L1, Limit, Objective, Quadratic
@@ -55,7 +55,7 @@ def test_a_plan_of_a_whole_episode_costs_what_the_episode_does(spec) -> None:  #
     U = torch.stack([problem.actions.sample(unit[:, j]) for j in range(problem.horizon)], dim=1)
     model = Hindsight(plant)
     with torch.no_grad():
-        planned = PlanCost(problem).through(model, model.init(Memory(1).push(m)), U, m)
+        planned = PlanCost(problem).through(model, model.init(Windows(1).push(m)), U, m)
     first = problem.objective.output_cost(simulator.perform(), m.r[:, 0])
     total = torch.zeros_like(first)
     for j in range(problem.horizon):
@@ -112,14 +112,16 @@ def test_planners_cost_a_plan_equally(failure: float) -> None:
     model = plant.model()
     U = torch.from_numpy(np.random.default_rng(2).uniform(-2, 2, size=(4, h, 2)))
     want = by_hand(plant, m, U)
-    window = Memory(model.context).push(m)
+    window = Windows(model.context).push(m)
     for sampler in (MPPI(h, samples=1), CEM(h, samples=1)):
         sampler.bind(plant.problem, model)
         assert sampler._predicted(model.init(window), U[:, None], m, None)[:, 0].tolist() == pytest.approx(want)
     soft = replace(plant.objective, limits=(), failure=0.0, stage=plant.objective.softened(0.05, smooth=True).stage)
     adjoint = Adjoint(h).bind(plant.problem, model)
     plant.objective = soft
-    assert adjoint._through(model, window, U, None).tolist() == pytest.approx(by_hand(plant, m, U))
+    assert adjoint._through(model, WindowEstimator(model).update(m), U, None).tolist() == pytest.approx(
+        by_hand(plant, m, U)
+    )
     assert failure == 0 or by_hand(plant, m, U) != pytest.approx(want), "no plan comes near a limit"
 
 
@@ -128,7 +130,7 @@ def test_enumeration_costs_a_plan_as_samplers_do() -> None:
     plant.actions = replace(plant.actions, lower=(-1.0, 0.0), upper=(1.0, 0.0), integer=(True, True))
     m, model = standing(4, plant.horizon), plant.model()
     U = torch.tensor([[[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]]], dtype=torch.float64)
-    found = Enumeration(2).bind(plant.problem, model)._costs(model.init(Memory(1).push(m)), m, U, None)
+    found = Enumeration(2).bind(plant.problem, model)._costs(model.init(Windows(1).push(m)), m, U, None)
     assert found[:, 0].tolist() == pytest.approx(by_hand(plant, m, U.expand(4, -1, -1)))
 
 
@@ -136,7 +138,7 @@ def test_what_lies_beyond_the_end_of_the_episode_costs_nothing_and_has_no_slope(
     plant = limited()
     m, model = standing(4, plant.horizon), plant.model()
     U = torch.zeros(4, 6, 2, dtype=torch.float64, requires_grad=True)
-    cost = PlanCost(with_slopes(plant.problem)).through(model, model.init(Memory(1).push(m)), U, m)
+    cost = PlanCost(with_slopes(plant.problem)).through(model, model.init(Windows(1).push(m)), U, m)
     (slope,) = torch.autograd.grad(cost.sum(), U)
     assert bool((slope[2, 2:] == 0).all()) and bool((slope[3, 1:] == 0).all())
     assert bool((slope[3, 0] != 0).all()) and bool((slope[0] != 0).any(dim=1).all())
@@ -180,7 +182,7 @@ def test_particles_are_draws_of_their_own_and_costs_their_mean() -> None:
     plant = Gusty(case(3), horizon=10, bound=2.0)
     model, U = PlantModel(plant), torch.zeros(2, 3, 2, dtype=torch.float64)
     m = measurement(np.ones((2, 3)), np.zeros(2), np.zeros((4, 2)))
-    h = model.init(Memory(1).push(m))
+    h = model.init(Windows(1).push(m))
     found = model.predict(h, U, particles=4000)
     assert found.z.shape == (2, 4000, 3, 2) and len(found.y[0, :, 0, 0].unique()) == 4000
     spread = found.y[0, :, 0, 0]
@@ -195,7 +197,7 @@ def test_samples_meet_noise_of_their_own_or_share_their_particles() -> None:
     plant = Gusty(case(3), horizon=10, bound=2.0)
     model = PlantModel(plant)
     m = measurement(np.ones((1, 3)), np.zeros(2), np.zeros((4, 2)))
-    h, same = model.init(Memory(1).push(m)), torch.zeros(1, 6, 3, 2, dtype=torch.float64)
+    h, same = model.init(Windows(1).push(m)), torch.zeros(1, 6, 3, 2, dtype=torch.float64)
     own = MPPI(3, samples=6).bind(plant.problem, model)._predicted(h, same, m, None)
     shared = MPPI(3, samples=6, particles=5).bind(plant.problem, model)._predicted(h, same, m, None)
     assert len(own.unique()) == 6
@@ -233,7 +235,7 @@ def test_a_start_beyond_a_limit_is_priced_as_in_the_episode() -> None:
     m = simulator.measure(plant.horizon)
     U = plant.actions.neutral(3, x0)[:, None].expand(-1, plant.horizon, -1)
     model = PlantModel(plant)
-    planned = PlanCost(simulator.problem).through(model, model.init(Memory(1).push(m)), U, m)
+    planned = PlanCost(simulator.problem).through(model, model.init(Windows(1).push(m)), U, m)
     total = torch.zeros_like(planned)
     for j in range(plant.horizon):
         total = total + simulator.step(U[:, j]).cost

@@ -11,7 +11,7 @@ import torch
 from linear_test_plants import LinearPlant, case, measurement, plan_cost, scalar
 from torch import Tensor
 
-from steersman.controllers.base import Controller, Memory, Outcome, Training
+from steersman.controllers.base import Controller, Outcome, Training
 from steersman.controllers.classical.baseline import Zero
 from steersman.controllers.classical.lqr import LQR
 from steersman.controllers.mip.controller import MixedIntegerMPC
@@ -22,6 +22,7 @@ from steersman.controllers.planning.adjoint import Adjoint
 from steersman.controllers.planning.sampled import Sampled
 from steersman.controllers.planning.sampling import CEM, MPPI, SamplingMPC
 from steersman.controllers.rollout import run_episodes
+from steersman.dynamics.estimation.base import WindowEstimator, Windows
 from steersman.dynamics.linear.models import LinearDynamics
 from steersman.envs import noise
 from steersman.envs.objective import Limit, Quadratic
@@ -68,7 +69,7 @@ def costs(kind: type[Controller] | str, plant: LinearPlant, doubt: float) -> lis
     if kind is Adjoint:
         adjoint = Adjoint(HORIZON).bind(plant.problem, model)
         m = start(3)
-        return adjoint._through(model, Memory(1).push(m), PLANS[..., None], None).tolist()
+        return adjoint._through(model, WindowEstimator(model).update(m), PLANS[..., None], None).tolist()
     if kind is ModelRollouts:
         training = Training(partial(PlantSimulator, plant), seed=0)
         rollouts = ModelRollouts(
@@ -78,10 +79,10 @@ def costs(kind: type[Controller] | str, plant: LinearPlant, doubt: float) -> lis
         for i in range(3):
             one = iter(PLANS[i, :, None, None])
             rollouts.law = lambda y, s, one=one: (next(one), s)  # type: ignore[misc]
-            rows.append(float(rollouts._cost(Memory(1).push(start(1)), HORIZON)) * HORIZON)
+            rows.append(float(rollouts._cost(Windows(1).push(start(1)), HORIZON)) * HORIZON)
         return rows
     planner = MPPI(HORIZON, samples=3, doubt=doubt).bind(plant.problem, model)
-    return planner._predicted(model.init(Memory(1).push(start(1))), PLANS[None, ..., None], start(1), None)[0].tolist()
+    return planner._predicted(model.init(Windows(1).push(start(1))), PLANS[None, ..., None], start(1), None)[0].tolist()
 
 
 @pytest.mark.parametrize("kind", [MPPI, Adjoint, ModelRollouts], ids=["sampling", "adjoint", "model rollouts"])
@@ -151,7 +152,7 @@ def test_blocks_of_rows_cost_what_a_whole_batch_costs(monkeypatch: pytest.Monkey
     plant = tight(50.0)
     planner = MPPI(HORIZON, samples=5).bind(plant.problem, plant.model())
     m = measurement(np.linspace(-1, 1, 7)[:, None], np.zeros(1), np.zeros((HORIZON + 1, 1)))
-    h, gen = plant.model().init(Memory(1).push(m)), torch.Generator().manual_seed(0)
+    h, gen = plant.model().init(Windows(1).push(m)), torch.Generator().manual_seed(0)
     knots = torch.randn(7, 5, HORIZON, 1, generator=gen, dtype=torch.float64)
     whole = planner._predicted(h, knots, m, None)
     monkeypatch.setattr(sampling, "BLOCK", 10)
@@ -251,7 +252,7 @@ def test_the_price_of_a_failure_reaches_the_gradient_of_a_policy() -> None:
             Zero().bind(plant.problem, plant.model()), lambda y, s: (0 * y + bias, s), lambda n: torch.zeros(n),
             Training(partial(PlantSimulator, plant), seed=0), 3, 1, 0.0, 0.0,
         )  # fmt: skip
-        rollouts._cost(Memory(1).push(start(1)), HORIZON).backward()
+        rollouts._cost(Windows(1).push(start(1)), HORIZON).backward()
         return float(bias.grad)  # type: ignore[arg-type]
 
     assert slope(200.0) > slope(0.0) + 1.0, "0.5 + 4 x 0.2 is beyond the limit of 1"
@@ -265,7 +266,7 @@ def test_rollouts_to_the_end_of_an_episode_count_the_terminal_cost() -> None:
         Zero().bind(plant.problem, plant.model()), lambda y, s: (0 * y, s), lambda n: torch.zeros(n),
         Training(partial(PlantSimulator, plant), seed=0), 3, 1, 0.0, 0.0,
     )  # fmt: skip
-    assert float(rollouts._cost(Memory(1).push(start(1)), HORIZON)) * HORIZON == pytest.approx(3 * 0.25 + 3 * 0.25)
+    assert float(rollouts._cost(Windows(1).push(start(1)), HORIZON)) * HORIZON == pytest.approx(3 * 0.25 + 3 * 0.25)
 
 
 def test_a_restarted_row_leaves_the_plans_of_the_others_alone() -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from linear_test_plants import Array, LinearPlant, case, measurement, scalar
 from torch import Tensor
 
-from steersman.controllers.base import Controller, Memory, Outcome
+from steersman.controllers.base import Controller, Outcome
 from steersman.controllers.planning.adjoint import Adjoint
 from steersman.controllers.planning.enumeration import Enumeration
-from steersman.dynamics.base import Hidden, Window
+from steersman.dynamics.base import Hidden, Prediction, Window
+from steersman.dynamics.estimation.base import Windows
 from steersman.dynamics.truth.plant_model import PlantModel
 from steersman.envs.actions import ActionSet
 from steersman.envs.simulator import Measurement
@@ -29,9 +31,13 @@ class Counted(PlantModel):
         self.steps: list[int] = []
 
     def init(self, window: Window) -> Hidden:
-        if self.steps[-1:] != [int(window.now.k[0])]:
-            self.steps.append(int(window.now.k[0]))
+        self.now = int(window.now.k[0])
         return super().init(window)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Prediction:
+        if self.steps[-1:] != [self.now]:
+            self.steps.append(self.now)
+        return super().predict(*args, **kwargs)
 
 
 def unstable(whole: bool = False) -> LinearPlant:
@@ -107,7 +113,7 @@ def test_nothing_is_planned_from_outputs_that_nobody_saw(kind: str) -> None:
 
 
 def test_a_window_begins_with_outputs_that_were_seen() -> None:
-    memory, m = Memory(3), at(0, [[0.0], [1.0]])
+    memory, m = Windows(3), at(0, [[0.0], [1.0]])
     memory.push(replace(m, seen=torch.tensor([[False], [True]])))
     assert memory.push(at(1, [[2.0], [3.0]])).y[:, :, 0].tolist() == [[2.0, 2.0, 2.0], [1.0, 1.0, 3.0]]
     late = memory.push(replace(at(2, [[2.0], [3.0]]), seen=torch.tensor([[False], [True]])))

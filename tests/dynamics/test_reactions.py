@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from steersman.controllers.base import Memory
 from steersman.dynamics.base import Trajectories
 from steersman.dynamics.collect import HeldLevels, collect, collect_means
+from steersman.dynamics.estimation.base import Windows
 from steersman.dynamics.kinetic.reactions import Process, ReactionDynamics, ReactionSettings
 from steersman.dynamics.score import score
 from steersman.envs import noise
@@ -147,7 +147,7 @@ def test_outputs_never_fall_below_zero() -> None:
     model = ReactionDynamics(settings).bind(simulator.problem).fit(collect(simulator, HeldLevels(), episodes=4, seed=0))
     model.log_rate_.data[0] = 10.0
     simulator.reset(simulator.scenarios(noise.keys(0, 4)))
-    h = model.step(model.init(Memory(1).push(simulator.measure())), torch.zeros(4, 1, dtype=torch.float64))
+    h = model.step(model.init(Windows(1).push(simulator.measure())), torch.zeros(4, 1, dtype=torch.float64))
     assert bool((model.output(h)[0] >= 0).all())
 
 

@@ -14,9 +14,10 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from torch import Tensor
 
-from steersman.controllers.base import Memory, Training
+from steersman.controllers.base import Training
 from steersman.controllers.reinforcement.ppo import PPO
 from steersman.dynamics.collect import HeldLevels, collect
+from steersman.dynamics.estimation.base import Windows
 from steersman.dynamics.linear.models import LinearDynamics
 from steersman.envs import make_simulator, noise
 from steersman.envs.abm import mesa_examples
@@ -197,7 +198,7 @@ def test_a_model_is_fitted_to_mesa_data() -> None:
     simulator = MesaSimulator(task, 4)
     model = LinearDynamics(context=1).bind(simulator.problem).fit(collect(simulator, HeldLevels(), episodes=8, seed=0))
     simulator.reset(simulator.scenarios(noise.keys(0, 4)))
-    h = model.init(Memory(1).push(simulator.measure()))
+    h = model.init(Windows(1).push(simulator.measure()))
     ends = [model.output(model.step(h, torch.full((4, 1), u, dtype=torch.float64)))[1] for u in (0.0, 1.0)]
     assert float((ends[1] - ends[0])[0]) == pytest.approx(6.0, rel=0.2), "three agents push twice"
 
