@@ -147,6 +147,7 @@ class PolicySearch(TrainedPolicy):
         if self.module is None:
             m, ny = self.problem.actions.m, self.problem.ny
             self._policy = build_policy(self.policy, ny, m, self.hidden, training.seed)
+            self._policy.rest()
         search, episodes = self._started(training.seed), self._episodes(training)
         workers = Workers(episodes, search, self.workers) if self.workers else None
         executor: Executor = workers or InProcess(episodes)

@@ -74,6 +74,10 @@ class AttentionPolicy(Policy):
         width = only_size(hidden, "attention", "one width")
         return cls(inputs, outputs, width, heads=2 - width % 2, gen=gen, dtype=dtype)
 
+    def readout_parameters(self) -> tuple[nn.Parameter, ...]:
+        """See :class:`~steersman.optimizers.policies.base.Policy`."""
+        return tuple(self.readout.parameters())
+
     def forward(
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]
     ) -> tuple[Float[Tensor, "... n outputs"], Float[Tensor, "... n memory"]]:

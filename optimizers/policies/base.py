@@ -64,6 +64,16 @@ class Policy(nn.Module, ABC):
         """Memory at the start of ``n`` episodes, in the type and on the device of the parameters."""
         return next(self.parameters()).detach().new_zeros(n, self.memory)
 
+    def readout_parameters(self) -> tuple[nn.Parameter, ...]:
+        """Parameters that are zero where raw actions are to be zero whatever is seen; none where there are no such."""
+        return ()
+
+    @torch.no_grad()
+    def rest(self) -> None:
+        """Set raw actions to zero whatever is seen, where the policy can do that: a search begins by doing nothing."""
+        for parameter in self.readout_parameters():
+            parameter.zero_()
+
     @abstractmethod
     def forward(
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]
@@ -102,6 +112,10 @@ class LayeredPolicy(Policy):
         super().__init__(inputs, outputs, 0)
         check_hidden(hidden, 0)
         self.layers = nn.ModuleList(dense_layers((inputs, *hidden, outputs), gen, dtype))
+
+    def readout_parameters(self) -> tuple[nn.Parameter, ...]:
+        """See :class:`Policy`: the last layer."""
+        return tuple(self.layers[-1].parameters())
 
 
 class Dense(nn.Module):

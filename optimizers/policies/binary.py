@@ -6,7 +6,7 @@ from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from steersman.optimizers.policies.base import Dense, LayeredPolicy, scaled_sum
 from steersman.optimizers.policies.surrogate import binarise, hard_with_gradient_of, sign
@@ -55,6 +55,10 @@ class BinaryPolicy(LayeredPolicy):
         if not frequency >= 0:
             raise ValueError(f"frequency must not be negative, got {frequency}; 0 takes the sign of the weight itself")
         self.frequency = frequency
+
+    def readout_parameters(self) -> tuple[nn.Parameter, ...]:
+        """See :class:`~steersman.optimizers.policies.base.Policy`: latent weights of zero are no actions of zero."""
+        return ()
 
     def forward(
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]

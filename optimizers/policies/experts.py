@@ -6,7 +6,7 @@ from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from steersman.optimizers.policies.base import Dense, Policy, check_least
 from steersman.optimizers.policies.surrogate import choose
@@ -57,6 +57,10 @@ class ExpertsPolicy(Policy):
         self.hidden = Dense(inputs, experts * width, gen, dtype)
         self.readout = Dense(experts * width, outputs, gen, dtype)
         self.offset = Dense(experts, outputs, gen, dtype, bias=False)
+
+    def readout_parameters(self) -> tuple[nn.Parameter, ...]:
+        """See :class:`~steersman.optimizers.policies.base.Policy`."""
+        return (*self.readout.parameters(), *self.offset.parameters())
 
     def forward(
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]

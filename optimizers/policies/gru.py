@@ -6,7 +6,7 @@ from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from steersman.optimizers.policies.base import Dense, Policy, check_least
 
@@ -34,6 +34,10 @@ class GRUPolicy(Policy):
         self.gates = Dense(inputs + hidden, 2 * hidden, gen, dtype)
         self.proposal = Dense(inputs + hidden, hidden, gen, dtype)
         self.readout = Dense(hidden, outputs, gen, dtype)
+
+    def readout_parameters(self) -> tuple[nn.Parameter, ...]:
+        """See :class:`~steersman.optimizers.policies.base.Policy`."""
+        return tuple(self.readout.parameters())
 
     def forward(
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]

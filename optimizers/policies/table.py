@@ -69,6 +69,10 @@ class TablePolicy(Policy):
             )
         self.cells = nn.Parameter(torch.randn(cells, outputs, generator=gen, dtype=dtype) / self.tables**0.5)
 
+    def readout_parameters(self) -> tuple[nn.Parameter, ...]:
+        """See :class:`~steersman.optimizers.policies.base.Policy`."""
+        return (self.cells,)
+
     def forward(
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]
     ) -> tuple[Float[Tensor, "... n outputs"], Float[Tensor, "... n memory"]]:

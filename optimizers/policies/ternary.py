@@ -28,6 +28,10 @@ class TernaryPolicy(LayeredPolicy):
     surrogate: ClassVar[str] = "straight-through"
     batched: ClassVar[bool] = True
 
+    def readout_parameters(self) -> tuple[nn.Parameter, ...]:
+        """See :class:`~steersman.optimizers.policies.base.Policy`: latent weights of zero are no actions of zero."""
+        return ()
+
     def forward(
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]
     ) -> tuple[Float[Tensor, "... n outputs"], Float[Tensor, "... n memory"]]:

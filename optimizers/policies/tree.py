@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from steersman.optimizers.policies.base import Dense, Policy, only_size
 from steersman.optimizers.policies.surrogate import exceeds
@@ -67,6 +67,10 @@ class TreePolicy(Policy):
         if count < 2 or count & (count - 1):
             raise ValueError(f"a tree policy has a power of two of leaves, got hidden={hidden}")
         return cls(inputs, outputs, count.bit_length() - 1, gen=gen, dtype=dtype)
+
+    def readout_parameters(self) -> tuple[nn.Parameter, ...]:
+        """See :class:`~steersman.optimizers.policies.base.Policy`."""
+        return tuple(self.leaves.parameters())
 
     def forward(
         self, obs: Float[Tensor, "... n inputs"], state: Float[Tensor, "... n memory"]

@@ -28,7 +28,7 @@ from steersman.envs import make_simulator, noise
 from steersman.envs.classic.acrobot import Acrobot
 from steersman.envs.classic.cart_pole import CartPole
 from steersman.envs.plant import Plant
-from steersman.envs.simulator import PlantSimulator, Simulator
+from steersman.envs.simulator import Measurement, PlantSimulator, Simulator
 from steersman.optimizers.registry import make_search
 from steersman.optimizers.vectorise import assign, flatten
 
@@ -325,3 +325,20 @@ def test_only_running_episodes_count_against_the_budget(tmp_path: Path) -> None:
     assert again == spent
     weights = (c.state_dict()["policy.layers.0.weight"] for c in (whole, resumed))
     assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize("policy", ["mlp", "int8", "gru"])
+def test_a_search_begins_by_doing_nothing(policy: str) -> None:
+    """With next to no steps it ends there: what is found is not worse than its start because of random weights."""
+    simulate = partial(make_simulator, "steersman/TwoAreaDamping-v2")
+    law = PolicySearch(
+        search="cma_es", policy=policy, hidden=(4,), plant_steps=40_000, scenarios=1, explore=2,
+        options={"sigma": 1e-9, "size": 6},
+    ).bind(simulate(1).problem)  # fmt: skip
+    law.train(Training(simulate, seed=0))
+    y = torch.randn(64, law.problem.ny, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    law.reset(64)
+    m = Measurement(
+        torch.zeros(64).long(), y, torch.zeros(64, 1, law.problem.nz).double(), torch.zeros(64, law.problem.actions.m).double()
+    )  # fmt: skip
+    torch.testing.assert_close(law.act(m).u, law.problem.actions.neutral(64, y), rtol=0, atol=1e-6)

@@ -79,6 +79,23 @@ def test_policy_contract(kind: type[Policy]) -> None:
 
 
 @ALL
+def test_a_policy_at_rest_does_nothing_and_wakes(kind: type[Policy]) -> None:
+    """Where there is an affine end; bits, spikes and rules have none and stay as they are."""
+    policy, obs = policy_of(kind), torch.randn(32, 3, generator=gen(5), dtype=torch.float64)
+    before = flatten(policy)
+    policy.rest()
+    assert bool(policy.readout_parameters()) is (kind.name not in ("binary", "ternary", "spiking", "rules"))
+    if not policy.readout_parameters():
+        assert torch.equal(flatten(policy), before)
+        return
+    raw, _ = policy(obs, policy.initial_state(32))
+    assert torch.equal(raw.detach(), torch.zeros(32, 2, dtype=torch.float64))
+    assign(policy, flatten(policy) + 0.3 * torch.randn(len(before), generator=gen(6), dtype=torch.float64))
+    raw, _ = policy(obs, policy.initial_state(32))
+    assert float(raw.detach().std(dim=0).min()) > 1e-3
+
+
+@ALL
 def test_every_policy_reacts_to_the_observation(kind: type[Policy]) -> None:
     policy = policy_of(kind)
     obs = 2 * torch.randn(64, 3, generator=gen(1), dtype=torch.float64)
