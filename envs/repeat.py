@@ -48,7 +48,7 @@ def repeats(make: Callable[[int], Simulator], key: Int64[Tensor, "n"], steps: in
         raise ValueError(f"need at least one scenario and one step, got {n} and {steps}")
     first = make(n)
     try:
-        near = 0.0 if first.plant is None else _TOLERANCE
+        near = _TOLERANCE if first.batched else 0.0
         reference = _run(first, key, steps)
         again = make(n)
         try:

@@ -80,6 +80,7 @@ class Simulator(ABC):
         device: Where tensors live.
         dtype: Floating-point type.
         rewards: Whether what it charges is minus a reward of its own, whatever the objective says.
+        batched: Whether rows are computed together, so that their last digits may depend on the others.
     """
 
     n: int
@@ -87,6 +88,7 @@ class Simulator(ABC):
     device: torch.device
     dtype: torch.dtype
     rewards: bool = False
+    batched: bool = True
     _price: float | None = None
 
     @property

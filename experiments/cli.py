@@ -124,7 +124,8 @@ class Fit:
         picture = fitting_page.write(found, out)
         if (best := fitting_page.best(found)) is not None:
             _say_where(console, f"Best model, {best.name}", out / best.name / "model.json")
-        _say_where(console, "Predictions", picture)
+        if picture is not None:
+            _say_where(console, "Predictions", picture)
         return 1 if any(model.failure for model in found.models) else 0
 
 

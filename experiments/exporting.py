@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from steersman.dynamics.registry import model_spec
+from steersman.envs import noise
 from steersman.experiments.comparison.jobs import spec_of
 from steersman.experiments.comparison.machine import describe_machine
 from steersman.experiments.comparison.runner import restored
@@ -19,6 +20,9 @@ from steersman.experiments.comparison.store import Store
 from steersman.experiments.exported.controller import Part, SavedController, save_controller
 from steersman.experiments.spec.plan import RunSpec, made_of
 from steersman.experiments.spec.settings import SpecError
+
+_SCENARIOS = 8
+"""Scenarios whose references are looked at."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,16 @@ def export(store: Store, spec: RunSpec, folder: Path) -> Path:
         "environment": environment, "seed": spec.seed, "run": spec.key, "code": spec.made.code,
         "machine": describe_machine(), "notes": list(law.notes),
     }  # fmt: skip
-    return save_controller(
-        SavedController(Part(spec.controller.use, spec.controller.settings), law, model, about), folder
-    )
+    made = Part(spec.controller.use, spec.controller.settings)
+    return save_controller(SavedController(made, law, model, constant_reference(spec), about), folder)
+
+
+def constant_reference(spec: RunSpec) -> tuple[float, ...] | None:
+    """References that are the same in all of a few scenarios and steps; None where they differ."""
+    simulator = spec.environment.simulator(_SCENARIOS, spec.device, price=0.0)
+    try:
+        simulator.reset(simulator.scenarios(noise.keys(spec.bank, _SCENARIOS)))
+        r = simulator.measure(simulator.problem.horizon).r.double().flatten(0, 1)
+    finally:
+        simulator.close()
+    return tuple(r[0].tolist()) if bool((r == r[:1]).all()) else None

@@ -16,6 +16,7 @@ from steersman.controllers.classical.backstepping import Backstepping
 from steersman.controllers.classical.lqr import LQR
 from steersman.controllers.plan import BUDGET, PlanCost, Plans, check_terms, with_slopes
 from steersman.dynamics.base import Dynamics
+from steersman.dynamics.estimation.base import Belief
 from steersman.dynamics.truth.operating_point import linearized
 from steersman.dynamics.truth.plant_model import PlantModel
 from steersman.envs import noise

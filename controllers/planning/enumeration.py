@@ -12,6 +12,7 @@ from torch import Tensor
 from steersman.controllers.base import Controller, Decision, Outcome
 from steersman.controllers.plan import BUDGET, PlanCost, Plans
 from steersman.dynamics.base import Dynamics, Hidden
+from steersman.dynamics.estimation.base import Belief
 from steersman.envs.plant import ControlProblem
 from steersman.envs.settings import at_least
 from steersman.envs.simulator import Measurement

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from steersman.dynamics.base import Trajectories
-from steersman.dynamics.recorded.tables import Column, read_table, seconds
+from steersman.dynamics.recorded.tables import Column, numbers, read_table, seconds, strange
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Objective
 from steersman.envs.plant import ControlProblem
@@ -21,6 +20,8 @@ EVEN = 0.01
 """Share of the period by which the time between two rows may differ from it."""
 _FEWEST = 0.5
 """Share of the steps that must last the period; below it the times are no samples at one period."""
+MOST = 1000
+"""Periods for each row of an episode, beyond which interpolation is taken for a mistake."""
 _HORIZON = 200
 """Control steps of an episode, where recorded ones are longer."""
 
@@ -83,8 +84,10 @@ class Log(Settings):
         for what, names, known in (
             ("integer", self.integer, tuple(self.actions)), ("exogenous", self.exogenous, self.outputs)
         ):  # fmt: skip
-            if strange := [name for name in names if name not in known]:
-                raise ValueError(f"{what}: {missing(strange[0], known)}")
+            if unknown := [name for name in names if name not in known]:
+                raise ValueError(f"{what}: {missing(unknown[0], known)}")
+        if not set(self.outputs) - set(self.exogenous):
+            raise ValueError("every output is exogenous: there is nothing to predict")
         if self.resample and not self.time:
             raise ValueError("resample needs the times of the rows: name their column in time")
 
@@ -99,13 +102,14 @@ class Log(Settings):
                 are irregular, or no two rows follow each other.
             FileNotFoundError: If there is no such file.
         """
-        table = read_table(self.file)
+        table = read_table(self.file, texts=(self.episode,) if self.episode else ())
         y, u = (self._numbers(table, tuple(names)) for names in (self.outputs, self.actions))
         actions = self._actions(u)
         t = self._times(table)
         episodes = self._episodes(table)
+        self._require_growing(t, episodes)
         period = self.period or self._spacing(t, episodes)
-        parts = [self._part(t[rows], y[rows], u[rows], period, rows) for rows in episodes]
+        parts = [self._part(t[rows], y[rows], u[rows], period) for rows in episodes]
         parts = [part for part in parts if len(part[1]) > 0]
         if not any(part[2].any() for part in parts):
             raise ValueError(f"{self.file}: no two rows without gaps are one period of {period:g} apart")
@@ -119,12 +123,15 @@ class Log(Settings):
         return Recording(problem, data, notes)
 
     def _numbers(self, table: dict[str, Column], names: tuple[str, ...]) -> Series:
+        columns = []
         for name in names:
-            column = self._column(table, name)
-            if column.dtype.kind != "f":
-                strange = next(text for text in column if not _is_number(text))
-                raise ValueError(f"column {name!r} of {self.file} must hold numbers, got {strange!r}")
-        return np.stack([table[name] for name in names], axis=1)
+            found = numbers(self._column(table, name))
+            if found is None:
+                raise ValueError(f"column {name!r} of {self.file} must hold numbers, got {strange(table[name])!r}")
+            if not np.isfinite(found).any():
+                raise ValueError(f"column {name!r} of {self.file} holds no number")
+            columns.append(np.where(np.isfinite(found), found, np.nan))
+        return np.stack(columns, axis=1)
 
     def _column(self, table: dict[str, Column], name: str) -> Column:
         if name not in table:
@@ -140,7 +147,7 @@ class Log(Settings):
         if beyond.any():
             row, column = np.argwhere(beyond)[0]
             raise ValueError(
-                f"action {names[column]!r} is {u[row, column]:g} in row {row + 1}, beyond its bounds "
+                f"action {names[column]!r} is {float(u[row, column])!r} in row {row + 1}, beyond its bounds "
                 f"{list(self.actions[names[column]])}; widen them, or mend the log"
             )
         return found
@@ -155,26 +162,37 @@ class Log(Settings):
         if not self.episode:
             return [np.arange(len(next(iter(table.values()))))]
         column = self._column(table, self.episode).astype(str)
+        if len(nameless := np.flatnonzero(column == "")):
+            raise ValueError(f"{self.file}, row {nameless[0] + 1}: column {self.episode!r} names no episode")
         names, first = np.unique(column, return_index=True)
         return [np.flatnonzero(column == name) for name in names[np.argsort(first)]]
 
     def _spacing(self, t: Series, episodes: list[Rows]) -> float:
         steps = np.concatenate([np.diff(t[rows]) for rows in episodes])
-        if not len(steps) or not np.median(steps) > 0:
-            raise ValueError(f"{self.file}: the period cannot be told from column {self.time!r}; give period")
+        if not len(steps):
+            raise ValueError(f"{self.file}: no episode has two rows, so there is nothing to learn from")
         return float(np.median(steps))
 
-    def _part(self, t: Series, y: Series, u: Series, period: float, rows: Rows) -> Part:
+    def _require_growing(self, t: Series, episodes: list[Rows]) -> None:
+        for rows in episodes:
+            if len(unknown := rows[~np.isfinite(t[rows])]):
+                raise ValueError(f"{self.file}, row {unknown[0] + 1}: column {self.time!r} holds no time")
+            if len(back := rows[1:][np.diff(t[rows]) <= 0]):
+                raise ValueError(
+                    f"{self.file}, row {back[0] + 1}: times must grow within an episode; sort the rows, or name the "
+                    "column that tells episodes apart in episode"
+                )
+
+    def _part(self, t: Series, y: Series, u: Series, period: float) -> Part:
         """An episode at the period."""
         steps = np.diff(t)
-        if not (steps > 0).all():
-            at = rows[1 + int(np.argmax(~(steps > 0)))] + 1
-            raise ValueError(
-                f"{self.file}, row {at}: times must grow within an episode; sort the rows, or name the column that "
-                "tells episodes apart in episode"
-            )
         even = np.abs(steps - period) <= EVEN * period
         if self.resample:
+            if len(t) and (t[-1] - t[0]) / period > MOST * len(t):
+                raise ValueError(
+                    f"{self.file}: {len(t)} rows last {(t[-1] - t[0]) / period:.3g} periods of {period:g}, with a gap "
+                    f"of {steps.max():g}; a time is wrong, or the period"
+                )
             y, u = _resampled(t, y, u, period)
             even = np.ones(len(y) - 1, dtype=bool)
         elif len(even) and even.mean() < _FEWEST:
@@ -196,13 +214,6 @@ class Log(Settings):
         if self.resample:
             notes.append("its rows were interpolated at equal times")
         return tuple(notes)
-
-
-def _is_number(text: object) -> bool:
-    try:
-        return math.isfinite(float(str(text)))
-    except ValueError:
-        return False
 
 
 def _resampled(t: Series, y: Series, u: Series, period: float) -> tuple[Series, Series]:

@@ -36,6 +36,8 @@ class RowSimulator(Simulator, ABC):
     whatever batch and process they run.
     """
 
+    batched = False
+
     def __init__(
         self, source: Source, problem: ControlProblem, n: int, *, workers: int, price: float | None, what: str
     ) -> None:

@@ -45,12 +45,14 @@ class SavedController:
         made: The controller.
         law: It, bound and trained.
         model: Its model, if it has one; its weights are those of ``law.model``.
+        reference: References of the performance outputs, where they are constant.
         about: Where it comes from, for people.
     """
 
     made: Part
     law: Controller
     model: Part | None = None
+    reference: tuple[float, ...] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -62,22 +64,27 @@ def save_controller(saved: SavedController, folder: Path) -> Path:
     """
     law = saved.law
     plain = {
-        "controller": vars(saved.made), "model": None if saved.model is None else vars(saved.model),
-        "problem": to_plain(law.problem), "track": law.track, "preview": law.preview, "about": dict(saved.about),
-    }  # fmt: skip
+        "controller": vars(saved.made),
+        "model": None if saved.model is None else vars(saved.model),
+        "problem": to_plain(law.problem),
+        "reference": saved.reference,
+        "track": law.track,
+        "preview": law.preview,
+        "about": dict(saved.about),
+    }
     parts = {WEIGHTS: law.state_dict()}
     if law.model is not None and (weights := law.model.state_dict()):
         parts[MODEL] = weights
     return write_folder(folder, DESCRIPTION, plain, parts)
 
 
-def load_controller(path: Path | str, *, limit_s: float | None = None, endless: bool = False) -> DeployedController:
+def load_controller(path: Path | str, *, limit_s: float | None = None, episode: bool = False) -> DeployedController:
     """The controller that ``steersman export`` wrote, for a loop of one's own.
 
     Args:
         path: The folder, or the description in it.
         limit_s: Seconds that a decision may take.
-        endless: Whether every step counts as the first one of an episode.
+        episode: Whether steps count, as in a comparison; by default every step is the first one of an episode.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -85,15 +92,20 @@ def load_controller(path: Path | str, *, limit_s: float | None = None, endless: 
     """
     found, tensors = read_folder(path, DESCRIPTION, _MAKER)
     problem = from_plain(found["problem"])
-    model = None if found["model"] is None else _model(Part(**found["model"]), problem)
+    try:
+        made, of = Part(**found["controller"]), None if found["model"] is None else Part(**found["model"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} describes no controller ({error!r})") from error
+    model = None if of is None else _model(of, problem)
+    if WEIGHTS not in tensors:
+        raise ValueError(f"{path} describes no controller: it names no {WEIGHTS}")
     if model is not None and MODEL in tensors:
         model.load_state_dict(tensors[MODEL])
-    made = Part(**found["controller"])
     kind = controller_spec(made.use).make
     law = kind(**validated(kind, made.settings, f"controller {made.use}")).bind(problem, model)
     if tensors[WEIGHTS]:
         law.load_state_dict(tensors[WEIGHTS])
-    return DeployedController(law, limit_s=limit_s, endless=endless)
+    return DeployedController(law, reference=found["reference"], limit_s=limit_s, episode=episode)
 
 
 def _model(made: Part, problem: ControlProblem) -> Dynamics:

@@ -31,7 +31,9 @@ def write_folder(folder: Path, name: str, plain: Mapping[str, Any], parts: Mappi
         save_file({key: t.detach().cpu().contiguous() for key, t in tensors.items()}, str(folder / file))
     digests = {file: _digest(folder / file) for file in parts}
     draft = folder / f"{name}.draft"
-    draft.write_text(json.dumps({"format": FORMAT, **plain, "sha256": digests}, indent=1) + "\n", encoding="utf-8")
+    draft.write_text(
+        json.dumps({"format": FORMAT, **plain, "sha256": digests}, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+    )
     return draft.replace(folder / name)
 
 
@@ -53,12 +55,11 @@ def read_folder(path: Path | str, name: str, maker: str) -> tuple[dict[str, Any]
         raise FileNotFoundError(f"no {name} at {path}; {maker!r} writes one")
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = found["format"]
+        version, digests = found["format"], dict(found.get("sha256", {}))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no description that {maker!r} wrote ({error!r})") from error
     if version != FORMAT:
         raise ValueError(f"{path} has format {version}, and this version reads {FORMAT}; write it again with {maker!r}")
-    digests: dict[str, str] = found["sha256"]
     for file, digest in digests.items():
         if not (path.parent / file).is_file() or _digest(path.parent / file) != digest:
             raise ValueError(

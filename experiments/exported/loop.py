@@ -7,6 +7,7 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,13 @@ class LoopReport:
 
 
 async def control_loop(
-    controller: DeployedController, measure: Measure, apply: Apply, *, period: float, steps: int
+    controller: DeployedController,
+    measure: Measure,
+    apply: Apply,
+    *,
+    period: float,
+    steps: int,
+    refer: Measure | None = None,
 ) -> LoopReport:
     """Measure, decide and act once a period. Times are counted from the first step, so that delays do not add up.
 
@@ -64,6 +71,7 @@ async def control_loop(
         apply: What is done with an action; likewise.
         period: Time between two steps in s, positive.
         steps: Steps to take, at least 1.
+        refer: References of the performance outputs ``[nz]``, or ``[h + 1, nz]``; by default those of the controller.
 
     Raises:
         ValueError: If a number is out of range.
@@ -75,11 +83,13 @@ async def control_loop(
     for i in range(steps):
         await asyncio.sleep(max(0.0, start + i * period - time.perf_counter()))
         began.append(time.perf_counter() - start)
-        measured = measure()
-        u = controller(await measured if inspect.isawaitable(measured) else measured)
-        done = apply(u)
-        if inspect.isawaitable(done):
-            await done
+        y = await _taken(measure())
+        await _taken(apply(controller(y, None if refer is None else await _taken(refer()))))
         decided.append(controller.seconds)
         fallbacks += controller.outcome != Outcome.OPTIMAL
     return LoopReport(period, np.array(began), np.array(decided), fallbacks)
+
+
+async def _taken(value: Any) -> Any:
+    """What a function gave, or a coroutine function in the end."""
+    return await value if inspect.isawaitable(value) else value

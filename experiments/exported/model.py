@@ -66,6 +66,10 @@ def load_model(path: Path | str) -> SavedModel:
         ValueError: If it is of another format, or a file is not the one it was written with.
     """
     found, tensors = read_folder(path, DESCRIPTION, _MAKER)
+    if missing := [part for part in ("use", "settings", "problem", "about") if part not in found] + [
+        file for file in (WEIGHTS, DATA) if file not in tensors
+    ]:
+        raise ValueError(f"{path} describes no model: it lacks {', '.join(missing)}")
     problem = from_plain(found["problem"])
     model = new_model(found["use"], found["settings"], problem)
     model.load_state_dict(tensors[WEIGHTS])

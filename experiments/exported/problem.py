@@ -36,7 +36,9 @@ def to_plain(problem: ControlProblem) -> dict[str, Any]:
     """
     found = {field.name: getattr(problem, field.name) for field in fields(problem)}
     a, objective = problem.actions, problem.objective
-    found["actions"] = {name: getattr(a, name) for name in ("lower", "upper", "integer", "one_hot", "names", "units")}
+    found["actions"] = {name: getattr(a, name) for name in ("integer", "one_hot", "names", "units")}
+    # JSON has no infinity.
+    found["actions"] |= {name: [str(bound) for bound in getattr(a, name)] for name in ("lower", "upper")}
     found["objective"] = {
         "stage": [_term(term) for term in objective.stage],
         "terminal": [_term(term) for term in objective.terminal],
@@ -47,10 +49,22 @@ def to_plain(problem: ControlProblem) -> dict[str, Any]:
 
 
 def from_plain(plain: Mapping[str, Any]) -> ControlProblem:
-    """The problem that :func:`to_plain` described."""
+    """The problem that :func:`to_plain` described.
+
+    Raises:
+        ValueError: If it describes none.
+    """
+    try:
+        return _problem(plain)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"problem: no control problem is described there ({error!r})") from error
+
+
+def _problem(plain: Mapping[str, Any]) -> ControlProblem:
     found: dict[str, Any] = {name: _tuples(value) for name, value in plain.items()}
     goal = plain["objective"]
-    found["actions"] = ActionSet(**{name: _tuples(value) for name, value in plain["actions"].items()})
+    actions = {name: _tuples(value) for name, value in plain["actions"].items()}
+    found["actions"] = ActionSet(**actions | {name: tuple(map(float, actions[name])) for name in ("lower", "upper")})
     found["objective"] = Objective(
         tuple(_made(term) for term in goal["stage"]),
         tuple(_made(term) for term in goal["terminal"]),

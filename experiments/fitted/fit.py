@@ -183,7 +183,7 @@ def _key(spec: FittingSpec, entry: FittedModel) -> str:
     """What a fit depends on: log, settings and code."""
     target = model_spec(entry.use).target.partition(":")[0]
     log = {**asdict(spec.log), "file": files_in([spec.log.file])}
-    parts = [log, asdict(spec.score), entry.use, entry.settings, code_digest([__name__, target])]
+    parts = [log, spec.score.held_back, entry.use, entry.settings, code_digest([__name__, target])]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -51,14 +51,14 @@ def best(fitting: Fitting) -> Fitted | None:
     return min(fitted, key=error, default=None)
 
 
-def write(fitting: Fitting, out: Path) -> Path:
-    """``fit.json`` and ``fit.png``; the path of the picture."""
+def write(fitting: Fitting, out: Path) -> Path | None:
+    """``fit.json`` and, if a fit succeeded, ``fit.png``; the path of the picture."""
     names = fitting.recording.problem.measured
     models = {
         model.name: {
             "failure": model.failure,
             "cpu_seconds": model.seconds,
-            "relative_error": {names[i]: model.relative(i) for i in _kept(fitting.recording)} if model.score else {},
+            "relative_error": {names[i]: _finite(model.relative(i)) for i in _kept(fitting.recording)},
             "rms_error": {name: model.score.y[:, i].tolist() for i, name in enumerate(names)} if model.score else {},
             "notes": [] if model.saved is None else list(model.saved.model.notes),
         }
@@ -68,8 +68,13 @@ def write(fitting: Fitting, out: Path) -> Path:
         "log": {"steps": fitting.recording.data.steps, "notes": list(fitting.recording.notes)},
         "held_back": fitting.held_back.steps, "horizon": fitting.horizon, "models": models,
     }  # fmt: skip
-    (out / "fit.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
-    return _draw(fitting, out / "fit.png")
+    (out / "fit.json").write_text(json.dumps(plain, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (out / "fit.png").unlink(missing_ok=True)
+    return _draw(fitting, out / "fit.png") if best(fitting) is not None else None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _draw(fitting: Fitting, path: Path) -> Path:

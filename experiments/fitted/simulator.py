@@ -102,12 +102,16 @@ class FittedSimulator(Simulator):
         self._charge(price)
 
     def _beginnings(self) -> Int64[Tensor, "k 2"]:
-        """Where the context lies behind and, if outputs are exogenous, an episode ahead."""
+        """Where the context lies behind and, if outputs are exogenous, an episode ahead; never beyond the limits."""
         ahead = self.problem.horizon if self.problem.exogenous else 1
         try:
-            return starts(self._data.valid, self._model.context, ahead)
+            found = starts(self._data.valid, self._model.context, ahead)
         except ValueError as error:
             raise ValueError(f"horizon: exogenous outputs repeat the recording, and {error}") from error
+        lost = self.problem.objective.lost(cut(self._data.y, found, 0, 1)[:, 0])
+        if lost is not None and bool(lost.all()):
+            raise ValueError("limits: the recording lies beyond them wherever an episode could begin; widen them")
+        return found if lost is None else found[~lost]
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 from steersman.dynamics.recorded.log import Log
 from steersman.dynamics.registry import model_spec
 from steersman.envs.settings import Count, Settings, Share
-from steersman.experiments.spec.comparison import look_beside
+from steersman.experiments.spec.comparison import NAME, look_beside
 from steersman.experiments.spec.settings import SpecError, validated
 
 
@@ -29,6 +29,13 @@ class FittedModel(Settings):
     use: str
     label: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not NAME.fullmatch(self.name) or not self.name.strip(" .") or Path(self.name).suffix in (".json", ".png"):
+            raise ValueError(
+                f"label becomes a folder and may hold letters, digits, blanks, '.', '_' and '-', got {self.name!r}"
+            )
 
     @property
     def name(self) -> str:

@@ -1,6 +1,8 @@
 """Logs: what a table says, and which of its rows make a transition."""
 
+import time
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -181,3 +183,75 @@ def test_settings_are_checked_when_they_are_stated() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             replace(good, **change)  # type: ignore[arg-type]
+
+
+def test_times_without_a_zone_are_utc_whatever_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour is missing in Berlin on that day, and no log of a machine in UTC may break there."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        found = seconds(np.array(["2026-03-29T01:30:00", "2026-03-29T02:00:00", "2026-03-29T02:30"], dtype=object), "t")
+        assert np.diff(found).tolist() == [1800.0, 1800.0] and found[0] == 1774747800.0
+        with pytest.raises(ValueError, match=r"row 2: .* give all times a time zone, or none"):
+            seconds(np.array(["2026-03-29T01:30:00", "2026-03-29T02:00:00+00:00"], dtype=object), "t")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_numbers_that_are_written_as_texts_are_numbers(tmp_path: Path) -> None:
+    np.savez(tmp_path / "log.npz", level=np.array(["1.5", "2", "2.5"]), pump=np.array([Decimal("0.5")] * 3, dtype=str))
+    data = Log(file=str(tmp_path / "log.npz"), outputs=("level",), actions={"pump": (0.0, 1.0)}).read().data
+    assert data.y[0, :, 0].tolist() == [1.5, 2.0, 2.5]
+    table_of = pa.table({"level": [Decimal("1.5"), Decimal("2.0")], "pump": [0.0, 0.5]})
+    pq.write_table(table_of, tmp_path / "log.parquet")
+    assert read_table(tmp_path / "log.parquet")["level"].tolist() == [1.5, 2.0]
+
+
+@pytest.mark.parametrize(("cells", "told"), [(["", "bad"], "bad"), (["1,5", "bad"], "bad"), (["1,5", "2,5"], "1,5")])
+def test_the_text_that_is_no_number_is_named(tmp_path: Path, cells: list[str], told: str) -> None:
+    text = "level\tpump\n" + "".join(f"{cell}\t0\n" for cell in cells)
+    with pytest.raises(ValueError, match=f"must hold numbers, got '{told}'"):
+        log(table(tmp_path, text), time="", episode="").read()
+
+
+@pytest.mark.parametrize("name", ["empty.npz", "garbage.npz"])
+def test_broken_npz_files_are_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"" if name == "empty.npz" else b"PK\x03\x04 nothing of the kind")
+    with pytest.raises(ValueError, match="no npz file of plain arrays"):
+        read_table(tmp_path / name)
+
+
+def test_episodes_are_told_apart_by_what_is_written(tmp_path: Path) -> None:
+    text = "run,time,level,pump\n01,0,1,0\n01,10,2,0\n1,0,3,0\n1,10,4,0\n"
+    assert log(table(tmp_path, text)).read().data.y[:, :, 0].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    with pytest.raises(ValueError, match="row 2: column 'run' names no episode"):
+        log(table(tmp_path, text.replace("01,10", ",10"))).read()
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "message"),
+    [
+        ("0,1,0\n,2,0\n20,3,0", {}, "row 2: column 'time' holds no time"),
+        ("0,1,0", {}, "no episode has two rows"),
+        ("20,1,0\n10,2,0\n0,3,0", {}, "row 2: times must grow"),
+        ("0,,0\n10,,0", {}, "column 'level' of .* holds no number"),
+        ("0,1,0\n10,2,1.0000001", {}, "is 1.0000001 in row 2"),
+        ("0,1,0\n1,2,0\n1e9,2,0", {"resample": True, "period": 1.0}, "3 rows last 1e.09 periods of 1, with a gap of"),
+    ],
+)
+def test_what_is_wrong_with_times_and_values_is_said(
+    tmp_path: Path, rows: str, more: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        log(table(tmp_path, "time,level,pump\n" + rows), episode="", **more).read()
+
+
+def test_a_header_over_two_lines_is_read(tmp_path: Path) -> None:
+    found = read_table(table(tmp_path, '"t\n(s, since noon)";y\n0;1,5\n1;2,5\n'))
+    assert list(found) == ["t\n(s, since noon)", "y"] and found["y"].tolist() == [1.5, 2.5]
+
+
+def test_something_must_be_left_to_predict() -> None:
+    with pytest.raises(ValueError, match="every output is exogenous"):
+        Log(file="x.csv", outputs=("y",), actions={"u": (0.0, 1.0)}, exogenous=("y",))

@@ -88,7 +88,7 @@ def test_every_controller_is_what_it_was(spec: ControllerSpec, tmp_path: Path) -
         settings["samples"] = 0
         law = spec.make(**settings).bind(law.problem, model)
     save_controller(SavedController(Part(spec.name, settings), law, made), tmp_path)
-    loaded = load_controller(tmp_path)
+    loaded = load_controller(tmp_path, episode=True)
     assert loaded.problem == law.problem
     np.testing.assert_allclose(acts(loaded, plant_of(spec)), acts(law, plant_of(spec)), rtol=0, atol=1e-12)
 
@@ -122,7 +122,7 @@ def pid(tmp_path: Path) -> DeployedController:
     spec = next(s for s in CONTROLLERS if s.name == "pid")
     settings = {"error": [[0.0, 1.0, 0.0]], "kp": 1.0, "ki": 0.1}
     law = spec.make(error=((0.0, 1.0, 0.0),), kp=1.0, ki=0.1).bind(make_plant(PENDULUM).problem)
-    save_controller(SavedController(Part("pid", settings), law), tmp_path)
+    save_controller(SavedController(Part("pid", settings), law, reference=(0.0, 0.0)), tmp_path)
     return load_controller(tmp_path)
 
 
@@ -147,10 +147,40 @@ class Clock(Controller):
         return self.optimal(0.1 * m.k[:, None].double())
 
 
-@pytest.mark.parametrize(("endless", "told"), [(False, [0.0, 0.1, 0.2]), (True, [0.0, 0.0, 0.0])])
-def test_an_endless_loop_is_always_at_its_first_step(endless: bool, told: list[float]) -> None:
-    law = DeployedController(Clock().bind(make_plant(PENDULUM).problem), endless=endless)
-    assert [float(law([1.0, 0.0, 0.0])[0]) for _ in range(3)] == pytest.approx(told)
+def test_by_default_the_horizon_recedes_and_episodes_end_where_they_are_asked_for() -> None:
+    problem = make_plant(PENDULUM).problem
+    law = DeployedController(Clock().bind(problem), reference=[0.0, 0.0])
+    assert [float(law([1.0, 0.0, 0.0])[0]) for _ in range(3)] == [0.0, 0.0, 0.0]
+    short = replace(problem, horizon=2)
+    law = DeployedController(Clock().bind(short), reference=[0.0, 0.0], episode=True)
+    assert [float(law([1.0, 0.0, 0.0])[0]) for _ in range(2)] == pytest.approx([0.0, 0.1])
+    with pytest.raises(RuntimeError, match="the episode of 2 steps is over"):
+        law([1.0, 0.0, 0.0])
+
+
+class Follower(Controller):
+    """Acts by the reference that it is told."""
+
+    def decide(self, m: Measurement, budget_s: float | None) -> Decision:
+        return self.optimal(m.r[:, 0, :1])
+
+
+def test_references_are_those_of_the_comparison_or_must_be_given() -> None:
+    problem = make_plant(PENDULUM).problem
+    with pytest.raises(ValueError, match="give reference, one for each of theta, speed"):
+        DeployedController(Follower().bind(problem))([1.0, 0.0, 0.0])
+    law = DeployedController(Follower().bind(problem), reference=[0.5, 0.0])
+    assert float(law([1.0, 0.0, 0.0])[0]) == 0.5 and float(law([1.0, 0.0, 0.0], [0.25, 0.0])[0]) == 0.25
+    plain = replace(problem, objective=Objective((Quadratic(name="z", on="z", weights=(1.0, 1.0)),)))
+    assert float(DeployedController(Follower().bind(plain))([1.0, 0.0, 0.0])[0]) == 0.0
+    sent = list[float]()
+    asyncio.run(
+        control_loop(
+            law, lambda: np.array([1.0, 0.0, 0.0]), lambda u: sent.append(float(u[0])), period=0.01, steps=3,
+            refer=lambda: np.array([0.1 * len(sent), 0.0]),
+        )
+    )  # fmt: skip
+    assert sent == pytest.approx([0.0, 0.1, 0.2])
 
 
 def test_a_loop_keeps_its_times_beside_other_work(tmp_path: Path) -> None:
@@ -218,9 +248,15 @@ def test_runs_leave_the_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         folder = tmp_path / job.key
         assert main(["export", str(out), job.key[:10], "--out", str(folder)]) == 0
         was = restored(spec_of(job), lambda of, suffix: store.file(of.key, suffix))  # type: ignore[arg-type]
-        np.testing.assert_allclose(acts(load_controller(folder), PENDULUM), acts(was, PENDULUM), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(
+            acts(load_controller(folder, episode=True), PENDULUM), acts(was, PENDULUM), rtol=0, atol=1e-12
+        )
         about = json.loads((folder / "controller.json").read_text())
-        assert about["about"]["run"] == job.key and about["about"]["environment"]["id"] == PENDULUM
+        assert (
+            about["reference"] == [0.0, 0.0]
+            and about["about"]["run"] == job.key
+            and about["about"]["environment"]["id"] == PENDULUM
+        )
     capsys.readouterr()
     fit = next(job for job in store.jobs() if job.kind == "fit")
     assert main(["export", str(out), fit.key, "--out", str(tmp_path / "no")]) == 2

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from steersman.envs import noise
 from steersman.envs.objective import Limit, Linear, Objective, Quadratic
 from steersman.envs.plant import Status
 from steersman.envs.registry import make_simulator
+from steersman.envs.repeat import repeats
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import PlantSimulator
 from steersman.experiments.cli import main
@@ -153,6 +155,8 @@ def test_a_single_episode_keeps_its_end_back(tmp_path: Path) -> None:
         ({"models": [{"use": "linear"}, {"use": "linear"}]}, "set label"),
         ({"models": [{"use": "linear", "settings": {"contxt": 1}}]}, r"models.0.settings: unknown|did you mean"),
         ({"score": {"held_back": 1.0}}, "score: held_back"),
+        ({"models": [{"use": "linear", "label": "../x"}]}, "models.0: label becomes a folder"),
+        ({"models": [{"use": "linear", "label": "fit.png"}]}, "models.0: label becomes a folder"),
         ({"log": {"file": "x.csv", "outputs": ["y"], "actions": {"y": [0, 1]}}}, "log: column 'y' is named twice"),
     ],
 )
@@ -310,6 +314,34 @@ def test_it_says_how_often_it_was_asked_beyond_its_data(tmp_path: Path) -> None:
 def test_bad_settings_are_named(model: str, more: dict[str, object], message: str) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         FittedSimulator(2, **({"model": model, "objective": TRACK} | more))  # type: ignore[arg-type]
+
+
+def test_no_episode_begins_beyond_the_limits(model: str) -> None:
+    limit = Limit(name="warm", index=0, low=17.5, high=18.5)
+    sim = simulator(model, n=256, objective=replace(TRACK, limits=(limit,)), price=1.0)
+    sim.reset(Scenarios(noise.keys(0, 256)))
+    start = sim.perform()[:, 0]
+    assert float(start.min()) >= 17.5 and float(start.max()) <= 18.5 and len(start.unique()) > 10
+    with pytest.raises(ValueError, match="lies beyond them wherever an episode could begin"):
+        simulator(model, objective=replace(TRACK, limits=(replace(limit, low=90.0, high=91.0),)))
+
+
+def test_scenarios_repeat_up_to_rounding_of_the_batch(model: str) -> None:
+    assert all(repeats(partial(simulator, model, price=0.0), noise.keys(seed, 3), 20) is None for seed in range(5))
+
+
+def test_a_further_horizon_of_scores_asks_for_no_new_fit(tmp_path: Path) -> None:
+    fit(read_fitting(fitting(tmp_path, horizon=5)), tmp_path / "out")
+    before = (tmp_path / "out" / "linear" / "model.json").stat().st_mtime_ns
+    found = fit(read_fitting(fitting(tmp_path, horizon=10)), tmp_path / "out")
+    assert found.horizon == 10 and (tmp_path / "out" / "linear" / "model.json").stat().st_mtime_ns == before
+
+
+def test_where_every_fit_failed_there_is_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wide = {"use": "linear", "settings": {"context": 100, "choose": False}}
+    assert main(["fit", str(fitting(tmp_path, wide)), "--out", str(tmp_path / "out")]) == 1
+    assert "Predictions" not in capsys.readouterr().out and not (tmp_path / "out" / "fit.png").exists()
+    json.loads((tmp_path / "out" / "fit.json").read_text(), parse_constant=pytest.fail)
 
 
 # ------------------------------------------------------------------ a simulator of somebody else's
