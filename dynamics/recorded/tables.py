@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -42,12 +43,15 @@ def read_table(path: Path | str, texts: Collection[str] = ()) -> dict[str, Colum
         ImportError: For a parquet file without pyarrow; the message names the extra.
     """
     path = Path(path)
-    readers = {".csv": _csv, ".tsv": _csv, ".txt": _csv, ".parquet": _parquet, ".npz": _npz}
+    texts_kept = partial(_csv, texts=texts)
+    readers: dict[str, Callable[[Path], dict[str, Column]]] = {
+        ".csv": texts_kept, ".tsv": texts_kept, ".txt": texts_kept, ".parquet": _parquet, ".npz": _npz
+    }  # fmt: skip
     if path.suffix.lower() not in readers:
         raise ValueError(f"{path.name}: a table is one of {', '.join(readers)}; save it as csv")
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    found = _csv(path, texts) if readers[path.suffix.lower()] is _csv else readers[path.suffix.lower()](path)
+    found = readers[path.suffix.lower()](path)
     lengths = {name: len(column) for name, column in found.items()}
     if not found or not max(lengths.values()):
         raise ValueError(f"{path.name} holds no rows")
@@ -99,7 +103,7 @@ def _since_1970(time: datetime) -> float:
     return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp()
 
 
-def _csv(path: Path, texts: Collection[str] = ()) -> dict[str, Column]:
+def _csv(path: Path, texts: Collection[str]) -> dict[str, Column]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         try:
             head = re.sub(r'"[^"]*"', "", file.read(_HEAD)).partition("\n")[0]
