@@ -128,15 +128,17 @@ def plot(comparison: Comparison, path: Path) -> None:
     found = scores(comparison)
     width = min(2, len(comparison.plants))
     height = -(-len(comparison.plants) // width)
-    figure, panels = plt.subplots(height, width, figsize=(1 + 4.25 * width, 2.9 * height + 0.5), squeeze=False)
+    size = (1 + 4.25 * width, 2.9 * height + 0.5)
+    figure, panels = plt.subplots(height, width, figsize=size, squeeze=False, layout="constrained")
     for axes in panels.flat[len(comparison.plants) :]:
         axes.axis("off")
     for axes, plant in zip(panels.flat, comparison.plants, strict=False):
         _panel(axes, [s for s in found if s.plant == plant.name and s.difference is not None], plant.baseline)
         axes.set_title(short(plant.name), fontsize=11)
-    handles = [Line2D([], [], color=tint, marker="o", ls="", label=track) for track, tint in TRACKS.items()]
-    figure.legend(handles=handles, loc="lower center", ncols=2, frameon=False)
-    figure.tight_layout(rect=(0, 0.05, 1, 1))
+    there = {score.track for score in found}
+    shown = {track: tint for track, tint in TRACKS.items() if track in there}
+    handles = [Line2D([], [], color=tint, marker="o", ls="", label=track) for track, tint in shown.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
