@@ -218,7 +218,7 @@ class Log(Settings):
 
 def _resampled(t: Series, y: Series, u: Series, period: float) -> tuple[Series, Series]:
     """Outputs, interpolated, and actions, held, at equal times; NaN where no two rows near enough surround a time."""
-    grid = t[0] + period * np.arange(int((t[-1] - t[0]) / period + EVEN) + 1)
+    grid = t[0] + period * np.arange(int((t[-1] - t[0]) / period + 1e-9) + 1)
     columns = []
     for column in y.T:
         seen = np.flatnonzero(np.isfinite(column))
