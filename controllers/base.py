@@ -192,9 +192,8 @@ class Controller(ABC):
         """
         start = time.perf_counter()
         self._check_measurement(m)
-        seen = torch.isfinite(m.y)
-        good = seen.all(dim=1) & torch.isfinite(m.r).flatten(1).all(dim=1)
-        seen = seen & torch.isfinite(m.r).flatten(1).all(dim=1, keepdim=True)
+        seen = torch.isfinite(m.y) & torch.isfinite(m.r).flatten(1).all(dim=1, keepdim=True)
+        good = seen.all(dim=1)
         whole = None if bool(seen.all()) else seen
         self._last_y = self._held(m.y, seen)
         wide = torch.promote_types(m.y.dtype, m.u_prev.dtype)  # laws compute with all of them

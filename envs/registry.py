@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any, cast
 
@@ -18,51 +17,12 @@ from steersman.envs.gymnasium_adapters.outputs import Reading
 from steersman.envs.gymnasium_adapters.vector import PlantVectorEnv
 from steersman.envs.importing import imported
 from steersman.envs.plant import Plant
+from steersman.envs.plant_spec import LOAD, NAMESPACE, ORDER, versions
+from steersman.envs.plant_spec import PlantSpec as PlantSpec
 from steersman.envs.settings import missing
 from steersman.envs.simulator import PlantSimulator, Simulator
 
-NAMESPACE = "steersman"
-
-
-@dataclass(frozen=True)
-class PlantSpec:
-    """One registered plant.
-
-    Attributes:
-        name: Versioned name, the id without the namespace.
-        target: ``module:Class``, imported when the plant is first made.
-        summary: One line for ``steersman list``.
-        kwargs: Constructor arguments of this variant.
-        control_steps: Control steps of an episode, for gymnasium's spec.
-    """
-
-    name: str
-    target: str
-    summary: str
-    control_steps: int
-    kwargs: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        """The gymnasium id."""
-        return f"{NAMESPACE}/{self.name}"
-
-
-_FAULT = ("foreseeable fault", "fault at any time or never")
-_LOAD = ("foreseeable load step", "load step at any time or never")
-_ORDER = ("first order", "second order")
 _TRACKING = "steersman.envs.pde.burgers:BurgersTracking"
-
-
-def _versions(
-    name: str, target: str, summary: str, steps: int, labels: tuple[str, str] = _FAULT, second: Any = None, **both: Any
-) -> tuple[PlantSpec, PlantSpec]:
-    """A task as published and the one that replaces it, what tells them apart, and the arguments that make it."""
-    return (
-        PlantSpec(f"{name}-v1", target, f"{summary}; published, {labels[0]}", steps, both),
-        PlantSpec(f"{name}-v2", target, f"{summary}; {labels[1]}", steps, both | (second or {"version": 2})),
-    )
-
 
 PLANTS: tuple[PlantSpec, ...] = (
     PlantSpec("Pendulum-v1", "steersman.envs.classic.pendulum:Pendulum", "torque-limited pendulum swing-up", 200),
@@ -95,32 +55,32 @@ PLANTS: tuple[PlantSpec, ...] = (
         {"switching": False},
     ),
     PlantSpec("Sepsis-v1", "steersman.envs.abm.sepsis:Sepsis", "infection and inflammation, cytokine multipliers", 60),
-    *_versions("TwoArea", "steersman.envs.grid.tasks.two_area:TwoArea", "two-area grid, storage power", 100),
-    *_versions("TwoAreaBrake", "steersman.envs.grid.tasks.two_area:TwoAreaBrake", "two-area grid, dynamic brake", 100),
+    *versions("TwoArea", "steersman.envs.grid.tasks.two_area:TwoArea", "two-area grid, storage power", 100),
+    *versions("TwoAreaBrake", "steersman.envs.grid.tasks.two_area:TwoAreaBrake", "two-area grid, dynamic brake", 100),
     PlantSpec(
         "PreventiveRedispatch-v1",
         "steersman.envs.grid.tasks.redispatch:PreventiveRedispatch",
         "storage against what a short circuit would do",
         12,
     ),
-    *_versions(
+    *versions(
         "TwoAreaFull",
         "steersman.envs.grid.tasks.two_area_full:TwoAreaFull",
         "two areas, machines of full order, voltage references",
         100,
     ),
-    *_versions(
+    *versions(
         "TwoAreaDamping",
         "steersman.envs.grid.tasks.two_area_full:TwoAreaDamping",
         "the swing between two areas, damped by voltage references",
         200,
     ),
-    *_versions(
+    *versions(
         "TwoAreaFrequency",
         "steersman.envs.grid.tasks.two_area_full:TwoAreaFrequency",
         "frequency kept up by shedding blocks and storage",
         100,
-        _LOAD,
+        LOAD,
     ),
     PlantSpec(
         "TwoAreaBrakeFull-v1",
@@ -128,13 +88,13 @@ PLANTS: tuple[PlantSpec, ...] = (
         "a dynamic brake after faults near the critical time",
         60,
     ),
-    *_versions("IEEE39", "steersman.envs.grid.tasks.ieee39:IEEE39", "New England system", 100),
-    *_versions(
+    *versions("IEEE39", "steersman.envs.grid.tasks.ieee39:IEEE39", "New England system", 100),
+    *versions(
         "TransportBoundary",
         "steersman.envs.pde.boundary:TransportBoundary",
         "unstable transport, controlled at its end",
         100,
-        _ORDER,
+        ORDER,
     ),
     PlantSpec(
         "TransportBoundaryCompat-v1",
@@ -181,11 +141,9 @@ PLANTS: tuple[PlantSpec, ...] = (
         10,
         {"safe": True},
     ),
-    *_versions(
-        "BurgersTracking", _TRACKING, "Burgers' equation along a moving profile", 80, _ORDER, {"scheme": "heun"}
-    ),
-    *_versions(
-        "BurgersTrackingNoisy", _TRACKING, "the same with process noise", 80, _ORDER, {"scheme": "heun"}, noisy=True
+    *versions("BurgersTracking", _TRACKING, "Burgers' equation along a moving profile", 80, ORDER, {"scheme": "heun"}),
+    *versions(
+        "BurgersTrackingNoisy", _TRACKING, "the same with process noise", 80, ORDER, {"scheme": "heun"}, noisy=True
     ),
     PlantSpec(
         "BurgersNotebookCompat-v1",

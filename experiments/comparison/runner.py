@@ -22,11 +22,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from steersman.controllers.base import Controller, Training, TrainingCost
-from steersman.controllers.registry import controller_spec
 from steersman.dynamics.base import Dynamics, Trajectories
 from steersman.dynamics.collect import Exciter, HeldLevels, collect
 from steersman.dynamics.estimation.base import Windows
-from steersman.dynamics.registry import make_model, model_spec
 from steersman.envs import noise
 from steersman.envs.failure import failure_price
 from steersman.envs.gymnasium_adapters.agreement import EPISODES, agreement, in_words
@@ -37,8 +35,8 @@ from steersman.experiments.comparison.evaluate import Evaluation, Progress, eval
 from steersman.experiments.comparison.files import save_result
 from steersman.experiments.comparison.results import RunResult
 from steersman.experiments.spec.comparison import ControllerEntry, ModelEntry
+from steersman.experiments.spec.members import new_controller, new_model
 from steersman.experiments.spec.plan import BankSpec, FitSpec, JobSpec, RunSpec
-from steersman.experiments.spec.settings import validated
 
 PLANT_STEPS = 3
 """Control steps in which a plant must repeat."""
@@ -222,8 +220,7 @@ def build_model(use: str, settings: dict[str, Any], sim: Simulator) -> Dynamics:
     Raises:
         ValueError: If a setting is wrong, or the model needs a plant and there is none.
     """
-    checked = validated(model_spec(use).make, settings, f"model {use}")
-    return make_model(use, sim.plant, **checked).bind(sim.problem)
+    return new_model(use, settings, sim.problem, sim.plant)
 
 
 def restored(spec: RunSpec, files: Files) -> Controller:
@@ -246,8 +243,7 @@ def build_controller(entry: ControllerEntry) -> Controller:
     Raises:
         ValueError: If a setting is wrong.
     """
-    kind = controller_spec(entry.use).make
-    return kind(**validated(kind, entry.settings, f"controller {entry.use}"))
+    return new_controller(entry.use, entry.settings)
 
 
 def _result(

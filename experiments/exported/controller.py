@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from steersman.controllers.base import Controller
-from steersman.controllers.registry import controller_spec
-from steersman.dynamics.base import Dynamics
-from steersman.dynamics.registry import make_model, model_spec
-from steersman.envs.plant import ControlProblem
 from steersman.envs.registry import make_simulator
 from steersman.experiments.exported.deployed import DeployedController
 from steersman.experiments.exported.folder import read_folder, write_folder
 from steersman.experiments.exported.problem import from_plain, to_plain
-from steersman.experiments.spec.settings import validated
+from steersman.experiments.spec.members import new_controller, new_model
 
 DESCRIPTION, WEIGHTS, MODEL = "controller.json", "controller.safetensors", "model.safetensors"
 _MAKER = "steersman export"
@@ -96,19 +92,15 @@ def load_controller(path: Path | str, *, limit_s: float | None = None, episode: 
         made, of = Part(**found["controller"]), None if found["model"] is None else Part(**found["model"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} describes no controller ({error!r})") from error
-    model = None if of is None else _model(of, problem)
+    model = None
+    if of is not None:
+        plant = make_simulator(of.plant["id"], 1, **of.plant["settings"]).plant if of.plant else None
+        model = new_model(of.use, of.settings, problem, plant)
     if WEIGHTS not in tensors:
         raise ValueError(f"{path} describes no controller: it names no {WEIGHTS}")
     if model is not None and MODEL in tensors:
         model.load_state_dict(tensors[MODEL])
-    kind = controller_spec(made.use).make
-    law = kind(**validated(kind, made.settings, f"controller {made.use}")).bind(problem, model)
+    law = new_controller(made.use, made.settings).bind(problem, model)
     if tensors[WEIGHTS]:
         law.load_state_dict(tensors[WEIGHTS])
     return DeployedController(law, reference=found["reference"], limit_s=limit_s, episode=episode)
-
-
-def _model(made: Part, problem: ControlProblem) -> Dynamics:
-    plant = make_simulator(made.plant["id"], 1, **made.plant["settings"]).plant if made.plant else None
-    given = validated(model_spec(made.use).make, made.settings, f"model {made.use}")
-    return make_model(made.use, plant, **given).bind(problem)

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from steersman.dynamics.base import Dynamics, Trajectories
-from steersman.dynamics.registry import make_model, model_spec
 from steersman.envs.plant import ControlProblem
 from steersman.experiments.exported.folder import read_folder, write_folder
 from steersman.experiments.exported.problem import from_plain, to_plain
-from steersman.experiments.spec.settings import validated
+from steersman.experiments.spec.members import new_model
 
 DESCRIPTION, WEIGHTS, DATA = "model.json", "model.safetensors", "data.safetensors"
 _MAKER = "steersman fit"
@@ -37,16 +36,6 @@ class SavedModel:
     model: Dynamics
     data: Trajectories
     about: Mapping[str, Any] = field(default_factory=dict)
-
-
-def new_model(use: str, settings: Mapping[str, Any], problem: ControlProblem) -> Dynamics:
-    """A model of that name, bound to a problem without a plant and not yet fitted.
-
-    Raises:
-        ValueError: If there is no such model, a setting is wrong, or it needs the plant itself.
-    """
-    given = validated(model_spec(use).make, settings, f"model {use}")
-    return make_model(use, None, **given).bind(problem)
 
 
 def save_model(saved: SavedModel, folder: Path) -> Path:

@@ -21,9 +21,10 @@ from steersman.dynamics.registry import model_spec
 from steersman.dynamics.score import Score, score
 from steersman.dynamics.windowed.windows import cut, starts, window_at
 from steersman.experiments.comparison.machine import describe_machine
-from steersman.experiments.exported.model import DESCRIPTION, SavedModel, load_model, new_model, save_model
+from steersman.experiments.exported.model import DESCRIPTION, SavedModel, load_model, save_model
 from steersman.experiments.fitted.spec import FittedModel, FittingSpec
 from steersman.experiments.spec.closure import code_digest, files_in
+from steersman.experiments.spec.members import new_model
 
 Report = Callable[[float, str], None]
 

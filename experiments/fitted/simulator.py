@@ -178,16 +178,12 @@ class FittedSimulator(Simulator):
             self._beyond += int((alive & (doubt > 1)).sum())
         y, _ = self._model.output(self._model.step(h, u))
         if self._factor:
-            y = (
-                y
-                + self._factor
-                * self._errors[_drawn(noise.fold(noise.fold(now.key, _SURPRISE), now.k), len(self._errors))]
-            )
+            key = noise.fold(noise.fold(now.key, _SURPRISE), now.k)
+            y = y + self._factor * self._errors[_drawn(key, len(self._errors))]
         if exogenous := list(self.problem.exogenous):
             episode, time = now.x["at"].unbind(dim=1)
-            y[:, exogenous] = self._data.y[episode, (time + now.k + 1).clamp(max=self._data.y.shape[1] - 1)][
-                :, exogenous
-            ]
+            recorded = self._data.y[episode, (time + now.k + 1).clamp(max=self._data.y.shape[1] - 1)]
+            y[:, exogenous] = recorded[:, exogenous]
         return y
 
     def measure(self, preview: int = 0) -> Measurement:
