@@ -197,9 +197,11 @@ class Controller(ABC):
         whole = None if bool(seen.all()) else seen
         self._last_y = self._held(m.y, seen)
         wide = torch.promote_types(m.y.dtype, m.u_prev.dtype)  # laws compute with all of them
+        t = self.problem.period * m.k.to(wide) if m.t is None else m.t
         safe = replace(
-            m, y=self._last_y.to(wide), r=m.r.nan_to_num(0.0, 0.0, 0.0).to(wide), u_prev=m.u_prev.to(wide), seen=whole
-        )
+            m, y=self._last_y.to(wide), r=m.r.nan_to_num(0.0, 0.0, 0.0).to(wide), u_prev=m.u_prev.to(wide), seen=whole,
+            t=t,
+        )  # fmt: skip
         actions, neutral = self.problem.actions, self.problem.actions.neutral(m.n, m.y)
         try:
             decision = _checked(self.decide(safe, budget_s), m.n, actions.m)

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from steersman.controllers.base import Outcome
+from steersman.controllers.risk import MEAN, Risk, RiskName, risk_measure
 from steersman.dynamics.base import Dynamics, Hidden, Prediction
 from steersman.envs.objective import Term
 from steersman.envs.plant import ControlProblem
@@ -33,8 +34,9 @@ def plan_cost(
     *,
     doubt: float = 0.0,
     penalty: float = 0.0,
+    risk: Risk = MEAN,
 ) -> Float[Tensor, "n"]:
-    """Cost of each row's plan, the mean over its particles.
+    """Cost of each row's plan, the mean over its particles or another measure of their risk.
 
     Each row stands at a control step of its own. Outputs within the episode cost their stage cost; the last one of a
     plan that ends before the episode stands for all that comes after. Where the episode ends, by its horizon or at
@@ -49,6 +51,7 @@ def plan_cost(
         now: The measurement that the plan starts from: control steps, references ``r_k ..``, the action before.
         doubt: Price of the model's doubt above 1, at each step.
         penalty: Price of a unit of soft-constraint violation, at each step.
+        risk: What the costs of a row's particles come to.
     """
     objective, h = problem.objective, U.shape[1]
     left = (problem.horizon - now.k)[:, None, None] - torch.arange(h, device=U.device)
@@ -71,7 +74,7 @@ def plan_cost(
         cost = cost + torch.where(acts, doubt * torch.relu(prediction.doubt - 1), 0.0)
     if penalty and prediction.violation is not None:
         cost = cost + torch.where(acts, penalty * prediction.violation, 0.0)
-    return cost.sum(dim=-1).mean(dim=-1)
+    return risk(cost.sum(dim=-1))
 
 
 def charged_terms(problem: ControlProblem, k: int, h: int) -> tuple[tuple[Term, ...], ...]:
@@ -119,15 +122,20 @@ class PlanCost:
         problem: Objective, and control steps of an episode.
         doubt: Price of the model's doubt above 1, at each step.
         penalty: Price of a unit of soft-constraint violation, at each step.
-        particles: Draws of a model's noise that a plan's cost is averaged over.
+        particles: Draws of a model's noise for each plan.
+        risk: What the costs of a plan's particles come to: their mean, that of the worst ones, or the worst.
+        tail: Share of the particles that are the worst ones.
     """
 
     problem: ControlProblem
     doubt: float = 0.0
     penalty: float = 0.0
     particles: int = 1
+    risk: RiskName = "mean"
+    tail: float = 0.25
 
     def __post_init__(self) -> None:
+        risk_measure(self.risk, self.tail)
         at_least(0, doubt=self.doubt, penalty=self.penalty)
         at_least(1, particles=self.particles)
 
@@ -138,7 +146,8 @@ class PlanCost:
 
     def __call__(self, prediction: Prediction, U: Float[Tensor, "n h m"], now: Measurement) -> Float[Tensor, "n"]:
         """See :func:`plan_cost`."""
-        return plan_cost(self.problem, prediction, U, now, doubt=self.doubt, penalty=self.penalty)
+        risk = risk_measure(self.risk, self.tail)
+        return plan_cost(self.problem, prediction, U, now, doubt=self.doubt, penalty=self.penalty, risk=risk)
 
     def through(
         self, model: Dynamics, h: Hidden, U: Float[Tensor, "n h m"], now: Measurement, until: float | None = None
@@ -148,7 +157,9 @@ class PlanCost:
         Raises:
             TimeoutError: If the prediction is not ready at ``until`` (of ``time.perf_counter``).
         """
-        return self(model.predict(h, U, self.particles, until=until, **self.asks), U, now)
+        asks = self.asks
+        found = model.predict(h, U, self.particles, violation=asks["violation"], doubt=asks["doubt"], until=until)
+        return self(found, U, now)
 
 
 def with_slopes(problem: ControlProblem, margin: float = MARGIN) -> ControlProblem:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from steersman.dynamics.data import EVEN
+from steersman.dynamics.data import Trajectories as Trajectories
 from steersman.dynamics.prediction import Prediction as Prediction
 from steersman.dynamics.prediction import Recorder as Recorder
+from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
 from steersman.envs.settings import at_least
 from steersman.envs.simulator import Measurement
@@ -27,108 +29,10 @@ Model = TypeVar("Model", bound="Dynamics")
 Hidden = State
 """Internal state of a model: a tensor or a flat dict of tensors with leading axis n."""
 
-
-@dataclass(frozen=True)
-class Trajectories:
-    """Episodes of equal length. Entry t of y and z comes before action t; both have one more entry than u.
-
-    Tensors that are views of something larger are copied, so that equal data give equal fits, bit by bit: products of
-    matrices round by the layout and the alignment of their memory.
-
-    Attributes:
-        y: Measured outputs.
-        z: Performance outputs.
-        u: Actions.
-        valid: Transitions ``t -> t+1`` that really happened; False after an episode ended early.
-        period: Control period.
-    """
-
-    y: Float[Tensor, "N T1 ny"]
-    z: Float[Tensor, "N T1 nz"]
-    u: Float[Tensor, "N T m"]
-    valid: Bool[Tensor, "N T"]
-    period: float
-
-    def __post_init__(self) -> None:
-        for name in ("y", "z", "u", "valid"):
-            object.__setattr__(self, name, _canonical(getattr(self, name)))
-        n, t, _ = self.u.shape
-        for name, want in (("y", t + 1), ("z", t + 1)):
-            got = getattr(self, name).shape[:2]
-            if tuple(got) != (n, want):
-                raise ValueError(
-                    f"{name} must have {n} episodes of {want} entries for u {tuple(self.u.shape)}, got {tuple(got)}"
-                )
-        if tuple(self.valid.shape) != (n, t):
-            raise ValueError(f"valid must have shape {(n, t)}, got {tuple(self.valid.shape)}")
-
-    def __len__(self) -> int:
-        return self.u.shape[0]
-
-    @property
-    def steps(self) -> int:
-        """Number of real transitions."""
-        return int(self.valid.sum())
-
-    def index(self, rows: Int[Tensor, "k"] | slice) -> Trajectories:
-        """The chosen episodes."""
-        return Trajectories(self.y[rows], self.z[rows], self.u[rows], self.valid[rows], self.period)
-
-    def split(self, fraction: float) -> tuple[Trajectories, Trajectories]:
-        """The first part and the rest; episodes are independent, so no shuffle is needed."""
-        cut = max(1, min(len(self) - 1, round(fraction * len(self))))
-        return self.index(slice(0, cut)), self.index(slice(cut, None))
-
-    @classmethod
-    def join(cls, parts: Sequence[Trajectories]) -> Trajectories:
-        """All episodes of some data, one after the other; shorter ones end in transitions that never happened.
-
-        Raises:
-            ValueError: If there is none, or the periods differ.
-        """
-        if len(periods := {part.period for part in parts}) != 1:
-            raise ValueError(f"joined data need one control period, got {sorted(periods)}")
-        length = max(part.u.shape[1] for part in parts)
-        whole = [part.padded(length) for part in parts]
-        y, z, u, valid = (torch.cat([getattr(part, name) for part in whole]) for name in ("y", "z", "u", "valid"))
-        return cls(y, z, u, valid, parts[0].period)
-
-    def padded(self, length: int) -> Trajectories:
-        """The same episodes with so many transitions; those that never happened repeat the last outputs."""
-        more = length - self.u.shape[1]
-        y, z = (torch.cat([x, x[:, -1:].expand(-1, more, -1)], dim=1) for x in (self.y, self.z))
-        u = torch.cat([self.u, self.u.new_zeros(len(self), more, self.u.shape[2])], dim=1)
-        return Trajectories(y, z, u, torch.cat([self.valid, self.valid.new_zeros(len(self), more)], 1), self.period)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything by name, for files."""
-        parts = {name: getattr(self, name).detach().cpu().contiguous() for name in ("y", "z", "u", "valid")}
-        return parts | {"period": torch.tensor(self.period, dtype=torch.float64)}
-
-    @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> Trajectories:
-        """What :meth:`tensors` gave."""
-        y, z, u, valid = (tensors[name] for name in ("y", "z", "u", "valid"))
-        return cls(y, z, u, valid, float(tensors["period"]))
-
-    def save(self, path: Path | str) -> None:
-        """Write to a safetensors file."""
-        save_file(self.tensors(), str(path))
-
-    @classmethod
-    def load(cls, path: Path | str) -> Trajectories:
-        """Read what :meth:`save` wrote."""
-        return cls.of(load_file(str(path)))
-
-
-_ALIGNMENT = 64
-"""Alignment in bytes of what torch allocates on a CPU."""
-
-
-def _canonical(x: Tensor) -> Tensor:
-    """The tensor itself if it is laid out row by row from an aligned address, else such a copy."""
-    plain = x.is_contiguous() and (x.device.type != "cpu" or x.data_ptr() % _ALIGNMENT == 0)
-    return x if plain else x.clone(memory_format=torch.contiguous_format)
+REMEDY = "use a model in continuous time (neural-ode or reactions), or data at equal times"
+"""What to do where times are irregular and a model knows the control period only."""
+_PARTICLES = 0x9A27
+"""Seed of the noise that predictions draw for their particles."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +55,7 @@ class Window:
 
 
 class Dynamics(nn.Module, ABC):
-    """A state-space model ``h+ = f(h, u)``, ``(y, z) = g(h)``, batched over rows.
+    """A state-space model ``h+ = f(h, u, dt, w)``, ``(y, z) = g(h)``, batched over rows.
 
     The constructor stores; :meth:`fit` forgets the previous fit, returns self and leaves learned names that
     end in ``_``. Tensors with such names are saved and restored, whatever their shapes; nothing else of a fit is.
@@ -161,6 +65,8 @@ class Dynamics(nn.Module, ABC):
         context: Number of measurements that :meth:`init` needs (1: only the newest).
         needs_state: Whether :meth:`init` reads ``window.now.x`` ("solver access").
         needs_future: Whether it reads ``window.now.hindsight``: what it makes possible is a bound and no rival.
+        uniform_only: Whether it knows no step but the control period: fits refuse data at other times, and steps too.
+        noises: Numbers ``w`` that a step of a stochastic model takes; 0 for one that says a single thing.
         progress: Called during a fit with a fraction in 0..1 and a short text.
         checkpoint: Folder in which a fit by gradient leaves its state every so many seconds; a fit that was killed goes
             on from there and ends with the bits of one that was not. None keeps nothing.
@@ -169,6 +75,8 @@ class Dynamics(nn.Module, ABC):
     context: int = 1
     needs_state: bool = False
     needs_future: bool = False
+    uniform_only: bool = True
+    noises: int = 0
     progress: Callable[[float, str], None] = staticmethod(lambda fraction, text: None)
     checkpoint: Path | None = None
 
@@ -234,8 +142,33 @@ class Dynamics(nn.Module, ABC):
         """Hidden state at the newest measurement."""
 
     @abstractmethod
-    def step(self, h: Hidden, u: Float[Tensor, "n m"]) -> Hidden:
-        """Hidden state one control period later."""
+    def step(
+        self, h: Hidden, u: Float[Tensor, "n m"], dt: Float[Tensor, "n"] | None = None, w: Tensor | None = None
+    ) -> Hidden:
+        """Hidden state after an action.
+
+        Args:
+            h: Hidden state.
+            u: Action, held.
+            dt: How long, in the unit of the control period; None is one period. :meth:`one_period` refuses others.
+            w: Standard normal numbers ``[n, noises]`` of a stochastic model; None says what is expected. Models that
+                draw their noise themselves, such as the plant, and deterministic ones take none.
+
+        Raises:
+            ValueError: If the model knows the control period only, and ``dt`` is another.
+        """
+
+    def one_period(self, dt: Float[Tensor, "n"] | None) -> None:
+        """Refuse any step but the control period.
+
+        Raises:
+            ValueError: Naming the step and what to do.
+        """
+        if dt is not None and bool(((dt - self.problem.period).abs() > EVEN * self.problem.period).any()):
+            raise ValueError(
+                f"{type(self).__name__} knows steps of one control period ({self.problem.period:g}) only, asked for "
+                f"{float(dt.min()):g} to {float(dt.max()):g}; {REMEDY}"
+            )
 
     @abstractmethod
     def output(self, h: Hidden) -> tuple[Float[Tensor, "n ny"], Float[Tensor, "n nz"]]:
@@ -271,6 +204,7 @@ class Dynamics(nn.Module, ABC):
         U: Float[Tensor, "n h m"],
         particles: int = 1,
         *,
+        dt: Float[Tensor, "n h"] | None = None,
         violation: bool = True,
         doubt: bool = True,
         until: float | None = None,
@@ -280,26 +214,40 @@ class Dynamics(nn.Module, ABC):
         Args:
             h: Hidden state to start from.
             U: Actions, one per control step.
-            particles: Draws of the noise for each row (:meth:`branch`); models without noise need one.
+            particles: Draws of the noise for each row; one of a stochastic model is what it expects. They are the
+                same for all rows, so that plans differ by what they do and not by luck; a model that draws its noise
+                itself keeps the rows' own (:meth:`branch`).
+            dt: How long each action is held; by default the control period.
             violation: Whether to ask for :meth:`violation`.
             doubt: Whether to ask for :meth:`doubt`.
             until: Time of ``time.perf_counter`` at which the answer is of no use any more.
 
         Raises:
-            ValueError: If ``particles`` or the number of actions is below 1.
+            ValueError: If ``particles`` or the number of actions is below 1, or a step is none of the model's.
             TimeoutError: If it is later than ``until`` before the last step is predicted.
         """
-        at_least(1, particles=particles, actions=U.shape[1])
+        n, length = U.shape[:2]
+        at_least(1, particles=particles, actions=length)
         if particles > 1:
             h, U = self.branch(h, particles), U.repeat_interleave(particles, dim=0)
+            dt = None if dt is None else dt.repeat_interleave(particles, dim=0)
         recorder = Recorder(self, violation=violation, doubt=doubt)
-        for j in range(U.shape[1]):
+        draw = self.noises > 0 and particles > 1
+        for j in range(length):
             if until is not None and time.perf_counter() > until:
-                raise TimeoutError(f"{j} of {U.shape[1]} steps were predicted in time")
-            h = recorder.step(h, U[:, j])
+                raise TimeoutError(f"{j} of {length} steps were predicted in time")
+            w = self._drawn(particles, j, U).repeat(n, 1) if draw else None
+            h = recorder.step(h, U[:, j], None if dt is None else dt[:, j], w)
         return recorder.prediction(particles)
 
-    def rollout(self, h: Hidden, U: Float[Tensor, "n h m"]) -> tuple[Float[Tensor, "n h ny"], Float[Tensor, "n h nz"]]:
+    def _drawn(self, particles: int, j: int, like: Tensor) -> Float[Tensor, "p nw"]:
+        """The noise of each particle in the step j."""
+        key = noise.fold(noise.keys(_PARTICLES, particles, device=like.device), j)
+        return noise.normal(key, self.noises, dtype=like.dtype)
+
+    def rollout(
+        self, h: Hidden, U: Float[Tensor, "n h m"], dt: Float[Tensor, "n h"] | None = None
+    ) -> tuple[Float[Tensor, "n h ny"], Float[Tensor, "n h nz"]]:
         """Outputs *after* each action of ``U``: ``y_{k+1} .. y_{k+h}`` and ``z`` likewise."""
-        found = self.predict(h, U, violation=False, doubt=False)
+        found = self.predict(h, U, dt=dt, violation=False, doubt=False)
         return found.y[:, 0], found.z[:, 0]

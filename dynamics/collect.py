@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from steersman.dynamics.base import Trajectories
+from steersman.dynamics.sensing import Holding, Sensing
 from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.episodes import Act, Step
@@ -19,6 +20,9 @@ from steersman.envs.simulator import Measurement, Simulator
 
 _STREAM = 0xDA7A
 """Separates the scenarios of data from those that evaluations draw from the same seed."""
+_SENSED = 0x5E25E
+"""Separates what is recorded of an episode from what happens in it."""
+SEES_ALL = Sensing()
 _SWITCH, _LEVEL = 1, 2
 _GROUP = 0x6209
 """Separates the excitation of groups from the scenarios of their rows."""
@@ -108,9 +112,10 @@ def collect(
     episodes: int,
     seed: int,
     steps: int | None = None,
+    sensing: Sensing = SEES_ALL,
     progress: Callable[[float, str], None] = lambda fraction, text: None,
 ) -> Trajectories:
-    """Run episodes and record them; the plant steps spent are ``result.steps``.
+    """Run episodes and record them; the plant steps spent are ``result.steps``, those after a last entry aside.
 
     The simulator runs in rounds of ``simulator.n`` rows; the last round is kept whole, so there may be up to
     ``simulator.n - 1`` episodes more than asked for. A row that ends early repeats its last outputs, marked not
@@ -122,6 +127,7 @@ def collect(
         episodes: Number of episodes, at least 1.
         seed: Determines scenarios and excitation; evaluations with the same seed draw others.
         steps: Control steps of an episode; the problem's horizon by default.
+        sensing: What is recorded, and when; by default everything at each control step.
         progress: Called with a fraction in 0..1 and a short text after each round.
 
     Raises:
@@ -134,7 +140,7 @@ def collect(
     parts = []
     for i in range(rounds):
         keys = noise.keys(seed, simulator.n, start=i * simulator.n, device=simulator.device)
-        parts.append(_round(simulator, policy, noise.fold(keys, _STREAM), steps))
+        parts.append(_round(simulator, policy, noise.fold(keys, _STREAM), steps, sensing))
         progress((i + 1) / rounds, f"{(i + 1) * simulator.n} episodes")
     return Trajectories.join(parts)
 
@@ -196,13 +202,15 @@ class _Together(Exciter):
         return self._policy(m)
 
 
-def _round(simulator: Simulator, policy: Act, key: Tensor, steps: int) -> Trajectories:
+def _round(simulator: Simulator, policy: Act, key: Tensor, steps: int, sensing: Sensing) -> Trajectories:
     if isinstance(policy, Exciter):
         policy.start(simulator.actions, noise.fold(key, _STREAM), simulator.dtype)
-    recording = Recording(simulator, policy)
+    sensed = noise.fold(key, _SENSED)
+    act = policy if sensing.irregular == 1 else Holding(policy, sensing.recorded(sensed, steps))
+    recording = Recording(simulator, act)
     for step in run(simulator, Scenarios(key), recording.act, steps=steps):
         recording.take(step)
-    return recording.trajectories(steps)
+    return sensing(recording.trajectories(steps), sensed)
 
 
 class Recording:

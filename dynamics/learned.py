@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steersman.dynamics.base import Dynamics, Trajectories, Window
+from steersman.dynamics.base import REMEDY, Dynamics, Trajectories, Window
 from steersman.dynamics.windowed.windows import require_finite, require_moderate
 from steersman.optimizers.resumable import Resumable
 
@@ -32,6 +32,12 @@ class Learned(Dynamics, ABC):
     def _prepare(self, data: Trajectories) -> None:
         """Check the data, also against the problem, and set the indices of kept and exogenous outputs."""
         require_finite(data)
+        if self.uniform_only and not data.uniform:
+            steps = data.dt[data.valid]
+            raise ValueError(
+                f"{type(self).__name__} knows steps of one control period ({data.period:g}) only, and the data have "
+                f"some of {float(steps.min()):g} to {float(steps.max()):g}; {REMEDY}"
+            )
         ny, m = data.y.shape[-1], data.u.shape[-1]
         problem = getattr(self, "problem", None)
         if problem is not None:
@@ -59,7 +65,7 @@ class Learned(Dynamics, ABC):
         problem = getattr(self, "problem", None)
         names = [] if problem is None else [*problem.measured, *problem.performed, *problem.actions.names]
         about = type(self).__name__, repr(getattr(self, "settings", None)), names, data.period
-        self._training = Resumable(self.checkpoint, *about, [data.y, data.z, data.u, data.valid])
+        self._training = Resumable(self.checkpoint, *about, [data.y, data.z, data.u, data.valid, data.t, data.seen])
         return self._training
 
     @property

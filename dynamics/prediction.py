@@ -42,12 +42,14 @@ class Recorder:
         self.model, self._ask = model, {"violation": violation, "doubt": doubt}
         self._kept: dict[str, list[Tensor]] = {"y": [], "z": []}
 
-    def step(self, h: Hidden, u: Float[Tensor, "n m"]) -> Hidden:
-        """The model's next hidden state."""
+    def step(
+        self, h: Hidden, u: Float[Tensor, "n m"], dt: Float[Tensor, "n"] | None = None, w: Tensor | None = None
+    ) -> Hidden:
+        """The model's next hidden state (:meth:`~steersman.dynamics.base.Dynamics.step`)."""
         model = self.model
         self._keep("violation", model.violation(h, u) if self._ask["violation"] else None)
         self._keep("doubt", model.doubt(h, u) if self._ask["doubt"] else None)
-        h = model.step(h, u)
+        h = model.step(h, u) if dt is None and w is None else model.step(h, u, dt, w)
         y, z = model.output(h)
         self._keep("y", y)
         self._keep("z", z)

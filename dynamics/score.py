@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steersman.dynamics.base import Dynamics, Trajectories
-from steersman.dynamics.windowed.windows import cut, starts, window_at
+from steersman.dynamics.windowed.windows import cut, lasting, starts, window_at
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,11 @@ def score(model: Dynamics, data: Trajectories, horizon: int, *, limit: int = 409
         raise ValueError(f"{type(model).__name__} needs the true state, and trajectories hold only outputs")
     if horizon < 1:
         raise ValueError(f"horizon must be at least 1 step, got {horizon}")
-    rows = starts(data.valid, model.context, horizon)
+    rows = starts(data.complete, model.context, horizon)
     rows = rows[torch.linspace(0, len(rows) - 1, min(limit, len(rows))).long()]
     with torch.no_grad():
-        y, z = model.rollout(model.init(window_at(data, rows, model.context)), cut(data.u, rows, 0, horizon))
+        start, U = model.init(window_at(data, rows, model.context)), cut(data.u, rows, 0, horizon)
+        y, z = model.rollout(start, U, lasting(data, rows, horizon))
     true_y, true_z = (cut(series, rows, 1, horizon) for series in (data.y, data.z))
     last_y, last_z = (cut(series, rows, 0, 1) for series in (data.y, data.z))
     return Score(

@@ -35,6 +35,7 @@ class Measurement:
         p: True parameters as far as they are known at step k (:meth:`~steersman.envs.plant.Plant.known`), likewise.
         hindsight: True parameters with all that is still to come, for the model of that name alone.
         seen: Which outputs were really measured; None where all were. The others repeat the last ones that were.
+        t: Time of the measurement, in the unit of the control period; None where it is k control periods.
     """
 
     k: Int64[Tensor, "n"]
@@ -45,6 +46,7 @@ class Measurement:
     p: Params | None = None
     hindsight: Params | None = None
     seen: Bool[Tensor, "n ny"] | None = None
+    t: Float[Tensor, "n"] | None = None
 
     @property
     def n(self) -> int:
@@ -55,9 +57,9 @@ class Measurement:
         """The measurements of some rows."""
         trees = (None if t is None else tree_index(t, index) for t in (self.x, self.p, self.hindsight))
         x, p, hindsight = trees
-        seen = None if self.seen is None else self.seen[index]
+        seen, t = (None if part is None else part[index] for part in (self.seen, self.t))
         k, y, r, u_prev = self.k[index], self.y[index], self.r[index], self.u_prev[index]
-        return Measurement(k, y, r, u_prev, x, p, hindsight, seen)  # type: ignore[arg-type]
+        return Measurement(k, y, r, u_prev, x, p, hindsight, seen, t)  # type: ignore[arg-type]
 
     def blind(self) -> Measurement:
         """The same measurement without state and parameters: what the "data only" track sees."""

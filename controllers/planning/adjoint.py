@@ -15,6 +15,7 @@ from steersman.controllers.base import Controller, Decision, Outcome
 from steersman.controllers.classical.backstepping import Backstepping
 from steersman.controllers.classical.lqr import LQR
 from steersman.controllers.plan import BUDGET, PlanCost, Plans, check_terms, with_slopes
+from steersman.controllers.risk import RiskName, risk_measure
 from steersman.dynamics.base import Dynamics
 from steersman.dynamics.estimation.base import Belief
 from steersman.dynamics.truth.operating_point import linearized
@@ -54,6 +55,8 @@ class Adjoint(Controller):
         shared: bool = False,
         doubt: float = 0.0,
         particles: int = 1,
+        risk: RiskName = "mean",
+        tail: float = 0.25,
     ) -> None:
         """Store the settings.
 
@@ -66,7 +69,9 @@ class Adjoint(Controller):
             penalty: Price of a unit of constraint violation in a plan, at each control step.
             shared: One plan for all rows, the best that an open-loop schedule can do for them on average.
             doubt: Cost of leaving the model's data: times the model's doubt above 1, each step.
-            particles: Draws of a noisy model's disturbances that a plan's cost is averaged over.
+            particles: Draws of a model's noise for each plan.
+            risk: What the costs of a plan's particles come to: their mean, that of the worst ones, or the worst.
+            tail: Share of the particles that are the worst ones.
 
         Raises:
             ValueError: If a number is out of range, or nothing is known by the name ``warm``.
@@ -77,6 +82,8 @@ class Adjoint(Controller):
             raise ValueError(f"warm must be 'backstepping', 'lqr' or None, got {warm!r}")
         self.horizon, self.iterations, self.replan, self.warm = horizon, iterations, replan, warm
         self.penalty, self.shared, self.doubt, self.particles = penalty, shared, doubt, particles
+        self.risk, self.tail = risk, tail
+        risk_measure(risk, tail)
 
     def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> Adjoint:
         """Attach the model.
@@ -94,7 +101,7 @@ class Adjoint(Controller):
         super().bind(problem, model)
         self.preview = min(self.horizon or problem.horizon, problem.horizon)
         check_terms(self.name, problem, self.preview)
-        self._cost = PlanCost(with_slopes(problem), self.doubt, self.penalty, self.particles)
+        self._cost = PlanCost(with_slopes(problem), self.doubt, self.penalty, self.particles, self.risk, self.tail)
         self._start = self._starter(model) if self.warm else None
         return self
 

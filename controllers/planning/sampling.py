@@ -14,6 +14,7 @@ from torch import Tensor
 from steersman.controllers.base import Controller, Decision, Outcome
 from steersman.controllers.plan import BUDGET, PlanCost, check_terms
 from steersman.controllers.planning.sampled import Sampled, coloured, growing, led
+from steersman.controllers.risk import RiskName, risk_measure
 from steersman.dynamics.base import Dynamics, Hidden
 from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
@@ -62,6 +63,8 @@ class SamplingMPC(Controller, ABC):
         penalty: float = 0.0,
         particles: int = 1,
         colour: float = 0.5,
+        risk: RiskName = "mean",
+        tail: float = 0.25,
     ) -> None:
         """Store the settings.
 
@@ -73,9 +76,11 @@ class SamplingMPC(Controller, ABC):
             spread: Largest standard deviation, relative to half the range of each action (1 where unbounded).
             doubt: Cost of leaving the model's data: times the model's doubt above 1, each step.
             penalty: Price of a unit of soft-constraint violation in a plan, at each step.
-            particles: Draws of a noisy model's disturbances that each sample's cost is averaged over, the same for
-                all samples of a row; with 1, each sample meets disturbances of its own.
+            particles: Draws of a model's noise for each sample, the same for all samples of a row; with 1, each sample
+                meets disturbances of its own where the model draws them, and what is expected where it takes them.
             colour: Exponent of the draws' spectrum ``f^-colour`` along the plan (Pinneri et al. 2020): 0 is white.
+            risk: What the costs of a sample's particles come to: their mean, that of the worst ones, or the worst.
+            tail: Share of the particles that are the worst ones.
 
         Raises:
             ValueError: If a number is out of range, or ``knots`` does not divide the horizon.
@@ -88,6 +93,8 @@ class SamplingMPC(Controller, ABC):
         self.horizon, self.samples, self.iterations = horizon, samples, iterations
         self.knots, self.spread, self.doubt = knots or horizon, spread, doubt
         self.penalty, self.particles, self.colour = penalty, particles, colour
+        self.risk, self.tail = risk, tail
+        risk_measure(risk, tail)
         self.preview = horizon
 
     def bind(self: Planner, problem: ControlProblem, model: Dynamics | None = None) -> Planner:
@@ -101,7 +108,7 @@ class SamplingMPC(Controller, ABC):
             raise ValueError(f"{self.name} plans with a model; give it one, for example 'neural' or 'truth'")
         check_terms(self.name, problem, self.horizon)
         super().bind(problem, model)
-        self._cost = PlanCost(problem, self.doubt, self.penalty, self.particles)
+        self._cost = PlanCost(problem, self.doubt, self.penalty, self.particles, self.risk, self.tail)
         lower, upper = (torch.tensor(b, dtype=torch.float64) for b in (problem.actions.lower, problem.actions.upper))
         half = (upper - lower) / 2
         self._widest = self.spread * torch.where(torch.isfinite(half), half, 1.0)
@@ -265,6 +272,8 @@ class MPPI(SamplingMPC):
         particles: int = 1,
         colour: float = 0.5,
         temperature: float = 0.1,
+        risk: RiskName = "mean",
+        tail: float = 0.25,
     ) -> None:
         """Store the settings; see :class:`SamplingMPC`.
 
@@ -279,11 +288,13 @@ class MPPI(SamplingMPC):
             particles: Draws of a noisy model's disturbances.
             colour: Exponent of the draws' spectrum.
             temperature: Of the softmax, relative to the lead of the best sample over the best eighth.
+            risk: What the costs of a sample's particles come to.
+            tail: Share of the particles that are the worst ones.
 
         Raises:
             ValueError: If a number is out of range.
         """
-        super().__init__(horizon, samples, iterations, knots, spread, doubt, penalty, particles, colour)
+        super().__init__(horizon, samples, iterations, knots, spread, doubt, penalty, particles, colour, risk, tail)
         positive(temperature=temperature)
         self.temperature = temperature
 
@@ -320,6 +331,8 @@ class CEM(SamplingMPC):
         particles: int = 1,
         colour: float = 0.5,
         elites: int | None = None,
+        risk: RiskName = "mean",
+        tail: float = 0.25,
     ) -> None:
         """Store the settings; see :class:`SamplingMPC`.
 
@@ -334,11 +347,13 @@ class CEM(SamplingMPC):
             particles: Draws of a noisy model's disturbances.
             colour: Exponent of the draws' spectrum.
             elites: Samples that the mean and the spread are refitted to; an eighth of them by default.
+            risk: What the costs of a sample's particles come to.
+            tail: Share of the particles that are the worst ones.
 
         Raises:
             ValueError: If a number is out of range.
         """
-        super().__init__(horizon, samples, iterations, knots, spread, doubt, penalty, particles, colour)
+        super().__init__(horizon, samples, iterations, knots, spread, doubt, penalty, particles, colour, risk, tail)
         if elites is not None and not 1 <= elites <= samples:
             raise ValueError(f"elites must lie in 1 .. samples ({samples}), got {elites}")
         self.elites = elites

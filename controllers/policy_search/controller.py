@@ -21,11 +21,10 @@ from steersman.controllers.policy_search.evaluation import (
     Executor,
     InProcess,
     OutOfStepsError,
-    RiskName,
-    risk_measure,
 )
 from steersman.controllers.policy_search.population import Population
 from steersman.controllers.policy_search.workers import Workers
+from steersman.controllers.risk import RiskName, risk_measure
 from steersman.controllers.verdict import judge
 from steersman.dynamics.base import Dynamics
 from steersman.envs import noise

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -15,35 +14,14 @@ from torch import Tensor
 
 from steersman.controllers.base import Training
 from steersman.controllers.policy_search.compiled import CompiledSteps
-from steersman.controllers.policy_search.population import Costs, GiveUp, Population, Risk, roll_out
+from steersman.controllers.policy_search.population import Costs, GiveUp, Population, roll_out
+from steersman.controllers.risk import MEAN, Risk
 from steersman.envs.simulator import Simulator
 
-RiskName = Literal["mean", "cvar", "worst"]
 JUDGED = 4
 """The last rows of a population are those that searches compare on equal terms: they run all episodes of a race."""
 _KEPT = 4
 """Simulators of different sizes that are kept: environments of other packages are costly to make."""
-
-
-def risk_measure(name: RiskName, tail: float) -> Risk:
-    """The measure of that name over a member's episodes.
-
-    ``cvar`` is the mean of the worst share ``tail`` of the episodes, at least one (conditional value at risk,
-    Rockafellar & Uryasev 2000).
-
-    Raises:
-        ValueError: If there is no such measure or ``tail`` is outside (0, 1].
-    """
-    if name not in ("mean", "cvar", "worst"):
-        raise ValueError(f"risk must be 'mean', 'cvar' or 'worst', got {name!r}")
-    if not 0 < tail <= 1:
-        raise ValueError(f"tail must lie in (0, 1], got {tail}")
-    return partial(_mean_of_worst, share={"mean": 1.0, "cvar": tail, "worst": 0.0}[name])
-
-
-def _mean_of_worst(cost: Tensor, share: float) -> Tensor:
-    count = max(1, math.ceil(share * cost.shape[1] - 1e-9))
-    return cost.topk(count, dim=1).values.mean(dim=1) if count < cost.shape[1] else cost.mean(dim=1)
 
 
 class Episodes:
@@ -55,7 +33,7 @@ class Episodes:
         simulate: Callable[[int], Simulator],
         seed: int,
         *,
-        risk: Risk = partial(_mean_of_worst, share=1.0),  # noqa: B008 - immutable
+        risk: Risk = MEAN,
         floor: float | None = None,
         keep: float = 0.5,
         compiled: bool = False,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from steersman.controllers.neural.policy import member_actions
 from steersman.controllers.policy_search.compiled import STRIDE, Batch, CompiledSteps
+from steersman.controllers.risk import Risk
 from steersman.controllers.rollout import keep_rows
 from steersman.envs.actions import ActionSet
 from steersman.envs.scenarios import Scenarios
@@ -22,9 +23,6 @@ from steersman.optimizers.vectorise import bind_population, unflatten
 
 SPARSE = 0.75
 """The batch is made smaller once that share of it is enough."""
-
-Risk = Callable[[Float[Tensor, "pop episodes"]], Float[Tensor, "pop"]]
-"""One cost of each member from its episodes' costs; never falls when one of them rises."""
 
 
 @dataclass(frozen=True)

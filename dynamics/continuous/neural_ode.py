@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steersman.dynamics.base import Trajectories
+from steersman.dynamics.data import EVEN
 from steersman.dynamics.windowed.base import Batches, Windowed
 from steersman.dynamics.windowed.ensemble import Weights, answers, forward, new_ensemble, train
 from steersman.dynamics.windowed.settings import WindowSettings
@@ -32,8 +34,9 @@ class NeuralODESettings(WindowSettings):
 
 
 class NeuralODE(Windowed):
-    """``dy/dt = delta * f(y, window, u)`` over a control step, by Runge-Kutta steps of order 4 (Chen et al. 2018).
+    """``dy/dt = delta * f(y, window, u)`` for as long as u is held, by Runge-Kutta steps of order 4 (Chen et al. 2018).
 
+    With one measurement in the window, times may be irregular; older ones are taken to be one control period apart.
     Time is counted in control periods and ``delta`` is the one-step change of each output in the data. The action is
     held, and so are the older measurements of the window, where there are any. f is a SiLU network beside a linear
     map that starts at the ridge-regression ARX model; z is affine in the window. Gradients pass through the
@@ -58,8 +61,8 @@ class NeuralODE(Windowed):
         core = new_ensemble(1, batches.inputs + batches.m, s.hidden, batches.nk, gen, batches.arx())
         delta = self.delta_.float()
 
-        def change(x: Tensor) -> Tensor:
-            return self._flow(lambda v: forward(core, v), x, delta)
+        def change(x: Tensor, periods: Tensor | None) -> Tensor:
+            return self._flow(lambda v: forward(core, v), x, delta, periods)
 
         @torch.no_grad()
         def validate() -> float:
@@ -74,29 +77,40 @@ class NeuralODE(Windowed):
             self._learn(f"core_{name}_", value, trainable=True)
         return self
 
+    @property
+    def uniform_only(self) -> bool:  # type: ignore[override]
+        """Whether the window holds older measurements, whose times it does not know."""
+        return self.context > 1
+
     def _trainable(self, name: str) -> bool:
         return name.startswith("core_")
 
     def _flow(
-        self, field: Callable[[Tensor], Tensor], x: Float[Tensor, "*b inputs"], delta: Tensor
+        self, field: Callable[[Tensor], Tensor], x: Float[Tensor, "*b inputs"], delta: Tensor, periods: Tensor | None
     ) -> Float[Tensor, "*b nk"]:
-        """Change of the newest outputs over one period in units of ``delta``; ``x`` is the window with its action."""
+        """Change of the newest outputs over so many periods (None: one) in units of ``delta``.
+
+        ``x`` is the window with its action.
+        """
         nk = len(delta)
         first, last = (self.context - 1) * nk, self.context * nk
         older, start, rest = x[..., :first], x[..., first:last], x[..., last:]
 
         def slope(y: Tensor) -> Tensor:
-            return delta * field(torch.cat([older, y, rest], dim=-1))
+            rate = delta * field(torch.cat([older, y, rest], dim=-1))
+            return rate if periods is None else periods * rate
 
-        y = start
-        for _ in range(self.settings.substeps):
-            y = rk4(slope, y, 1 / self.settings.substeps)
+        y, substeps = start, self.settings.substeps
+        if periods is not None:
+            substeps *= math.ceil(float(periods.max()) - EVEN)
+        for _ in range(substeps):
+            y = rk4(slope, y, 1 / substeps)
         return (y - start) / delta
 
-    def _change(self, phi: Float[Tensor, "n inputs"]) -> Float[Tensor, "n nk"]:
+    def _change(self, phi: Float[Tensor, "n inputs"], periods: Tensor | None) -> Float[Tensor, "n nk"]:
         weights: Weights = {
             name.removeprefix("core_").removesuffix("_"): value
             for name, value in self._parameters.items()
             if value is not None
         }
-        return self._flow(lambda v: answers(weights, v)[0], phi, self.delta_)
+        return self._flow(lambda v: answers(weights, v)[0], phi, self.delta_, periods)

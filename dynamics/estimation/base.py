@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -47,19 +47,48 @@ class Estimator(ABC):
 
 
 class WindowEstimator(Estimator):
-    """The hidden state that the model itself makes of the last measurements (:meth:`Dynamics.init`)."""
+    """The hidden state that the model itself makes of the last measurements (:meth:`Dynamics.init`).
+
+    In the place of outputs that were not seen stands what the model foretold of them at the measurement before.
+    """
 
     def __init__(self, model: Dynamics) -> None:
         """Keep as many measurements as the model asks for."""
         self._model, self._windows = model, Windows(model.context)
+        self._last: Belief | None = None
+        self._fresh: Tensor | None = None
 
     def reset(self, mask: Bool[Tensor, "n"] | None = None) -> None:
         """See :class:`Estimator`."""
         self._windows.clear(mask)
+        if mask is None:
+            self._last = None
+        elif self._fresh is not None:
+            self._fresh = self._fresh | mask
 
     def update(self, m: Measurement) -> Belief:
         """See :class:`Estimator`."""
-        return Belief(m, self._model.init(self._windows.push(m)))
+        seen = m.seen
+        if seen is not None and self._last is not None and not self._model.needs_state:
+            m = self._completed(m, seen, self._last)
+        belief = Belief(m, self._model.init(self._windows.push(m)))
+        self._last, self._fresh = belief, torch.zeros_like(m.k, dtype=torch.bool)
+        return belief
+
+    @torch.no_grad()
+    def _completed(self, m: Measurement, seen: Bool[Tensor, "n ny"], last: Belief) -> Measurement:
+        """The measurement with what was foretold of it where nothing was seen, in rows that go on.
+
+        What is filled in counts as known from then on: windows keep it.
+        """
+        model, t, before = self._model, m.t, last.now.t
+        timed = not model.uniform_only and t is not None and before is not None
+        lasting = {"dt": (t - before).to(m.y)} if timed else {}  # type: ignore[operator]
+        y, _ = model.output(model.step(last.hidden, m.u_prev.to(m.y), **lasting))
+        assert self._fresh is not None  # noqa: S101 - narrows the type
+        known = ~self._fresh[:, None] & torch.isfinite(y)
+        filled = torch.where(seen | ~known, m.y, y)
+        return replace(m, y=filled, seen=seen | known)
 
 
 class Windows:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from steersman.dynamics.base import Hidden, Trajectories, Window
+from steersman.dynamics.data import EVEN
 from steersman.dynamics.learned import Learned
 from steersman.dynamics.linear.regression import affine_fit
 from steersman.dynamics.windowed.windows import cut, starts
@@ -88,6 +90,7 @@ class ReactionDynamics(Learned):
     z_offset_: Tensor
 
     context = 1
+    uniform_only = False
 
     def __init__(self, settings: ReactionSettings) -> None:
         """Store the settings."""
@@ -104,6 +107,8 @@ class ReactionDynamics(Learned):
             RuntimeError: If the model is bound to no problem, whose names it needs.
         """
         self._prepare(data)
+        training = self._resumable(data)
+        data = replace(data, valid=data.complete)
         self._set_structure(data)
         s = self.settings
         kept = data.y[..., self.kept_]
@@ -111,6 +116,7 @@ class ReactionDynamics(Learned):
         self._estimate(kept, data)
         rows = starts(data.valid, 1, min(s.rollout, data.u.shape[1]))
         ahead = min(s.rollout, data.u.shape[1])
+        dt = None if data.uniform else data.dt.to(kept)[..., None]
         weight = 1 / (kept[:, 1:] - kept[:, :-1])[data.valid].std(dim=0, correction=0).clamp(min=1e-9)
         gen = torch.Generator().manual_seed(s.seed)
         tensors = [p for p in self.parameters() if p.requires_grad]
@@ -120,9 +126,10 @@ class ReactionDynamics(Learned):
         def descend(i: int) -> bool:
             pick = rows[torch.randint(len(rows), (min(s.batch, len(rows)),), generator=gen)]
             y, u = cut(kept, pick, 0, ahead + 1), cut(data.u, pick, 0, ahead)
+            lasting = None if dt is None else cut(dt, pick, 0, ahead)
             now, loss = y[:, 0], y.new_zeros(())
             for j in range(ahead):
-                now = self._advance(now, u[:, j])
+                now = self._advance(now, u[:, j], None if lasting is None else lasting[:, j])
                 loss = loss + ((now - y[:, j + 1]) * weight).square().mean() / ahead
             adam.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -133,7 +140,7 @@ class ReactionDynamics(Learned):
                 self.progress((i + 1) / s.steps, f"error {float(loss.detach()):.3g}")
             return False
 
-        self._resumable(data).run("train", Descent(tensors, adam, schedule, gen), s.steps, descend)
+        training.run("train", Descent(tensors, adam, schedule, gen), s.steps, descend)
         self._noise(kept, data)
         mask = data.valid
         z_weight, z_offset = affine_fit(kept[:, 1:][mask], data.z[:, 1:][mask], 1e-10)
@@ -174,7 +181,7 @@ class ReactionDynamics(Learned):
         self._learn("log_rate_", y.new_zeros(len(self.settings.processes)), trainable=True)
         with torch.no_grad():
             # Rates at the start only: means with the end would correlate with the noise of the change.
-            rates = self._rates(before, data.u[mask]) * data.period
+            rates = self._rates(before, data.u[mask]) * data.dt[mask][:, None].to(y)
         unit = (after - before).std(dim=0, correction=0).clamp(min=1e-9)
         change, effect = (after - before) / unit, self.change_ / unit
         table = (rates[:, None, :] * effect.T[None]).reshape(-1, rates.shape[1]).numpy()
@@ -185,9 +192,9 @@ class ReactionDynamics(Learned):
     @torch.no_grad()
     def _noise(self, y: Tensor, data: Trajectories) -> None:
         """Scale of each output's noise: residual variance over what independent events would give."""
-        before, u = y[:, :-1][data.valid], data.u[data.valid]
-        residual = y[:, 1:][data.valid] - self._advance(before, u)
-        expected = data.period * self._rates(before, u) @ self.change_.square()
+        before, u, dt = y[:, :-1][data.valid], data.u[data.valid], data.dt[data.valid][:, None].to(y)
+        residual = y[:, 1:][data.valid] - self._advance(before, u, None if data.uniform else dt)
+        expected = (dt * self._rates(before, u)) @ self.change_.square()
         self._learn("dispersion_", residual.square().mean(dim=0) / expected.mean(dim=0).clamp(min=1e-12))
 
     # ------------------------------------------------------------------ prediction
@@ -202,10 +209,15 @@ class ReactionDynamics(Learned):
     def _slope(self, y: Tensor, u: Tensor) -> Tensor:
         return self._rates(y, u) @ self.change_
 
-    def _advance(self, y: Float[Tensor, "n nk"], u: Float[Tensor, "n m"]) -> Float[Tensor, "n nk"]:
-        """Outputs one control period later."""
-        h = self.problem.period / self.settings.substeps
-        for _ in range(self.settings.substeps):
+    def _advance(
+        self, y: Float[Tensor, "n nk"], u: Float[Tensor, "n m"], dt: Float[Tensor, "n 1"] | None = None
+    ) -> Float[Tensor, "n nk"]:
+        """Outputs after u was held for ``dt``, by default one control period."""
+        period, substeps = self.problem.period, self.settings.substeps
+        if dt is not None:
+            substeps *= math.ceil(float(dt.max()) / period - EVEN)
+        h = (period if dt is None else dt) / substeps
+        for _ in range(substeps):
             a = self._slope(y, u)
             b = self._slope(y + h / 2 * a, u)
             c = self._slope(y + h / 2 * b, u)
@@ -222,10 +234,12 @@ class ReactionDynamics(Learned):
         y, _, exogenous = self._window(window)
         return {"y": y[:, -1], "exogenous": exogenous}
 
-    def step(self, h: Hidden, u: Float[Tensor, "n m"]) -> Hidden:
+    def step(
+        self, h: Hidden, u: Float[Tensor, "n m"], dt: Float[Tensor, "n"] | None = None, w: Tensor | None = None
+    ) -> Hidden:
         """See :class:`~steersman.dynamics.base.Dynamics`."""
         parts = cast(dict[str, Tensor], h)
-        return {"y": self._advance(parts["y"], u), "exogenous": parts["exogenous"]}
+        return {"y": self._advance(parts["y"], u, None if dt is None else dt[:, None]), "exogenous": parts["exogenous"]}
 
     def output(self, h: Hidden) -> tuple[Float[Tensor, "n ny"], Float[Tensor, "n nz"]]:
         """See :class:`~steersman.dynamics.base.Dynamics`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -121,6 +121,7 @@ class LinearDynamics(Learned):
                 ``choose=False``, hold no whole window.
         """
         self._prepare(data)
+        data = replace(data, valid=data.complete)
         self.require_transitions(data.valid)
         most = self._most or MOST
         if self._choose:
@@ -248,10 +249,35 @@ class LinearDynamics(Learned):
             raise ValueError("a linearised plant needs window.now.x; run it in the 'solver access' track")
         return {"s": flatten_state(window.now.x), "exogenous": exogenous}
 
-    def step(self, h: Hidden, u: Float[Tensor, "n m"]) -> Hidden:
+    def step(
+        self, h: Hidden, u: Float[Tensor, "n m"], dt: Float[Tensor, "n"] | None = None, w: Tensor | None = None
+    ) -> Hidden:
         """See :class:`~steersman.dynamics.base.Dynamics`."""
         assert isinstance(h, dict)  # noqa: S101 - narrows the type
-        return {"s": h["s"] @ self.A_.T + u @ self.B_.T + self.c_, "exogenous": h["exogenous"]}
+        self.one_period(dt)
+        s = h["s"] @ self.A_.T + u @ self.B_.T + self.c_
+        if w is not None:
+            at = self._newest
+            s = torch.cat([s[:, : at.start], s[:, at] + w @ self._root.T, s[:, at.stop :]], dim=1)
+        return {"s": s, "exogenous": h["exogenous"]}
+
+    @property
+    def noises(self) -> int:  # type: ignore[override]
+        """As many as outputs, whose one-step errors have the covariance ``W_``; a linearised plant has none."""
+        return 0 if self.needs_state else len(self.kept_)
+
+    @property
+    def _newest(self) -> slice:
+        """Where the newest outputs stand in the state."""
+        nk = len(self.kept_)
+        return slice((self.context - 1) * nk, self.context * nk)
+
+    @property
+    def _root(self) -> Float[Tensor, "nk nk"]:
+        """A root of the covariance of one-step errors."""
+        size, axes = torch.linalg.eigh(self.W_[self._newest, self._newest])
+        root: Tensor = axes * size.clamp(min=0).sqrt()
+        return root
 
     def output(self, h: Hidden) -> tuple[Float[Tensor, "n ny"], Float[Tensor, "n nz"]]:
         """See :class:`~steersman.dynamics.base.Dynamics`."""

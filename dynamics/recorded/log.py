@@ -27,8 +27,8 @@ _HORIZON = 200
 
 Rows = NDArray[np.int64]
 Series = NDArray[np.float64]
-Part = tuple[Series, Series, NDArray[np.bool_]]
-"""Outputs, actions and transitions that happened."""
+Part = tuple[Series, Series, Series, NDArray[np.bool_]]
+"""Times from the first row on, outputs, actions and transitions that happened."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Log(Settings):
         period: Control period in the unit of the times; by default the median time between rows.
         resample: Whether outputs are interpolated, and actions held, at every period: for times that are irregular.
             Over more than two periods without a row nothing is interpolated.
+        irregular: Whether rows stay at their own times, whatever they are, for models in continuous time.
         time_unit: Unit of the period, for tables and pictures.
     """
 
@@ -73,6 +74,7 @@ class Log(Settings):
     episode: str = ""
     period: Positive | None = None
     resample: bool = False
+    irregular: bool = False
     time_unit: str = "s"
 
     def __post_init__(self) -> None:
@@ -88,14 +90,16 @@ class Log(Settings):
                 raise ValueError(f"{what}: {missing(unknown[0], known)}")
         if not set(self.outputs) - set(self.exogenous):
             raise ValueError("every output is exogenous: there is nothing to predict")
-        if self.resample and not self.time:
-            raise ValueError("resample needs the times of the rows: name their column in time")
+        if (self.resample or self.irregular) and not self.time:
+            raise ValueError("resample and irregular need the times of the rows: name their column in time")
+        if self.resample and self.irregular:
+            raise ValueError("resample makes times regular and irregular keeps them: choose one")
 
     def read(self) -> Recording:
         """Read the file.
 
-        A time between two rows that is not the period, and a row in which an output or an action is missing, belong to
-        no transition.
+        A time between two rows that is not the period belongs to no transition, unless rows may be irregular, nor does
+        an action that is missing. Outputs that are missing were not seen.
 
         Raises:
             ValueError: If a column is not there or holds texts, an action lies beyond its bounds, times do not grow or
@@ -110,11 +114,11 @@ class Log(Settings):
         self._require_growing(t, episodes)
         period = self.period or self._spacing(t, episodes)
         parts = [self._part(t[rows], y[rows], u[rows], period) for rows in episodes]
-        parts = [part for part in parts if len(part[1]) > 0]
-        if not any(part[2].any() for part in parts):
+        parts = [part for part in parts if len(part[2]) > 0]
+        recorded = [_trajectories(*part, period) for part in parts]
+        if not any(bool(part.complete.any()) for part in recorded):
             raise ValueError(f"{self.file}: no two rows without gaps are one period of {period:g} apart")
-        notes = self._notes(parts, y, u)
-        data = Trajectories.join([_trajectories(*part, period) for part in parts])
+        notes, data = self._notes(recorded, y, u), Trajectories.join(recorded)
         names = self.outputs
         problem = ControlProblem(
             actions, Objective(()), period, min(_HORIZON, data.u.shape[1]), names, names,
@@ -184,7 +188,7 @@ class Log(Settings):
                 )
 
     def _part(self, t: Series, y: Series, u: Series, period: float) -> Part:
-        """An episode at the period."""
+        """An episode at the period, or at its own times."""
         steps = np.diff(t)
         even = np.abs(steps - period) <= EVEN * period
         if self.resample:
@@ -195,20 +199,24 @@ class Log(Settings):
                 )
             y, u = _resampled(t, y, u, period)
             even = np.ones(len(y) - 1, dtype=bool)
+        elif self.irregular:
+            even = np.ones(len(y) - 1, dtype=bool)
         elif len(even) and even.mean() < _FEWEST:
             raise ValueError(
                 f"{self.file}: only {even.mean():.0%} of the times between rows are {period:g} {self.time_unit} "
-                f"to {EVEN:.0%}; give the period, or resample = true to interpolate"
+                f"to {EVEN:.0%}; give the period, or resample = true to "
+                "interpolate, or irregular = true for models in continuous time"
             )
-        measured, acted = (np.asarray(np.isfinite(series).all(axis=1)) for series in (y, u))
-        return y, u, even & measured[:-1] & measured[1:] & acted[:-1]
+        times: Series = np.asarray(t - t[0] if self.irregular else period * np.arange(len(y)))
+        return times, y, u, even & np.isfinite(u[:-1]).all(axis=1)
 
-    def _notes(self, parts: list[Part], y: Series, u: Series) -> tuple[str, ...]:
-        lost, whole = sum(int((~valid).sum()) for *_, valid in parts), sum(len(valid) for *_, valid in parts)
+    def _notes(self, parts: list[Trajectories], y: Series, u: Series) -> tuple[str, ...]:
+        lost = sum(int((~part.complete).sum()) for part in parts)
+        whole = sum(part.complete.numel() for part in parts)
         empty = int(np.isnan(y).sum() + np.isnan(u).sum())
         notes = []
         if lost:
-            notes.append(f"{lost} of {whole} steps are gaps in time or touch a missing value; no model sees them")
+            notes.append(f"{lost} of {whole} steps are gaps in time or touch a missing value; few models see them")
         if empty:
             notes.append(f"{empty} of {y.size + u.size} recorded values are missing")
         if self.resample:
@@ -235,10 +243,12 @@ def _resampled(t: Series, y: Series, u: Series, period: float) -> tuple[Series, 
     return np.stack(columns, axis=1), u[held]
 
 
-def _trajectories(y: Series, u: Series, valid: NDArray[np.bool_], period: float) -> Trajectories:
-    """One episode. What is missing repeats the value before, or else the one after; no transition touches it."""
+def _trajectories(t: Series, y: Series, u: Series, valid: NDArray[np.bool_], period: float) -> Trajectories:
+    """One episode. What is missing repeats the value before, or else the one after, and was not seen."""
     outputs, actions = (torch.from_numpy(np.stack(list(_filled(series)), axis=1))[None] for series in (y, u))
-    return Trajectories(outputs, outputs.clone(), actions[:, :-1], torch.from_numpy(valid)[None], period)
+    seen, times = torch.from_numpy(np.isfinite(y))[None], torch.from_numpy(t)[None]
+    valid_ = torch.from_numpy(valid)[None]
+    return Trajectories(outputs, outputs.clone(), actions[:, :-1], valid_, period, times, seen)
 
 
 def _filled(series: Series) -> Iterator[Series]:

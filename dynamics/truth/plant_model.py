@@ -65,8 +65,11 @@ class PlantModel(Dynamics):
     def _params(self, now: Measurement) -> Params | None:
         return now.p
 
-    def step(self, h: Hidden, u: Float[Tensor, "n m"]) -> Hidden:
+    def step(
+        self, h: Hidden, u: Float[Tensor, "n m"], dt: Float[Tensor, "n"] | None = None, w: Tensor | None = None
+    ) -> Hidden:
         """See :class:`~steersman.dynamics.base.Dynamics`."""
+        self.one_period(dt)
         k, x, p, status, key = _parts(h)
         alive = going(status) & (k < self.plant.horizon)
         proposed = self.plant.step(k, x, u, self.plant.disturbance(key, k), p)

@@ -58,11 +58,16 @@ class Windowed(Learned, ABC):
         y, u, exogenous = self._window(window)
         return {"y": y, "u": u, "exogenous": exogenous}
 
-    def step(self, h: Hidden, u: Float[Tensor, "n m"]) -> Hidden:
+    def step(
+        self, h: Hidden, u: Float[Tensor, "n m"], dt: Float[Tensor, "n"] | None = None, w: Tensor | None = None
+    ) -> Hidden:
         """See :class:`~steersman.dynamics.base.Dynamics`."""
+        if self.uniform_only:
+            self.one_period(dt)
         y, past, exogenous = parts(h)
         actions = torch.cat([past, u[:, None]], dim=1)
-        after = y[:, -1] + self.y_std_ * self.delta_ * self._change(self._features(y, actions))
+        periods = None if dt is None or self.uniform_only else dt[:, None] / self.problem.period
+        after = y[:, -1] + self.y_std_ * self.delta_ * self._change(self._features(y, actions), periods)
         return {"y": torch.cat([y[:, 1:], after[:, None]], dim=1), "u": actions[:, 1:], "exogenous": exogenous}
 
     def output(self, h: Hidden) -> tuple[Float[Tensor, "n ny"], Float[Tensor, "n nz"]]:
@@ -71,8 +76,8 @@ class Windowed(Learned, ABC):
         return self._assemble(y[:, -1], exogenous), self._readout(self._features(y, past))
 
     @abstractmethod
-    def _change(self, phi: Float[Tensor, "n inputs"]) -> Float[Tensor, "n nk"]:
-        """Change of the kept outputs in units of ``y_std * delta``."""
+    def _change(self, phi: Float[Tensor, "n inputs"], periods: Tensor | None) -> Float[Tensor, "n nk"]:
+        """Change of the kept outputs in units of ``y_std * delta``, over ``periods`` ``[n, 1]``; None is one."""
 
     def _readout(self, phi: Float[Tensor, "n inputs"]) -> Float[Tensor, "n nz"]:
         """Performance outputs of a window without its newest action."""
@@ -111,25 +116,34 @@ class Windowed(Learned, ABC):
         def longer(x: Tensor) -> Tensor:
             return torch.cat([x[:, :1].expand(-1, before, -1), x, x[:, -1:].expand(-1, after, -1)], dim=1)
 
+        ahead_of, behind = (data.period * torch.arange(k, dtype=data.t.dtype) for k in (before, after))
+        t = torch.cat(
+            [data.t[:, :1] - data.period * before + ahead_of, data.t, data.t[:, -1:] + data.period + behind], dim=1
+        )
+
         u = torch.cat([neutral[:, None].expand(-1, before, -1), data.u, data.u[:, -1:].expand(-1, after, -1)], dim=1)
         valid = torch.cat(
             [data.valid[:, :1].expand(-1, before), data.valid, torch.zeros_like(data.valid[:, :1]).expand(-1, after)], 1
         )
         return Trajectories(
-            longer(data.y).nan_to_num(), longer(data.z).nan_to_num(), u.nan_to_num(), valid, data.period
-        )
+            longer(data.y).nan_to_num(), longer(data.z).nan_to_num(), u.nan_to_num(), valid, data.period, t,
+            longer(data.seen),
+        )  # fmt: skip
 
     def _normalise(self, data: Trajectories, padded: Trajectories) -> None:
         """Learn the scales and the affine readout."""
-        y = data.y[..., self.kept_]
-        mean, std = spread(y[:, :-1][data.valid])
-        _, delta = spread(((y[:, 1:] - y[:, :-1])[data.valid]) / std)
-        u_mean, u_std = spread(data.u[data.valid])
+        y, happened = data.y[..., self.kept_], data.complete
+        mean, std = spread(y[:, :-1][happened])
+        change = (y[:, 1:] - y[:, :-1])[happened] / std
+        if not data.uniform:
+            change = change * (data.period / data.dt[happened])[:, None]
+        _, delta = spread(change)
+        u_mean, u_std = spread(data.u[happened])
         values = {"y_mean_": mean, "y_std_": std, "delta_": delta, "u_mean_": u_mean, "u_std_": u_std}
         for name, value in values.items():
             self._learn(name, value)
         # Outputs are read after a step, since z may hold what the step itself brought, such as a reward.
-        rows = starts(padded.valid, self.context, 1)
+        rows = starts(padded.complete, self.context, 1)
         windows = self._features(
             cut(padded.y[..., self.kept_], rows, 2 - self.context, self.context),
             cut(padded.u, rows, 2 - self.context, self.context - 1),
@@ -143,6 +157,8 @@ class Windowed(Learned, ABC):
             self._learn(name, value)
 
 
+Change = Callable[[Tensor, Tensor | None], Tensor]
+"""Scaled changes ``[members, n, nk]`` from inputs ``[members, n, inputs]`` and periods of the steps; None: one each."""
 Readout = Callable[[Tensor, Tensor], Tensor]
 """Squared errors ``[members, n]`` of a readout, from inputs ``[members, n, inputs]`` and z."""
 
@@ -175,13 +191,17 @@ class Batches:
         Raises:
             ValueError: If there are fewer than two windows.
         """
-        rows = starts(data.valid[:, : data.valid.shape[1] - ahead + 1], model.context, 1)
+        begun = data.valid if data.whole else data.valid & data.seen[:, :-1].all(dim=-1)
+        rows = starts(begun[:, : begun.shape[1] - ahead + 1], model.context, 1)
         _require_two(len(rows))
         self.rows, self.held = divided(rows, validation)
         kept = data.y[..., model.kept_]
         self.y = ((kept - model.y_mean_) / model.y_std_).float()
         self.u = ((data.u - model.u_mean_) / model.u_std_).float()
         self.z, self.valid, self.delta = data.z.float(), data.valid, model.delta_.float()
+        self.seen = None if data.whole else data.seen[..., model.kept_].float()
+        self.periods = None if data.uniform else (data.dt / data.period).float()[..., None]
+        self._complete = data.complete
         self.length, self.ahead, self.members, self.batch = model.context, ahead, members, batch
         self.gen, self.dtype = gen, data.y.dtype
         self.nk, self.m, self.nz = kept.shape[-1], data.u.shape[-1], data.z.shape[-1]
@@ -190,9 +210,11 @@ class Batches:
 
     def arx(self) -> Float[Tensor, "inputs nk"]:
         """Linear map from windows with their newest action to scaled changes, by ridge regression."""
-        phi = self._phi(self.rows)
-        change = (cut(self.y, self.rows, 1, 1) - cut(self.y, self.rows, 0, 1))[:, 0].to(self.dtype) / self.delta
-        return ridge(phi, change, 1e-6)
+        rows = self.rows[self._complete[self.rows[:, 0], self.rows[:, 1]]]
+        change = (cut(self.y, rows, 1, 1) - cut(self.y, rows, 0, 1))[:, 0].to(self.dtype) / self.delta
+        if self.periods is not None:
+            change = change / cut(self.periods, rows, 0, 1)[:, 0].to(self.dtype)
+        return ridge(self._phi(rows), change, 1e-6)
 
     def spread_over(self, limit: int) -> Float[Tensor, "k inputs"]:
         """At most ``limit`` training windows spread over the data."""
@@ -208,13 +230,11 @@ class Batches:
         pick = torch.linspace(0, len(self.held) - 1, min(512, len(self.held))).long().repeat(self.members)
         return self.held[pick]
 
-    def error(
-        self, change: Callable[[Tensor], Tensor], rows: Int[Tensor, "k 2"], readout: Readout | None = None
-    ) -> Float[Tensor, ""]:
+    def error(self, change: Change, rows: Int[Tensor, "k 2"], readout: Readout | None = None) -> Float[Tensor, ""]:
         """Mean over steps of rollouts of the Huber loss of errors in units of one-step changes, plus the readout's.
 
         Args:
-            change: From inputs ``[members, n, inputs]`` to scaled changes ``[members, n, nk]``.
+            change: What the model says of a step.
             rows: Windows, a multiple of ``members``.
             readout: Error of the readout at the windows that were measured: in units of a residual that may be small,
                 errors of the predicted ones would drown it and everything else.
@@ -224,19 +244,27 @@ class Batches:
         u = self._split(cut(self.u, rows, first, total - 1))
         happened = self.valid[rows[:, :1], rows[:, 1:] + torch.arange(self.ahead)]
         mask = happened.cumprod(dim=1).reshape(self.members, -1, self.ahead).float()
-        window, error = y[:, :, : self.length], y.new_zeros(())
+        seen = None if self.seen is None else self._split(cut(self.seen, rows, first, total))
+        periods = None if self.periods is None else self._split(cut(self.periods, rows, 0, self.ahead))
+        window, error, judged = y[:, :, : self.length], y.new_zeros(()), mask
+        if seen is not None:
+            judged = mask * seen[:, :, self.length :].amax(dim=3)
         for j in range(self.ahead):
             past, now = u[:, :, j : j + self.length - 1], self.length + j - 1
             x = torch.cat([window.flatten(2), past.flatten(2)], dim=2)
-            alive = mask[:, :, j]
-            after = window[:, :, -1] + self.delta * change(torch.cat([x, u[:, :, now]], dim=2))
-            error = error + (alive * huber((after - y[:, :, now + 1]) / self.delta).mean(dim=2)).sum()
+            alive = judged[:, :, j]
+            step = None if periods is None else periods[:, :, j]
+            after = window[:, :, -1] + self.delta * change(torch.cat([x, u[:, :, now]], dim=2), step)
+            off = huber((after - y[:, :, now + 1]) / self.delta)
+            error = error + (alive * _mean(off, None if seen is None else seen[:, :, now + 1])).sum()
             window = torch.cat([window[:, :, 1:], after[:, :, None]], dim=2)
             if readout is not None:
                 measured, past = y[:, :, j + 1 : now + 2], u[:, :, j + 1 : now + 1]
                 x = torch.cat([measured.flatten(2), past.flatten(2)], dim=2)
+                if seen is not None:  # z is known where all outputs are
+                    alive = alive * seen[:, :, j + 1 : now + 2].flatten(2).amin(dim=2)
                 error = error + (alive * readout(x, z[:, :, now + 1])).sum()
-        return error / mask.sum()
+        return error / judged.sum()
 
     def _phi(self, rows: Tensor) -> Tensor:
         y, u = (cut(series, rows, 1 - self.length, self.length) for series in (self.y, self.u))
@@ -253,6 +281,11 @@ def huber(error: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
     that no model can lower, and drown what it could.
     """
     return 2 * torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none")
+
+
+def _mean(error: Float[Tensor, "m k d"], seen: Float[Tensor, "m k d"] | None) -> Float[Tensor, "m k"]:
+    """Mean over the outputs, of those that were seen."""
+    return error.mean(dim=2) if seen is None else (seen * error).sum(dim=2) / seen.sum(dim=2).clamp(min=1)
 
 
 def _require_two(windows: int) -> None:

@@ -97,7 +97,7 @@ class NeuralDynamics(Windowed):
 
     # ------------------------------------------------------------------ prediction
 
-    def _change(self, phi: Float[Tensor, "n inputs"]) -> Float[Tensor, "n nk"]:
+    def _change(self, phi: Float[Tensor, "n inputs"], periods: Tensor | None) -> Float[Tensor, "n nk"]:
         return self._members("core", phi).mean(dim=0)
 
     def _readout(self, phi: Float[Tensor, "n inputs"]) -> Float[Tensor, "n nz"]:
@@ -150,7 +150,8 @@ class _Loss:
             return float(self._of(self._batches.held_back()))
 
     def _of(self, rows: Tensor) -> Tensor:
-        return self._batches.error(lambda x: forward(self._core, x), rows, self._readout if self._per_z.any() else None)
+        readout = self._readout if self._per_z.any() else None
+        return self._batches.error(lambda x, _: forward(self._core, x), rows, readout)
 
     def _readout(self, x: Tensor, z: Tensor) -> Tensor:
         """Squared error of the readout in units of the affine one's."""

@@ -108,10 +108,10 @@ class SparseNeuralDynamics(Windowed):
 
         @torch.no_grad()
         def validate() -> float:
-            return float(batches.error(lambda x: _forward(net, masks, x), batches.held_back()))
+            return float(batches.error(lambda x, _: _forward(net, masks, x), batches.held_back()))
 
         train(
-            [net], lambda: batches.error(lambda x: _forward(net, masks, x), batches.fresh()), validate,
+            [net], lambda: batches.error(lambda x, _: _forward(net, masks, x), batches.fresh()), validate,
             steps=steps, rate=self.settings.rate, patience=self.settings.patience, every=100, progress=self.progress,
             gen=batches.gen, resumable=resumable, stage=stage,
         )  # fmt: skip
@@ -133,7 +133,7 @@ class SparseNeuralDynamics(Windowed):
             ]
             chance = torch.cat([torch.softmax(log, 1)[f, Kind.RELU] for log, f in zip(logits, free, strict=True)])
             excess = torch.relu(chance.sum() - left) / max(left, 1)
-            error = batches.error(lambda x: _forward(net, drawn, x), batches.fresh())
+            error = batches.error(lambda x, _: _forward(net, drawn, x), batches.fresh())
             adam.zero_grad()
             (error + s.sparsity * excess).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(weights, 10.0)
@@ -154,7 +154,7 @@ class SparseNeuralDynamics(Windowed):
         kinds = [getattr(self, f"kind_{i}_") for i in range(len(net) // 2 - 1)]
         return net, [_one_hot(kind.long()).to(net["skip"]) for kind in kinds]
 
-    def _change(self, phi: Float[Tensor, "n inputs"]) -> Float[Tensor, "n nk"]:
+    def _change(self, phi: Float[Tensor, "n inputs"], periods: Tensor | None) -> Float[Tensor, "n nk"]:
         return _forward(*self._net(), phi)
 
     def relu_system(self) -> ReluSystem:

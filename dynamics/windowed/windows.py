@@ -44,6 +44,11 @@ def cut(series: Float[Tensor, "N T d"], rows: Int[Tensor, "k 2"], first: int, co
     return series[rows[:, :1], time]
 
 
+def lasting(data: Trajectories, rows: Int[Tensor, "k 2"], count: int) -> Float[Tensor, "k count"] | None:
+    """How long ``count`` transitions from each row ``(episode, t)`` take; None where all take a control period."""
+    return None if data.uniform else cut(data.dt[..., None], rows, 0, count)[..., 0].to(data.y)
+
+
 def divided(rows: Int[Tensor, "k 2"], share: float) -> tuple[Int[Tensor, "t 2"], Int[Tensor, "v 2"]]:
     """Windows to fit to and about a ``share`` of them, at least one of two or more, that is held back.
 
@@ -84,7 +89,7 @@ def require_finite(data: Trajectories) -> None:
     Raises:
         ValueError: Naming the array and the first episode concerned, or that there are no valid transitions.
     """
-    if not data.steps:
+    if not bool(data.valid.any()):
         raise ValueError("the data hold no valid transition; collect with a simulator that runs at least one step")
     arrays = {"u": data.u}
     for name, series in (("y", data.y), ("z", data.z)):

@@ -60,7 +60,7 @@ class _Network(Dynamics):
     def init(self, window: Window) -> Hidden:
         return window.y[:, -1]
 
-    def step(self, h: Hidden, u: Tensor) -> Hidden:
+    def step(self, h: Hidden, u: Tensor, dt: Tensor | None = None, w: Tensor | None = None) -> Hidden:
         assert isinstance(h, Tensor)  # noqa: S101 - narrows the type
         after: Tensor = h + 0.1 * self.net(torch.cat([h, u], dim=1))
         return after

@@ -97,7 +97,7 @@ def _fit(spec: FitSpec, files: Files, report: Progress) -> None:
     report(0.0, "collecting data")
     data = collect(
         sim, _exciter(entry)(), episodes=entry.data.episodes, steps=entry.data.steps, seed=spec.seed,
-        progress=lambda f, text: report(0.3 * f, f"collecting data: {text}"),
+        sensing=entry.data.sensing, progress=lambda f, text: report(0.3 * f, f"collecting data: {text}"),
     )  # fmt: skip
     model = build_model(entry.use, entry.settings, sim)
     model.progress = lambda f, text: report(0.3 + 0.7 * f, f"fitting: {text}")

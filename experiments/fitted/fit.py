@@ -19,7 +19,7 @@ from steersman.dynamics.base import Dynamics, Trajectories
 from steersman.dynamics.recorded.log import Recording
 from steersman.dynamics.registry import model_spec
 from steersman.dynamics.score import Score, score
-from steersman.dynamics.windowed.windows import cut, starts, window_at
+from steersman.dynamics.windowed.windows import cut, lasting, starts, window_at
 from steersman.experiments.comparison.machine import describe_machine
 from steersman.experiments.exported.model import DESCRIPTION, SavedModel, load_model, save_model
 from steersman.experiments.fitted.spec import FittedModel, FittingSpec
@@ -107,17 +107,12 @@ def divided(data: Trajectories, share: float) -> tuple[Trajectories, Trajectorie
         back[((torch.arange(count) + 0.5) * n / count).long()] = True
         return data.index((~back).nonzero().flatten()), data.index(back.nonzero().flatten())
     cut = min(max(1, round((1 - share) * length)), length - 1)
-    parts = ((slice(0, cut + 1), slice(0, cut)), (slice(cut, None), slice(cut, None)))
-    first, second = (
-        Trajectories(data.y[:, at], data.z[:, at], data.u[:, along], data.valid[:, along], data.period)
-        for at, along in parts
-    )
-    return first, second
+    return data.entries(0, cut), data.entries(cut, length)
 
 
 def _require_scored(spec: FittingSpec, test: Trajectories) -> None:
     try:
-        starts(test.valid, 1, spec.score.horizon)
+        starts(test.complete, 1, spec.score.horizon)
     except ValueError as error:
         raise ValueError(
             f"the data that are held back are too short for predictions of {spec.score.horizon} steps ({error}); lower "
@@ -192,5 +187,6 @@ def foretold(model: Dynamics, data: Trajectories, row: Int64[Tensor, "2"], horiz
     """The outputs that a model foretells after an episode and time of data, under the actions that were taken."""
     at = row[None]
     with torch.no_grad():
-        y, _ = model.rollout(model.init(window_at(data, at, model.context)), cut(data.u, at, 0, horizon))
+        start, U = model.init(window_at(data, at, model.context)), cut(data.u, at, 0, horizon)
+        y, _ = model.rollout(start, U, lasting(data, at, horizon))
     return y[0]

@@ -99,8 +99,8 @@ def _draw_one(fitting: Fitting, output: int, axis: Axes) -> None:
     """An output as it was recorded, and as each model foretells it from one place on."""
     data, horizon = fitting.held_back, fitting.horizon
     models = {model.name: model.saved.model for model in fitting.models if model.saved is not None}
-    row = starts(data.valid, max((model.context for model in models.values()), default=1), horizon)[0]
-    t = data.period * (int(row[1]) + np.arange(horizon + 1))
+    row = starts(data.complete, max((model.context for model in models.values()), default=1), horizon)[0]
+    t = cut(data.t[..., None], row[None], 0, horizon + 1)[0, :, 0]
     recorded = cut(data.y, row[None], 0, horizon + 1)[0, :, output]
     for name, model in models.items():
         axis.plot(t[1:], foretold(model, data, row, horizon)[:, output], label=name)

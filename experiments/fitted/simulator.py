@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from steersman.dynamics.base import Dynamics, Trajectories, Window
-from steersman.dynamics.windowed.windows import cut, starts, window_at
+from steersman.dynamics.windowed.windows import cut, lasting, starts, window_at
 from steersman.envs import noise
 from steersman.envs.gymnasium_adapters.gym_simulator import Goal
 from steersman.envs.gymnasium_adapters.outputs import Reading, index
@@ -104,8 +104,12 @@ class FittedSimulator(Simulator):
     def _beginnings(self) -> Int64[Tensor, "k 2"]:
         """Where the context lies behind and, if outputs are exogenous, an episode ahead; never beyond the limits."""
         ahead = self.problem.horizon if self.problem.exogenous else 1
+        if self.problem.exogenous and not self._data.uniform:
+            raise ValueError(
+                "exogenous outputs repeat the recording, and its rows are irregular; fit the log with resample = true"
+            )
         try:
-            found = starts(self._data.valid, self._model.context, ahead)
+            found = starts(self._data.complete, self._model.context, ahead)
         except ValueError as error:
             raise ValueError(f"horizon: exogenous outputs repeat the recording, and {error}") from error
         lost = self.problem.objective.lost(cut(self._data.y, found, 0, 1)[:, 0])
@@ -224,12 +228,12 @@ def _drawn(key: Int64[Tensor, "n"], count: int) -> Int64[Tensor, "n"]:
 @torch.no_grad()
 def _surprises(model: Dynamics, data: Trajectories) -> Float[Tensor, "k ny"]:
     """Errors of predictions of one step on the recording, less their mean."""
-    rows = starts(data.valid, model.context, 1)
+    rows = starts(data.complete, model.context, 1)
     rows = rows[torch.linspace(0, len(rows) - 1, min(_MOST, len(rows))).long()]
-    foretold, _ = model.output(
-        model.step(model.init(window_at(data, rows, model.context)), cut(data.u, rows, 0, 1)[:, 0])
+    foretold, _ = model.rollout(
+        model.init(window_at(data, rows, model.context)), cut(data.u, rows, 0, 1), lasting(data, rows, 1)
     )
-    error = cut(data.y, rows, 1, 1)[:, 0] - foretold
+    error = cut(data.y, rows, 1, 1)[:, 0] - foretold[:, 0]
     return error - error.mean(dim=0)
 
 

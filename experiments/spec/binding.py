@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from steersman.dynamics.base import Dynamics, Trajectories
+from steersman.dynamics.base import REMEDY, Dynamics, Trajectories
 from steersman.dynamics.collect import episode_steps
 from steersman.dynamics.registry import model_spec
 from steersman.envs.plant import ControlProblem
@@ -95,6 +95,8 @@ class _Models:
         model = build_model(entry.use, entry.settings, self._simulator)  # refuses settings that are out of range
         if not _learned(entry):
             return model
+        if model.uniform_only and entry.data.sensing.uneven:
+            raise ValueError(f"{type(model).__name__} knows steps of one control period only; {REMEDY}")
         problem = self._simulator.problem
         steps = episode_steps(entry.data.steps, problem.horizon)
         # All episodes are planned to be as long: what two of them do not hold, more do not.

@@ -16,6 +16,7 @@ from typing import Any
 import pydantic
 from pydantic.dataclasses import dataclass
 
+from steersman.dynamics.sensing import Sensing
 from steersman.envs.failure import BANK
 from steersman.envs.settings import missing
 from steersman.experiments.spec.environment import STRICT, Environment
@@ -37,6 +38,10 @@ class DataEntry:
         shortest: Least control steps that a level is held for.
         longest: Largest number of them.
         share: Levels are scaled by it, for plants that the full range of actions destroys.
+        irregular: Entries are up to so many control periods apart (:class:`~steersman.dynamics.sensing.Sensing`).
+        delay: Entries that outputs come late by.
+        missing: Share of the outputs that are not measured.
+        jitter: Largest error of the recorded times, as a share of the control period.
     """
 
     episodes: int = 32
@@ -44,8 +49,18 @@ class DataEntry:
     shortest: int = 1
     longest: int = 10
     share: float = 1.0
+    irregular: int = 1
+    delay: int = 0
+    missing: float = 0.0
+    jitter: float = 0.0
+
+    @property
+    def sensing(self) -> Sensing:
+        """How the episodes are recorded."""
+        return Sensing(irregular=self.irregular, delay=self.delay, missing=self.missing, jitter=self.jitter)
 
     def __post_init__(self) -> None:
+        _ = self.sensing
         if not 1 <= self.episodes <= MOST["episodes"] or (self.steps is not None and self.steps < 1):
             raise ValueError(
                 f"episodes and steps must be at least 1, and episodes at most {MOST['episodes']}, "

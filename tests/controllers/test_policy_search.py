@@ -19,10 +19,10 @@ from steersman.controllers.policy_search.evaluation import (
     Evaluation,
     InProcess,
     OutOfStepsError,
-    risk_measure,
 )
 from steersman.controllers.policy_search.population import Costs, Population, roll_out
 from steersman.controllers.policy_search.workers import Workers
+from steersman.controllers.risk import risk_measure
 from steersman.controllers.rollout import keep_rows, run_episodes
 from steersman.envs import make_simulator, noise
 from steersman.envs.classic.acrobot import Acrobot

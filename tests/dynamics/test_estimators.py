@@ -125,3 +125,38 @@ def test_without_a_model_there_is_no_belief() -> None:
     sim.reset(sim.scenarios(noise.keys(0, 1)))
     with pytest.raises(RuntimeError, match="lqr has no model, and so no belief"):
         law.believe(sim.measure())
+
+
+def test_a_window_goes_on_with_what_the_model_foretold_of_what_was_not_seen() -> None:
+    """With an exact model of a plant without noise, missed outputs make no difference to what is believed."""
+    model, sim = linear(2), make_simulator(HEAT, 3)
+    sim.reset(sim.scenarios(noise.keys(2, 3)))
+    informed, missing, held = WindowEstimator(model), WindowEstimator(model), Windows(2)
+    last = sim.measure().y
+    for k in range(8):
+        m = sim.measure()
+        seen = torch.ones(3, sim.problem.ny, dtype=torch.bool)
+        if k in (4, 5):
+            seen[1] = False
+        if k == 6:
+            seen[2, ::2] = False
+        stale = replace(m, y=torch.where(seen, m.y, last), seen=seen if k > 3 else None)
+        want, found, old = informed.update(m).hidden, missing.update(stale).hidden, model.init(held.push(stale))
+        assert isinstance(want, dict) and isinstance(found, dict) and isinstance(old, dict)
+        tolerance = 2e-3 * float(want["s"].abs().max())
+        torch.testing.assert_close(found["s"], want["s"], rtol=0, atol=tolerance)
+        if k == 5:
+            assert float((old["s"] - want["s"])[1].abs().max()) > 5 * tolerance
+        last = stale.y
+        sim.step(torch.full((3, sim.actions.m), 1.0 if k % 2 else -1.0, dtype=torch.float64))
+
+
+def test_nothing_is_foretold_of_a_row_that_begins() -> None:
+    model, sim = linear(2), make_simulator(HEAT, 2)
+    sim.reset(sim.scenarios(noise.keys(0, 2)))
+    estimator = WindowEstimator(model)
+    estimator.update(sim.measure())
+    estimator.reset(torch.tensor([True, False]))
+    m = replace(sim.measure(), seen=torch.zeros(2, sim.problem.ny, dtype=torch.bool))
+    assert torch.equal(estimator.update(m).now.y[0], m.y[0])
+    assert not torch.equal(estimator.update(m).now.y[1], m.y[1])

@@ -177,4 +177,4 @@ def test_errors_name_the_remedy() -> None:
     with pytest.raises(ValueError, match="y of episode 3"):
         LinearDynamics(1).fit(replace(data, y=y))
     with pytest.raises(ValueError, match=r"data\.y has 2"):
-        LinearDynamics(1).bind(plant.problem).fit(replace(data, y=data.y[..., 1:]))
+        LinearDynamics(1).bind(plant.problem).fit(replace(data, y=data.y[..., 1:], seen=data.seen[..., 1:]))

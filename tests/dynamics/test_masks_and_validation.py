@@ -109,7 +109,7 @@ def test_errors_of_rollouts_count_only_steps_that_happened(short: Trajectories) 
         model, padded, ahead=3, members=1, batch=4, validation=0.2, gen=torch.Generator().manual_seed(0)
     )  # fmt: skip
     rows = torch.cat([batches.rows, batches.held])
-    found = float(batches.error(lambda x: torch.zeros(1, len(rows), 2), rows))
+    found = float(batches.error(lambda x, periods: torch.zeros(1, len(rows), 2), rows))
     total, count = 0.0, 0
     for episode, t in rows.tolist():
         for j in range(3):

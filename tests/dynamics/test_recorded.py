@@ -114,10 +114,10 @@ def test_gaps_and_missing_values_make_no_transition(tmp_path: Path) -> None:
     rows = [(0, 1.0, 0.0), (10, 2.0, 0.0), (35, 3.0, 0.0), (45, "", 0.0), (55, 5.0, 0.0), (65, 6.0, ""), (75, 7.0, 0.0)]
     text = "time,level,pump\n" + "\n".join(",".join(map(str, row)) for row in rows)
     found = log(table(tmp_path, text), episode="").read()
-    assert found.data.valid[0].tolist() == [True, False, False, False, True, False]
+    assert found.data.complete[0].tolist() == [True, False, False, False, True, False]
     assert torch.isfinite(found.data.y).all() and torch.isfinite(found.data.u).all()
     assert found.notes == (
-        "4 of 6 steps are gaps in time or touch a missing value; no model sees them",
+        "4 of 6 steps are gaps in time or touch a missing value; few models see them",
         "2 of 14 recorded values are missing",
     )
 
@@ -141,7 +141,7 @@ def test_a_ramp_is_resampled_exactly(
 def test_nothing_is_interpolated_over_a_long_gap(tmp_path: Path) -> None:
     text = "time,level,pump\n" + "\n".join(f"{t},{t},0" for t in (0.0, 1.1, 2.0, 3.0, 7.0, 8.1, 9.0))
     data = log(table(tmp_path, text), episode="", period=1.0, resample=True).read().data
-    assert data.valid[0].tolist() == [True] * 3 + [False] * 4 + [True] * 2
+    assert data.complete[0].tolist() == [True] * 3 + [False] * 4 + [True] * 2
     assert data.y[0, [1, 2, 3, 7, 8, 9], 0].tolist() == pytest.approx([1, 2, 3, 7, 8, 9])
 
 
@@ -256,3 +256,16 @@ def test_a_header_over_two_lines_is_read(tmp_path: Path) -> None:
 def test_something_must_be_left_to_predict() -> None:
     with pytest.raises(ValueError, match="every output is exogenous"):
         Log(file="x.csv", outputs=("y",), actions={"u": (0.0, 1.0)}, exogenous=("y",))
+
+
+def test_rows_may_stay_at_their_own_times(tmp_path: Path) -> None:
+    text = "run,time,level,pump\na,0,1.0,0.5\na,4,2.0,0.25\na,14,,1\na,15,4.0,1\nb,100,7.0,0\nb,130,8.0,0.5\n"
+    found = log(table(tmp_path, text), irregular=True, period=5.0).read()
+    data = found.data
+    assert data.t.tolist() == [[0, 4, 14, 15], [0, 30, 35, 40]] and data.valid.tolist()[0] == [True, True, True]
+    assert data.seen[0, :, 0].tolist() == [True, True, False, True] and data.steps == 3 + 6
+    assert data.complete.tolist() == [[True, False, False], [True, False, False]]
+    with pytest.raises(ValueError, match="resample makes times regular and irregular keeps them"):
+        log(tmp_path / "log.csv", irregular=True, resample=True)
+    with pytest.raises(ValueError, match="resample and irregular need the times"):
+        log(tmp_path / "log.csv", irregular=True, time="")

@@ -307,3 +307,18 @@ def test_simulators_are_closed_when_a_row_is_refused(monkeypatch: pytest.MonkeyP
     with pytest.raises(SpecError):
         check_problems(spec(PENDULUM, row("lqr", "neural")))
     assert closed
+
+
+@pytest.mark.parametrize(
+    ("use", "taken"), [("linear", False), ("neural", False), ("sparse", False), ("neural-ode", True)]
+)
+def test_models_of_the_control_period_refuse_irregular_data_before_they_are_collected(use: str, taken: bool) -> None:
+    settings = {"context": 1} if use != "linear" else {}
+    planner = row("mip-mpc" if use == "sparse" else "mppi", use)
+    model = {"use": use, "settings": settings | ({"relus": 2} if use == "sparse" else {}), "data": {"irregular": 3}}
+    asked = spec(PENDULUM, planner, models=[model])
+    if taken:
+        assert len(check_problems(asked)) == 1
+        return
+    with pytest.raises(SpecError, match=r"knows steps of one control period only; use a model in continuous time"):
+        check_problems(asked)
