@@ -19,6 +19,7 @@ from steersman.dynamics.collect import Exciter, HeldLevels
 from steersman.dynamics.estimation.base import Belief, Estimator, WindowEstimator
 from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
+from steersman.envs.settings import check_ranges
 from steersman.envs.simulator import Measurement, Simulator
 
 Track = Literal["data only", "solver access", "hindsight"]
@@ -101,8 +102,9 @@ class TrainingCost:
 class Controller(ABC):
     """A control law, batched over independent rows. Subclasses are final and implement :meth:`decide`.
 
-    The constructor stores configuration only; :meth:`bind` gives the problem and the model; :meth:`train` is a
-    no-op unless the controller learns; :meth:`reset` starts episodes; :meth:`act` is called once a control step.
+    The constructor stores configuration only, which may be the fields of a dataclass (``@dataclass(eq=False)``);
+    :meth:`bind` gives the problem and the model; :meth:`train` is a no-op unless the controller learns; :meth:`reset`
+    starts episodes; :meth:`act` is called once a control step.
 
     Attributes:
         name: Short name for tables; that of the class by default.
@@ -132,6 +134,10 @@ class Controller(ABC):
     problem: ControlProblem
     model: Dynamics | None = None
     estimator: Estimator | None = None
+
+    def __post_init__(self) -> None:
+        """Where the settings are fields of a dataclass, refuse those out of the ranges that their annotations state."""
+        check_ranges(self)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Name the class."""

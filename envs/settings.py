@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -98,7 +98,8 @@ class Range:
             inside = self.low < number < self.high if self.open else self.low <= number <= self.high
             if not inside or not math.isfinite(number):
                 each = "be in every entry" if isinstance(value, tuple) else "be"
-                raise ValueError(f"{name} must {each} {self} and finite, got {value}")
+                finite = "" if math.isfinite(number) else " and finite"
+                raise ValueError(f"{name} must {each} {self}{finite}, got {value}")
 
 
 Count = Annotated[int, Range(1)]
@@ -120,17 +121,27 @@ class Settings:
     """
 
     def __post_init__(self) -> None:
-        kind: Any = type(self)
-        for name, bounds in ranges(kind).items():
-            if (value := getattr(self, name)) is not None:
-                bounds.check(name, value)
+        check_ranges(self)
+
+
+def check_ranges(settings: Any) -> None:
+    """Refuse a dataclass of which a field lies out of the range that its annotation states; None passes.
+
+    Raises:
+        ValueError: Naming the field, the range and the value.
+    """
+    kind: Any = type(settings)
+    for name, bounds in ranges(kind).items():
+        if (value := getattr(settings, name)) is not None:
+            bounds.check(name, value)
 
 
 @cache
 def ranges(kind: type[Any]) -> dict[str, Range]:
-    """Ranges of the fields of a class, as far as their annotations state any."""
+    """Ranges of the fields of a dataclass, as far as their annotations state any."""
     hints = get_type_hints(kind, include_extras=True)
-    return {name: found for name, hint in hints.items() if (found := range_of(hint)) is not None}
+    found = {field.name: range_of(hints[field.name]) for field in fields(kind)}
+    return {name: bounds for name, bounds in found.items() if bounds is not None}
 
 
 def range_of(hint: Any) -> Range | None:

@@ -142,16 +142,23 @@ def settings(make: Callable[..., Any]) -> list[Setting]:
     parameters.pop("plant", None)
     hints = _hints(start)
     docs = [inspect.getdoc(make), inspect.getdoc(start)]
+    if is_dataclass(make):
+        hints, docs = _hints(make), _docs(make)
     nested = next((t for t in alternatives(hints.get("settings")) if is_dataclass(t) and isinstance(t, type)), None)
     if nested is not None:
         parameters = dict(inspect.signature(nested).parameters)
         hints = _hints(nested)
-        docs = [kind.__doc__ and inspect.cleandoc(kind.__doc__) for kind in reversed(nested.__mro__)]
+        docs = _docs(nested)
     texts = {name: text for doc in docs for name, text in _texts(doc or "").items()}
     return [
         Setting(name, _type(hints.get(name, "")), "" if p.default is p.empty else repr(p.default), texts.get(name, ""))
         for name, p in parameters.items()
     ]
+
+
+def _docs(kind: Any) -> list[str | None]:
+    """Docstrings of a class and of those that it derives from, the most general one first."""
+    return [each.__doc__ and inspect.cleandoc(each.__doc__) for each in reversed(kind.__mro__)]
 
 
 def _hints(of: Any) -> dict[str, Any]:

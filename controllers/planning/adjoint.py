@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import torch
@@ -22,7 +22,7 @@ from steersman.dynamics.truth.operating_point import linearized
 from steersman.dynamics.truth.plant_model import PlantModel
 from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
-from steersman.envs.settings import at_least
+from steersman.envs.settings import Count, NotNegative
 from steersman.envs.simulator import Measurement
 from steersman.optimizers.lbfgs import RowLBFGS
 
@@ -32,6 +32,7 @@ SLOPE = 4.0
 """Time of a prediction with its gradient, relative to one without."""
 
 
+@dataclass(eq=False, repr=False)
 class Adjoint(Controller):
     """Minimises the planned cost over whole sequences of actions with gradients by reverse mode, then plays them.
 
@@ -41,49 +42,39 @@ class Adjoint(Controller):
     own; where a plan could not be made, one is tried for again at the next step. Limits are seen by their slope
     (:func:`~steersman.controllers.plan.with_slopes`).
     A long plan of an unstable plant should start warm: from the neutral action, gradients grow with the state.
+
+    Attributes:
+        horizon: Control steps of a plan; by default to the end of the episode.
+        iterations: L-BFGS iterations of a plan; a quarter more gradients are evaluated.
+        replan: Control steps after which a new plan is made, from the old one; by default when it is used up.
+        warm: What a new plan starts from: backstepping, or the LQR of the plant linearised at zero that brings its
+            outputs there; the neutral action by default.
+        penalty: Price of a unit of constraint violation in a plan, at each control step.
+        shared: One plan for all rows, the best that an open-loop schedule can do for them on average.
+        doubt: Cost of leaving the model's data: times the model's doubt above 1, each step.
+        particles: Draws of a model's noise for each plan.
+        risk: What the costs of a plan's particles come to: their mean, that of the worst ones, or the worst.
+        tail: Share of the particles that are the worst ones.
     """
 
     name = "adjoint"
 
-    def __init__(
-        self,
-        horizon: int | None = None,
-        iterations: int = 100,
-        replan: int | None = None,
-        warm: Literal["backstepping", "lqr"] | None = None,
-        penalty: float = 0.0,
-        shared: bool = False,
-        doubt: float = 0.0,
-        particles: int = 1,
-        risk: RiskName = "mean",
-        tail: float = 0.25,
-    ) -> None:
-        """Store the settings.
+    horizon: Count | None = None
+    iterations: Count = 100
+    replan: Count | None = None
+    warm: Literal["backstepping", "lqr"] | None = None
+    penalty: NotNegative = 0.0
+    shared: bool = False
+    doubt: NotNegative = 0.0
+    particles: Count = 1
+    risk: RiskName = "mean"
+    tail: float = 0.25
 
-        Args:
-            horizon: Control steps of a plan; by default to the end of the episode.
-            iterations: L-BFGS iterations of a plan; a quarter more gradients are evaluated.
-            replan: Control steps after which a new plan is made, from the old one; by default when it is used up.
-            warm: What a new plan starts from: backstepping, or the LQR of the plant linearised at zero that brings
-                its outputs there; the neutral action by default.
-            penalty: Price of a unit of constraint violation in a plan, at each control step.
-            shared: One plan for all rows, the best that an open-loop schedule can do for them on average.
-            doubt: Cost of leaving the model's data: times the model's doubt above 1, each step.
-            particles: Draws of a model's noise for each plan.
-            risk: What the costs of a plan's particles come to: their mean, that of the worst ones, or the worst.
-            tail: Share of the particles that are the worst ones.
-
-        Raises:
-            ValueError: If a number is out of range, or nothing is known by the name ``warm``.
-        """
-        at_least(1, horizon=horizon, iterations=iterations, replan=replan, particles=particles)
-        at_least(0, penalty=penalty, doubt=doubt)
-        if warm not in (None, "backstepping", "lqr"):
-            raise ValueError(f"warm must be 'backstepping', 'lqr' or None, got {warm!r}")
-        self.horizon, self.iterations, self.replan, self.warm = horizon, iterations, replan, warm
-        self.penalty, self.shared, self.doubt, self.particles = penalty, shared, doubt, particles
-        self.risk, self.tail = risk, tail
-        risk_measure(risk, tail)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        risk_measure(self.risk, self.tail)
+        if self.warm not in (None, "backstepping", "lqr"):
+            raise ValueError(f"warm must be 'backstepping', 'lqr' or None, got {self.warm!r}")
 
     def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> Adjoint:
         """Attach the model.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -14,7 +15,7 @@ from steersman.controllers.plan import BUDGET, PlanCost, Plans
 from steersman.dynamics.base import Dynamics, Hidden
 from steersman.dynamics.estimation.base import Belief
 from steersman.envs.plant import ControlProblem
-from steersman.envs.settings import at_least
+from steersman.envs.settings import Count
 from steersman.envs.simulator import Measurement
 from steersman.envs.tree import tree_index
 
@@ -22,28 +23,23 @@ BATCH = 4096
 """Rollouts that are stepped at once."""
 
 
+@dataclass(eq=False, repr=False)
 class Enumeration(Controller):
     """Rolls out every sequence of the first decisions, followed by the neutral action, and plays the best one.
 
     With the plant itself ("truth") of a deterministic task with integer actions it is the oracle that others are
     measured against. One plan is made when an episode begins; where the time limit of a decision ends the search, the
     best sequence so far is played and called an incumbent. Where none was tried by then, the next step tries again.
+
+    Attributes:
+        length: Decisions that are enumerated.
+        sequences: Largest number of sequences.
     """
 
     name = "enumeration"
 
-    def __init__(self, length: int = 10, sequences: int = 1 << 14) -> None:
-        """Store the settings.
-
-        Args:
-            length: Decisions that are enumerated.
-            sequences: Largest number of sequences.
-
-        Raises:
-            ValueError: If a number is below 1.
-        """
-        at_least(1, length=length, sequences=sequences)
-        self.length, self.sequences = length, sequences
+    length: Count = 10
+    sequences: Count = 1 << 14
 
     def bind(self, problem: ControlProblem, model: Dynamics | None = None) -> Enumeration:
         """Attach the model.

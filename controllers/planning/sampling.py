@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -18,7 +19,7 @@ from steersman.controllers.risk import RiskName, risk_measure
 from steersman.dynamics.base import Dynamics, Hidden
 from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
-from steersman.envs.settings import at_least, positive
+from steersman.envs.settings import Count, NotNegative, Positive, Whole
 from steersman.envs.simulator import Measurement
 from steersman.envs.tree import tree_index
 
@@ -36,6 +37,7 @@ NARROWEST = 1e-2
 Planner = TypeVar("Planner", bound="SamplingMPC")
 
 
+@dataclass(eq=False, repr=False)
 class SamplingMPC(Controller, ABC):
     """Plans by drawing action sequences around the last plan, rolling them out and re-weighting.
 
@@ -49,53 +51,46 @@ class SamplingMPC(Controller, ABC):
     the length, which does not drown in what long draws do to an unstable plant. The cheaper one is followed. This
     takes about three times the predictions of the whole length alone.
 
+    Attributes:
+        horizon: Control steps that a plan looks ahead.
+        samples: Sequences drawn for each row and iteration.
+        iterations: Rounds of drawing per control step.
+        knots: Free actions of a plan; 0 means one per step. Must divide the horizon.
+        spread: Largest standard deviation, relative to half the range of each action (1 where unbounded).
+        doubt: Cost of leaving the model's data: times the model's doubt above 1, each step.
+        penalty: Price of a unit of soft-constraint violation in a plan, at each step.
+        particles: Draws of a model's noise for each sample, the same for all samples of a row; with 1, each sample
+            meets disturbances of its own where the model draws them, and what is expected where it takes them.
+        colour: Exponent of the draws' spectrum ``f^-colour`` along the plan (Pinneri et al. 2020): 0 is white.
+        risk: What the costs of a sample's particles come to: their mean, that of the worst ones, or the worst.
+        tail: Share of the particles that are the worst ones.
+
     Subclasses say which samples are good.
     """
 
-    def __init__(
-        self,
-        horizon: int = 16,
-        samples: int = 64,
-        iterations: int = 2,
-        knots: int = 0,
-        spread: float = 0.5,
-        doubt: float = 0.0,
-        penalty: float = 0.0,
-        particles: int = 1,
-        colour: float = 0.5,
-        risk: RiskName = "mean",
-        tail: float = 0.25,
-    ) -> None:
-        """Store the settings.
+    horizon: Count = 16
+    samples: Count = 64
+    iterations: Count = 2
+    knots: Whole = 0
+    spread: Positive = 0.5
+    doubt: NotNegative = 0.0
+    penalty: NotNegative = 0.0
+    particles: Count = 1
+    colour: NotNegative = 0.5
+    risk: RiskName = "mean"
+    tail: float = 0.25
 
-        Args:
-            horizon: Control steps that a plan looks ahead.
-            samples: Sequences drawn for each row and iteration.
-            iterations: Rounds of drawing per control step.
-            knots: Free actions of a plan; 0 means one per step. Must divide the horizon.
-            spread: Largest standard deviation, relative to half the range of each action (1 where unbounded).
-            doubt: Cost of leaving the model's data: times the model's doubt above 1, each step.
-            penalty: Price of a unit of soft-constraint violation in a plan, at each step.
-            particles: Draws of a model's noise for each sample, the same for all samples of a row; with 1, each sample
-                meets disturbances of its own where the model draws them, and what is expected where it takes them.
-            colour: Exponent of the draws' spectrum ``f^-colour`` along the plan (Pinneri et al. 2020): 0 is white.
-            risk: What the costs of a sample's particles come to: their mean, that of the worst ones, or the worst.
-            tail: Share of the particles that are the worst ones.
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        risk_measure(self.risk, self.tail)
+        if self.horizon % self._free:
+            raise ValueError(f"knots must divide the horizon {self.horizon}, got {self.knots}")
+        self.preview = self.horizon
 
-        Raises:
-            ValueError: If a number is out of range, or ``knots`` does not divide the horizon.
-        """
-        at_least(1, horizon=horizon, samples=samples, iterations=iterations, particles=particles)
-        at_least(0, doubt=doubt, penalty=penalty, colour=colour)
-        positive(spread=spread)
-        if knots < 0 or horizon % (knots or 1):
-            raise ValueError(f"knots must divide the horizon {horizon}, got {knots}")
-        self.horizon, self.samples, self.iterations = horizon, samples, iterations
-        self.knots, self.spread, self.doubt = knots or horizon, spread, doubt
-        self.penalty, self.particles, self.colour = penalty, particles, colour
-        self.risk, self.tail = risk, tail
-        risk_measure(risk, tail)
-        self.preview = horizon
+    @property
+    def _free(self) -> int:
+        """Free actions of a plan."""
+        return self.knots or self.horizon
 
     def bind(self: Planner, problem: ControlProblem, model: Dynamics | None = None) -> Planner:
         """Attach problem and model.
@@ -112,9 +107,9 @@ class SamplingMPC(Controller, ABC):
         lower, upper = (torch.tensor(b, dtype=torch.float64) for b in (problem.actions.lower, problem.actions.upper))
         half = (upper - lower) / 2
         self._widest = self.spread * torch.where(torch.isfinite(half), half, 1.0)
-        self._shape = coloured(self.knots, self.colour)
-        stages = growing(self.knots, SHORTEST)
-        stages = [self.knots, *stages] if len(stages) > 1 else stages
+        self._shape = coloured(self._free, self.colour)
+        stages = growing(self._free, SHORTEST)
+        stages = [self._free, *stages] if len(stages) > 1 else stages
         self._lengths = [length for length in stages for _ in range(FIRST * self.iterations)]
         return self
 
@@ -180,11 +175,11 @@ class SamplingMPC(Controller, ABC):
 
     @property
     def _hold(self) -> int:
-        return self.horizon // self.knots
+        return self.horizon // self._free
 
     def _start(self, m: Measurement) -> Sampled:
         """The neutral plan in each row, with the widest spread."""
-        mean = self.problem.actions.neutral(m.n, m.y)[:, None].expand(-1, self.knots, -1)
+        mean = self.problem.actions.neutral(m.n, m.y)[:, None].expand(-1, self._free, -1)
         seed = int(torch.randint(2**62, (1,), generator=self._gen))
         return Sampled(mean, self._widest.to(mean).expand_as(mean), noise.keys(seed, m.n, device=mean.device))
 
@@ -251,52 +246,20 @@ class SamplingMPC(Controller, ABC):
         return torch.where(torch.isfinite(cost), cost, torch.inf).reshape(n, k)
 
 
+@dataclass(eq=False, repr=False)
 class MPPI(SamplingMPC):
     """Model-predictive path integral control (Williams et al. 2017): a softmax-weighted mean of the samples.
 
     The temperature is relative to what the best sample of a row is ahead of the best eighth, so it needs no retuning
     per plant, and failures with a high price among the others do not blunt it.
+
+    Attributes:
+        temperature: Of the softmax, relative to the lead of the best sample over the best eighth.
     """
 
     name = "mppi"
 
-    def __init__(
-        self,
-        horizon: int = 16,
-        samples: int = 64,
-        iterations: int = 2,
-        knots: int = 0,
-        spread: float = 0.5,
-        doubt: float = 0.0,
-        penalty: float = 0.0,
-        particles: int = 1,
-        colour: float = 0.5,
-        temperature: float = 0.1,
-        risk: RiskName = "mean",
-        tail: float = 0.25,
-    ) -> None:
-        """Store the settings; see :class:`SamplingMPC`.
-
-        Args:
-            horizon: Control steps that a plan looks ahead.
-            samples: Sequences per row and iteration.
-            iterations: Rounds of drawing per control step.
-            knots: Free actions of a plan; 0 means one per step.
-            spread: Largest standard deviation relative to half the range.
-            doubt: Cost of leaving the model's data.
-            penalty: Price of a unit of soft-constraint violation.
-            particles: Draws of a noisy model's disturbances.
-            colour: Exponent of the draws' spectrum.
-            temperature: Of the softmax, relative to the lead of the best sample over the best eighth.
-            risk: What the costs of a sample's particles come to.
-            tail: Share of the particles that are the worst ones.
-
-        Raises:
-            ValueError: If a number is out of range.
-        """
-        super().__init__(horizon, samples, iterations, knots, spread, doubt, penalty, particles, colour, risk, tail)
-        positive(temperature=temperature)
-        self.temperature = temperature
+    temperature: Positive = 0.1
 
     def _weights(self, cost: Tensor) -> Tensor:
         finite = torch.isfinite(cost)
@@ -311,52 +274,25 @@ class MPPI(SamplingMPC):
         return mean
 
 
+@dataclass(eq=False, repr=False)
 class CEM(SamplingMPC):
     """Cross-entropy method (Rubinstein 1999; as a planner, Pinneri et al. 2020): refit to the elites, keep the best.
 
     Elites weigh by their rank, ``ln(elites + 1/2) - ln(rank)``, as in CMA-ES (Hansen, Ostermeier 2001).
+
+    Attributes:
+        elites: Samples that the mean and the spread are refitted to; an eighth of them by default.
     """
 
     name = "cem"
 
-    def __init__(
-        self,
-        horizon: int = 16,
-        samples: int = 64,
-        iterations: int = 3,
-        knots: int = 0,
-        spread: float = 0.5,
-        doubt: float = 0.0,
-        penalty: float = 0.0,
-        particles: int = 1,
-        colour: float = 0.5,
-        elites: int | None = None,
-        risk: RiskName = "mean",
-        tail: float = 0.25,
-    ) -> None:
-        """Store the settings; see :class:`SamplingMPC`.
+    iterations: Count = 3
+    elites: Count | None = None
 
-        Args:
-            horizon: Control steps that a plan looks ahead.
-            samples: Sequences per row and iteration.
-            iterations: Rounds of drawing per control step.
-            knots: Free actions of a plan; 0 means one per step.
-            spread: Largest standard deviation relative to half the range.
-            doubt: Cost of leaving the model's data.
-            penalty: Price of a unit of soft-constraint violation.
-            particles: Draws of a noisy model's disturbances.
-            colour: Exponent of the draws' spectrum.
-            elites: Samples that the mean and the spread are refitted to; an eighth of them by default.
-            risk: What the costs of a sample's particles come to.
-            tail: Share of the particles that are the worst ones.
-
-        Raises:
-            ValueError: If a number is out of range.
-        """
-        super().__init__(horizon, samples, iterations, knots, spread, doubt, penalty, particles, colour, risk, tail)
-        if elites is not None and not 1 <= elites <= samples:
-            raise ValueError(f"elites must lie in 1 .. samples ({samples}), got {elites}")
-        self.elites = elites
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.elites is not None and self.elites > self.samples:
+            raise ValueError(f"elites must lie in 1 .. samples ({self.samples}), got {self.elites}")
 
     def _weights(self, cost: Tensor) -> Tensor:
         count = self.elites or max(1, self.samples // 8)

@@ -32,7 +32,8 @@ def validated(target: Callable[..., Any], given: Mapping[str, Any], where: str) 
         SpecError: If a setting is unknown, missing or of the wrong type.
     """
     try:
-        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+        plain = inspect.isclass(target) and not is_dataclass(target)
+        hints = typing.get_type_hints(target.__init__ if plain else target)
     except NameError as error:
         name = getattr(target, "__qualname__", target)
         raise SpecError(
