@@ -14,7 +14,7 @@ from torch import Tensor
 from steersman.controllers.base import Training, TrainingCost
 from steersman.controllers.neural.descent import Spent, descend
 from steersman.controllers.neural.informed import ModelRollouts, PlantRollouts, Rollouts
-from steersman.controllers.neural.policy import TrainedPolicy, build_policy
+from steersman.controllers.neural.policy import Scaling, TrainedPolicy, build_policy
 from steersman.controllers.neural.refit import paired, refitted, under_policy
 from steersman.controllers.neural.squash import decided, scored_action, spread_of
 from steersman.controllers.verdict import judge
@@ -75,6 +75,7 @@ class NeuralPolicy(TrainedPolicy):
         refit: int = 32,
         tune: int = 300,
         tune_rate: float = 2e-3,
+        normalise: Scaling = "standard",
     ) -> None:
         """Store the settings.
 
@@ -95,11 +96,13 @@ class NeuralPolicy(TrainedPolicy):
             refit: Episodes under the policy before a learned model is fitted again; 0 leaves it as it is.
             tune: Gradient steps after that.
             tune_rate: Their initial learning rate.
+            normalise: ``standard`` observations are normalised by mean and deviation, ``robust`` ones by median and
+                quartiles: for plants that run away under exploration.
 
         Raises:
             ValueError: If a number is out of range.
         """
-        super().__init__(policy, hidden, explore, None)
+        super().__init__(policy, hidden, explore, None, normalise)
         at_least(1, steps=steps, batch=batch, horizon=horizon, tune=tune)
         at_least(0, doubt=doubt, penalty=penalty, renewals=renewals, refit=refit)
         positive(rate=rate, tune_rate=tune_rate)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from steersman.controllers.base import Decision, Training, TrainingCost
 from steersman.controllers.kinds import search_kind
-from steersman.controllers.neural.policy import TrainedPolicy, build_policy
+from steersman.controllers.neural.policy import Scaling, TrainedPolicy, build_policy
 from steersman.controllers.neural.squash import scored_action
 from steersman.controllers.policy_search.evaluation import (
     Episodes,
@@ -71,6 +71,7 @@ class PolicySearch(TrainedPolicy):
         floor: float | None = None,
         workers: int = 0,
         compiled: bool = False,
+        normalise: Scaling = "standard",
     ) -> None:
         """Store the settings.
 
@@ -96,11 +97,13 @@ class PolicySearch(TrainedPolicy):
             workers: Processes that run episodes; 0 runs them here.
             compiled: Whether control steps are compiled (``torch.compile``): two to three times as fast for small
                 plants and policies, after seconds to minutes once, equal up to rounding. Takes a C++ compiler.
+            normalise: ``standard`` observations are normalised by mean and deviation, ``robust`` ones by median and
+                quartiles: for plants that run away under exploration.
 
         Raises:
             ValueError: If a number is out of range or the search has no such option.
         """
-        super().__init__(policy, hidden, explore, module)
+        super().__init__(policy, hidden, explore, module, normalise)
         at_least(1, plant_steps=plant_steps, scenarios=scenarios)
         if not 0 <= race <= scenarios:
             raise ValueError(f"race must lie between 0 and scenarios ({scenarios}), got {race}")

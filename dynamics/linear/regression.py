@@ -10,11 +10,27 @@ COLLINEAR = 1e-9
 """Directions of the regressors with singular values below this share of the largest are held to be rounding."""
 
 
+_NORMAL = 1.349
+"""Interquartile range of the normal distribution, in standard deviations."""
+
+
 def spread(x: Float[Tensor, "*k d"]) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
     """Mean and standard deviation of each column; the deviation of a constant column is given as 1."""
     flat = x.reshape(-1, x.shape[-1])
     mean, std = flat.mean(dim=0), flat.std(dim=0, correction=0)
     return mean, torch.where(std > 1e-12 * (1 + mean.abs()), std, 1.0)
+
+
+def quartiles(x: Float[Tensor, "*k d"]) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
+    """Median and interquartile range of each column, the latter in standard deviations of a normal distribution.
+
+    Of a column of which half the entries are equal it is the deviation, as by :func:`spread`.
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    ranked = flat.sort(dim=0).values
+    low, middle, high = (ranked[len(flat) * quarter // 4] for quarter in (1, 2, 3))
+    wide = (high - low) / _NORMAL
+    return middle, torch.where(wide > 1e-12 * (1 + middle.abs()), wide, spread(flat)[1])
 
 
 class Ridge:
