@@ -14,6 +14,7 @@ from steersman.envs.settings import meant
 
 _FLOATS = ("Real", "Float64", "Float32")
 _INTEGERS = ("Integer", "Enumeration", *(f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)))
+_TROUBLES = ("logStatusDiscard", "logStatusError", "logStatusFatal")
 _SHOWN = 20
 
 
@@ -78,6 +79,7 @@ class Description:
         start: Start time of its default experiment, 0 if it states none.
         stop: Stop time of it; None if it states none.
         step: Communication step of it, likewise.
+        troubles: Categories of its log that tell of errors, as far as they have the standard's names.
     """
 
     path: Path
@@ -90,6 +92,7 @@ class Description:
     start: float
     stop: float | None
     step: float | None
+    troubles: tuple[str, ...]
 
     def find(self, name: str, where: str, *, causality: str = "") -> Variable:
         """The numeric variable of that name.
@@ -178,6 +181,7 @@ def _described(path: Path, version: int, found: Any) -> Description:
         start=start or 0.0,
         stop=stop,
         step=step,
+        troubles=tuple(c.name for c in found.logCategories if c.name in _TROUBLES),
     )
 
 

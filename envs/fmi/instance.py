@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class Instance:
             RuntimeError: If the library cannot be loaded, or refuses.
         """
         self._description = description
-        self._told: list[str] = []
+        _HEARD.clear()
         self._fatal = self._failed = False
         part = fmpy(f"fmi{description.version}")
         make = part.FMU2Slave if description.version == 2 else part.FMU3Slave
@@ -55,26 +56,23 @@ class Instance:
                     guid=description.token, modelIdentifier=description.identifier, unzipDirectory=folder,
                     instanceName=name,
                 )  # fmt: skip
-                self._instantiate(part)
+                # PythonFMU tells of errors under no category, and of little else; other FMUs may tell of every step.
+                python = (Path(folder) / "resources" / _MODULE).is_file()
+                self._instantiate(python)
+                if description.troubles and not python:
+                    with suppress(Exception):  # it tells less then
+                        self._fmu.setDebugLogging(True, description.troubles)
         except Exception as error:  # FMPy raises bare exceptions
             raise RuntimeError(
                 f"{description.path.name} cannot be instantiated here ({one_line(error, bare=True)}"
-                f"{self._words()}); see what its export needs: licences, libraries, an execution tool"
+                f"{_words()}); see what its export needs: licences, libraries, an execution tool"
             ) from error
 
-    def _instantiate(self, part: Any) -> None:
+    def _instantiate(self, talks: bool) -> None:
         if self._description.version == 3:
-            self._fmu.instantiate(logMessage=lambda _, status, category, message: self._hear(status, message))
-            return
-        calls = part.fmi2CallbackFunctions()
-        calls.logger = part.fmi2CallbackLoggerTYPE(
-            lambda _, name, status, category, message: self._hear(status, message)
-        )
-        calls.allocateMemory = part.fmi2CallbackAllocateMemoryTYPE(fmpy().calloc)
-        calls.freeMemory = part.fmi2CallbackFreeMemoryTYPE(fmpy().free)
-        with suppress(ImportError, OSError):  # without it messages lack what their format leaves open
-            fmpy("logging").addLoggerProxy(ctypes.byref(calls))
-        self._fmu.instantiate(callbacks=calls)
+            self._fmu.instantiate(loggingOn=talks, logMessage=lambda _, status, category, text: _hear(status, text))
+        else:
+            self._fmu.instantiate(loggingOn=talks, callbacks=_callbacks())
 
     def begin(self, start: Mapping[Variable, float]) -> None:
         """Set start values and initialize.
@@ -182,17 +180,10 @@ class Instance:
             return "Integer" if self._description.version == 2 else "Int64"
         return variable.type
 
-    def _hear(self, status: int, message: bytes | None) -> None:
-        if status > 0 and message:  # 0 is no trouble
-            self._told = [*self._told[-4:], message.decode("utf-8", "replace").strip()]
-
-    def _words(self) -> str:
-        return f": {self._told[-1]}" if self._told else ""
-
     @contextmanager
     def _calls(self) -> Iterator[None]:
         """What FMPy raises, with what the FMU has told meanwhile."""
-        self._told = []
+        _HEARD.clear()
         try:
             yield
         except FmuError:
@@ -200,7 +191,33 @@ class Instance:
         except Exception as error:
             self._failed = True
             self._fatal = getattr(error, "status", None) == _FATAL
-            raise FmuError(f"{one_line(error, bare=True).rstrip('.')}{self._words()}") from error
+            raise FmuError(f"{one_line(error, bare=True).rstrip('.')}{_words()}") from error
+
+
+_HEARD: list[str] = []
+"""What FMUs have complained of in the present call: FMPy knows one logger of FMI 2 for all instances of a process."""
+
+
+def _hear(status: int, text: bytes | None) -> None:
+    if status > 0 and text:  # 0 is no trouble
+        _HEARD.append(text.decode("utf-8", "replace").strip())
+
+
+def _words() -> str:
+    return f": {_HEARD[-1]}" if _HEARD else ""
+
+
+@cache
+def _callbacks() -> Any:
+    """Callbacks of FMI 2."""
+    part = fmpy("fmi2")
+    calls = part.fmi2CallbackFunctions()
+    calls.logger = part.fmi2CallbackLoggerTYPE(lambda _, name, status, category, text: _hear(status, text))
+    calls.allocateMemory = part.fmi2CallbackAllocateMemoryTYPE(fmpy().calloc)
+    calls.freeMemory = part.fmi2CallbackFreeMemoryTYPE(fmpy().free)
+    with suppress(ImportError, OSError):  # without it messages lack what their format leaves open
+        fmpy("logging").addLoggerProxy(ctypes.byref(calls))
+    return calls
 
 
 def _converted(variable: Variable, value: float) -> float | int | bool:

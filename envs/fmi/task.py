@@ -6,6 +6,7 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -14,9 +15,10 @@ from steersman.envs.actions import ActionSet
 from steersman.envs.fmi.description import Description, Variable, listed
 from steersman.envs.plant import Status
 
-Bounds = Sequence[float] | Mapping[str, float]
+Number = float | int
+Bounds = Sequence[Number] | Mapping[str, Number]
 """``[low, high]`` of an action, or a table with ``low``, ``high`` and ``neutral``, all optional."""
-Start = float | bool | Sequence[float]
+Start = Number | Sequence[Any]
 """A number, or ``[low, high]`` that it is drawn from."""
 _START = 0xF31
 _ENTRIES = ("low", "high", "neutral")
@@ -188,7 +190,7 @@ def divided(period: float, step: float) -> int:
     return count
 
 
-def _pair(value: Sequence[float], where: str) -> tuple[float, float]:
+def _pair(value: Sequence[Any], where: str) -> tuple[float, float]:
     if isinstance(value, str) or len(value) != 2:
         raise ValueError(f"{where}: must be two numbers [low, high], got {value!r}")
     return _number(value[0], where), _number(value[1], where)
