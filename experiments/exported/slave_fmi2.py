@@ -9,10 +9,10 @@ from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
 from pythonfmu import DefaultExperiment, Fmi2Slave
-from pythonfmu.enums import Fmi2Causality, Fmi2Initial, Fmi2Status, Fmi2Variability
+from pythonfmu.enums import Fmi2Causality, Fmi2Initial, Fmi2Variability
 from pythonfmu.variables import Integer, Real
 
-from steersman.experiments.exported.hosted import HostedError, HostedPlant, load_hosted
+from steersman.experiments.exported.hosted import HostedPlant, load_hosted
 
 
 class SteersmanUnit(Fmi2Slave):  # type: ignore[misc]
@@ -66,14 +66,12 @@ class SteersmanUnit(Fmi2Slave):  # type: ignore[misc]
         self._begun = self.seed
 
     def do_step(self, current_time: float, step_size: float) -> bool:
-        """One control period; refused where it is another one, or the episode is over."""
-        try:
-            if not self.hosted.step(step_size):
-                return True
-            self.log("the episode is over", Fmi2Status.discard)
-        except HostedError as error:
-            self.log(str(error), Fmi2Status.error)
-        return False
+        """One control period; False is PythonFMU's word for the end of the simulation.
+
+        Raises:
+            HostedError: If it is another period, or the episode is over: PythonFMU knows no other word for errors.
+        """
+        return not self.hosted.step(step_size)
 
     def _get_fmu_state(self) -> dict[str, Any]:
         assert isinstance(self.hosted, HostedPlant)  # noqa: S101 - only plants say that they can

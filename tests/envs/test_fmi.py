@@ -89,7 +89,7 @@ def test_draws_come_from_the_key_alone(folder: Path) -> None:
 
 @pytest.mark.parametrize(("version", "keeps"), [(2, True), (2, False), (3, True)])
 def test_the_contract_is_kept(folder: Path, version: int, keeps: bool) -> None:
-    check_simulator(lambda n: simulator(folder, version, n, keeps=keeps, price=0.0, horizon=6))
+    check_simulator(lambda n: simulator(folder, version, n, keeps=keeps, price=0.0, horizon=4), n=3)
 
 
 @each_version
@@ -201,11 +201,12 @@ def test_what_fails_is_flagged_and_told(folder: Path, version: int, fault: int, 
     made.close()
 
 
-def test_an_fmu_that_ends_the_simulation_ends_its_rows(folder: Path) -> None:
+@each_version
+def test_an_fmu_that_ends_the_simulation_ends_its_rows(folder: Path, version: int) -> None:
     ends = {"end": Status.ENDED, "failure": Status.TERMINATED, "goal": Status.REACHED}
     for termination, status in ends.items():
         reading = Reading(termination=termination)  # type: ignore[arg-type]
-        made = simulator(folder, 3, start={"fault": 3}, reading=reading, price=1.0)
+        made = simulator(folder, version, start={"fault": 3}, reading=reading, price=1.0)
         made.reset(made.scenarios(noise.keys(0, 3)))
         for k in range(6):
             t = made.step(actions(3, k))
@@ -389,5 +390,5 @@ def test_a_library_that_cannot_be_loaded_is_an_error_that_says_so(folder: Path, 
 
 
 def test_the_command_checks_an_fmu(folder: Path) -> None:
-    settings = {"fmu": str(folder / "3False" / "Swing.fmu"), "actions": ACTIONS, "start": FREE, "horizon": 6}
+    settings = {"fmu": str(folder / "3False" / "Swing.fmu"), "actions": ACTIONS, "start": FREE, "horizon": 4}
     assert len(check("steersman.envs.fmi:FmuSimulator", settings=settings)) == 4
