@@ -108,6 +108,7 @@ class FmuSimulator(RowSimulator):
             "performed": performed, "start": start, "objective": objective, "reading": reading, "workers": workers,
         }  # fmt: skip
         description = read_fmu(fmu)
+        self._only_one = description.only_one
         if description.only_one and n > 1 and workers < n:
             raise ValueError(f"workers: {fmu} allows one instance in a process; set workers to {n}, one for each row")
         chosen = actions_of(description, actions)
@@ -129,7 +130,16 @@ class FmuSimulator(RowSimulator):
         self._gone: list[str] = []
 
     def unpriced(self, n: int) -> FmuSimulator:
-        """See :class:`~steersman.envs.simulator.Simulator`."""
+        """See :class:`~steersman.envs.simulator.Simulator`.
+
+        Raises:
+            ValueError: If the FMU allows one instance in a process: a price is looked for with many.
+        """
+        if self._only_one and n > max(1, self.workers):
+            raise ValueError(
+                f"failure: {self._given['fmu']} allows one instance in a process, too few to price failures by; "
+                "state failure, the price of each control step that is left"
+            )
         return FmuSimulator(n, **self._given, price=0.0)
 
     def snapshot(self) -> FmuSnapshot:

@@ -369,6 +369,8 @@ def test_what_is_no_fmu_for_co_simulation_is_refused(folder: Path, tmp_path: Pat
     refused(
         rewritten(source, tmp_path / "e.fmu", once), "workers: .* allows one instance in a process; set workers to 2"
     )
+    with pytest.raises(ValueError, match=r"failure: .* allows one instance in a process, .*; state failure, the price"):
+        FmuSimulator(1, str(tmp_path / "e.fmu"), ACTIONS, objective=goal).price()
     bare = rewritten(source, tmp_path / "f.fmu", ("stepSize=", "tolerance="))
     refused(bare, "period: f.fmu states no step size of its own; give the control period in s")
     bare = rewritten(source, tmp_path / "g.fmu", ("stopTime=", "tolerance="))
