@@ -89,7 +89,7 @@ def _written(
         raise ValueError(f"version must be 2 or 3, got {version}")
     if path.suffix != ".fmu":
         raise ValueError(f"path must end in .fmu, got {str(path)!r}")
-    builder = needed(f"{_PYTHON[version]}.builder", "fmi", "writing an FMU").FmuBuilder
+    builder = needed(_PYTHON[version], "fmi", "writing an FMU").FmuBuilder
     unit = {**unit, "name": re.sub(r"\W|^(?=\d)", "_", name)}
     source = (Path(__file__).parent / f"slave_fmi{version}.py").read_bytes()
     with tempfile.TemporaryDirectory(prefix="steersman-") as place:
