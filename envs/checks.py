@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -9,9 +10,10 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from steersman.envs import noise
-from steersman.envs.plant import Plant, going
+from steersman.envs.plant import Plant, failed, going
+from steersman.envs.repeat import repeats
 from steersman.envs.scenarios import Scenarios
-from steersman.envs.simulator import PlantSimulator, draw_scenarios
+from steersman.envs.simulator import PlantSimulator, Simulator, draw_scenarios
 from steersman.envs.tree import State, tree_map
 
 ULPS = 4096
@@ -114,6 +116,86 @@ def check_known(plant: Plant, *, steps: int = 3, n: int = 8, seed: int = 0) -> N
     told = _run(plant, replace(drawn, p=known), steps)
     past = {name: leaf for name, leaf in seen.items() if not name.startswith("parameter")}
     _same(told, past, 0.0, f"known after {steps} steps does not explain what has happened before")
+
+
+def check_simulator(make: Callable[[int], Simulator], *, steps: int = 3, n: int = 4, seed: int = 0) -> None:
+    """Check a simulator that is no plant: shapes, repetition, snapshots, masked resets and what a NaN action does.
+
+    Args:
+        make: Makes a simulator with the given number of rows.
+        steps: Control steps before a snapshot or a masked reset, and after it.
+        n: Rows, at least 3.
+        seed: Seed of scenarios and actions.
+
+    Raises:
+        PlantCheckError: At the first broken rule.
+        ValueError: If the batch is too small.
+    """
+    if n < 3:
+        raise ValueError(f"n must be at least 3, so that there are rows to compare, got {n}")
+    key = noise.keys(seed, n)
+    first = make(1)
+    horizon = first.problem.horizon
+    first.close()
+    again = repeats(make, key[:2], horizon)
+    _require(again is None, f"nothing can be paired on it: {again}")
+    steps = max(1, min(steps, horizon // 2))
+    simulator = make(n)
+    try:
+        _check_rows_apart(simulator, key, steps)
+    finally:
+        simulator.close()
+
+
+def _check_rows_apart(simulator: Simulator, key: Int64[Tensor, "n"], steps: int) -> None:
+    """Of a simulator: what a snapshot restores, and that masked resets and NaN actions stay in their rows."""
+    others = torch.arange(simulator.n) != _SPOILT
+    simulator.reset(simulator.scenarios(key))
+    _check_outputs(simulator)
+    before = _watched(simulator, key, range(steps))
+    snapshot = simulator.snapshot()
+    after = _watched(simulator, key, range(steps, 2 * steps))
+    for _ in range(2):
+        simulator.restore(snapshot)
+        back = _watched(simulator, key, range(steps, 2 * steps))
+        _same(back, after, 0.0, "it goes on otherwise after restore than before; let a snapshot hold all that changes")
+    simulator.reset(simulator.scenarios(key))
+    simulator.restore(snapshot)
+    back = _watched(simulator, key, range(steps, 2 * steps))
+    _same(back, after, 0.0, "a snapshot is lost when its episodes are reset; let it hold all that changes")
+    simulator.restore(snapshot)
+    fresh = torch.where(others, key, noise.fold(key, 1))
+    simulator.reset(simulator.scenarios(fresh, ~others), ~others)
+    _require(int(simulator.measure().k[_SPOILT]) == 0, "a masked row must begin at step 0 when it is reset")
+    went = _watched(simulator, key, range(steps, 2 * steps))
+    _same(_rows(went, others), _rows(after, others), 0.0, "a masked reset of one row changed others")
+    simulator.reset(simulator.scenarios(key))
+    spoilt = _watched(simulator, key, range(steps), spoilt=True)
+    _same(_rows(spoilt, others), _rows(before, others), 0.0, "a NaN action in one row reached others")
+    over = bool(failed(spoilt["status after step 0"])[_SPOILT])
+    _require(over, "a NaN action must end its row by failure, with a status and no exception")
+
+
+def _watched(simulator: Simulator, key: Int64[Tensor, "n"], steps: range, *, spoilt: bool = False) -> Run:
+    seen: Run = {}
+    for k in steps:
+        unit = noise.uniform(noise.fold(noise.fold(key, 0xAC7), k), simulator.actions.m, dtype=simulator.dtype)
+        u = simulator.actions.sample(unit)
+        if spoilt and k == steps[0]:
+            u = torch.where(torch.arange(len(u))[:, None] == _SPOILT, torch.nan, u)
+        t, m = simulator.step(u), simulator.measure()
+        seen |= {f"y after step {k}": m.y, f"r after step {k}": m.r, f"z after step {k}": simulator.perform()}
+        seen |= {f"{name} after step {k}": getattr(t, name) for name in ("cost", "status")}
+        _require(bool(torch.isfinite(t.cost).all() and torch.isfinite(m.y).all()), "costs and outputs must be finite")
+    return {name: leaf.clone() for name, leaf in seen.items()}
+
+
+def _check_outputs(simulator: Simulator) -> None:
+    n, problem, m = simulator.n, simulator.problem, simulator.measure(2)
+    wanted = {"y": (m.y, (n, problem.ny)), "r": (m.r, (n, 3, problem.nz)), "z": (simulator.perform(), (n, problem.nz))}
+    for name, (value, shape) in wanted.items():
+        _require(tuple(value.shape) == shape, f"{name} must be {shape}, got {tuple(value.shape)}")
+    _require(all(0 <= i < problem.ny for i in problem.exogenous), f"exogenous {problem.exogenous} is out of range")
 
 
 def _actions(plant: Plant, key: Int64[Tensor, "n"], k: int) -> Tensor:

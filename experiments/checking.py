@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,9 +26,10 @@ from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.registry import make_model, model_spec
 from steersman.envs import noise
 from steersman.envs.catalogue import lacking
-from steersman.envs.checks import PlantCheckError, check_plant
+from steersman.envs.checks import PlantCheckError, check_plant, check_simulator
 from steersman.envs.failure import failure_price
 from steersman.envs.importing import imported
+from steersman.envs.objective import Objective, Quadratic
 from steersman.envs.plant import Plant
 from steersman.envs.registry import make_simulator
 from steersman.envs.repeat import repeats
@@ -125,6 +127,7 @@ def check(
         Plant: lambda: _plant(kind_of, settings),
         Dynamics: lambda: _model(target, simulate, on, settings),
         Controller: lambda: _controller(target, simulate, on, model, settings),
+        Simulator: lambda: _simulator(target, settings),
         gymnasium.Env: lambda: _environment(target, settings, max_episode_steps),
     }
     for kind, checked in kinds.items():
@@ -200,6 +203,22 @@ def _environment(target: str, settings: dict[str, Any], max_episode_steps: int |
     if again is not None:
         raise PlantCheckError(f"nothing can be paired on it: {again}")
     return ("made, with outputs and actions that are understood", "a seed repeats its episode")
+
+
+def _simulator(target: str, settings: dict[str, Any]) -> tuple[str, ...]:
+    given = {"objective": _efforts, **settings} if "objective" in signature(imported(target)).parameters else settings
+    check_simulator(lambda n: make_simulator(target, n, price=0.0, **given))
+    return (
+        "shapes of outputs and references",
+        "a seed repeats its episode, in every batch and order of rows",
+        "snapshots lead back, bit by bit",
+        "masked resets and NaN actions stay in their rows",
+    )
+
+
+def _efforts(outputs: tuple[str, ...], actions: tuple[str, ...]) -> Objective:
+    """Something to charge, for what has no costs of its own."""
+    return Objective((Quadratic(name="efforts", on="u", weights=(1.0,) * len(actions)),))
 
 
 def _fitted(model: str, simulate: Simulate) -> Dynamics:

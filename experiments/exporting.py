@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -18,6 +18,7 @@ from steersman.experiments.comparison.runner import restored
 from steersman.experiments.comparison.runs import jobs_named, open_store
 from steersman.experiments.comparison.store import Store
 from steersman.experiments.exported.controller import Part, SavedController, save_controller
+from steersman.experiments.exported.fmu import export_controller
 from steersman.experiments.spec.plan import RunSpec, made_of
 from steersman.experiments.spec.settings import SpecError
 
@@ -38,6 +39,8 @@ class Export:
     """Key of the run, or its beginning ('steersman runs' lists them)."""
     out: Path | None = None
     """Folder to write; by default results/exported/KEY."""
+    fmu: Literal[2, 3] | None = None
+    """Write an FMU of this FMI version too, OUT.fmu; its host needs Python and Steersman."""
 
     def run(self, console: Console) -> int:
         """Write, and print where it lies and what a loop must know."""
@@ -48,6 +51,9 @@ class Export:
         if older:
             console.print("The code has changed since this run: its weights are of the older code.", soft_wrap=True)
         console.print(f"Controller: [bold]{escape(str(path))}[/bold]", soft_wrap=True)
+        if self.fmu is not None:
+            unit = export_controller(folder, folder.with_name(f"{folder.name}.fmu"), version=self.fmu)
+            console.print(f"FMU: [bold]{escape(str(unit))}[/bold]", soft_wrap=True)
         return 0
 
 

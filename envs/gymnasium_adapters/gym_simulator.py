@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,7 +18,7 @@ from steersman.envs.gymnasium_adapters.outputs import Outputs, Reading
 from steersman.envs.gymnasium_adapters.spaces import Actions, Space, action_set
 from steersman.envs.objective import Linear, Objective, PiecewiseLinear, Term
 from steersman.envs.plant import ControlProblem
-from steersman.envs.rows.base import Report, lengthened
+from steersman.envs.rows.base import Report
 from steersman.envs.rows.simulator import RowSimulator
 
 __all__ = ["GymSimulator", "action_set"]
@@ -92,19 +90,10 @@ class GymSimulator(RowSimulator):
         super().__init__(source, problem, n, workers=workers, price=price, what="the gymnasium simulator")
         if self._rows.local is None:
             source.close()  # the workers make their own
-        self._seen: Counter[str] = Counter()
 
     def unpriced(self, n: int) -> GymSimulator:
         """See :class:`~steersman.envs.simulator.Simulator`."""
         return GymSimulator(self._make, n, objective=self._goal, price=0.0, reading=self._reading, workers=self.workers)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Why rows diverged, with how many of them."""
-        return tuple(
-            f"{count} {'row' if count == 1 else 'rows'} ended as diverged because {why}"
-            for why, count in self._seen.items()
-        )
 
     def render(self) -> NDArray[np.uint8]:
         """RGB picture of the first row.
@@ -125,14 +114,7 @@ class GymSimulator(RowSimulator):
         return replace(self.problem.objective, terminal=())
 
     def _terms(self, before: Report, after: Report, u: Tensor, du: Tensor) -> dict[str, Tensor]:
-        fresh = after.k != before.k
-        self._seen.update(note for row, note in after.notes if fresh[row])
         return {"cost": torch.from_numpy(after.cost)}
-
-    def _references(self, preview: int) -> Float[Tensor, "n h1 nz"]:
-        if self._now.r is None:
-            return super()._references(preview)
-        return torch.from_numpy(lengthened(self._now.r, preview + 1))
 
 
 def _space(env: gymnasium.Env[Any, Any], name: str) -> Space:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from steersman.envs.plant import ControlProblem, going
-from steersman.envs.rows.base import History, Report, Rows, Source
+from steersman.envs.rows.base import History, Report, Rows, Source, lengthened
 from steersman.envs.rows.workers import Parts
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import Measurement, Simulator, Transition
@@ -39,7 +40,15 @@ class RowSimulator(Simulator, ABC):
     batched = False
 
     def __init__(
-        self, source: Source, problem: ControlProblem, n: int, *, workers: int, price: float | None, what: str
+        self,
+        source: Source,
+        problem: ControlProblem,
+        n: int,
+        *,
+        workers: int,
+        price: float | None,
+        what: str,
+        rows: type[Rows] = Rows,
     ) -> None:
         """Reserve rows.
 
@@ -51,6 +60,7 @@ class RowSimulator(Simulator, ABC):
             price: Price of a failure for what states none, by default found when a row fails
                 (:mod:`steersman.envs.failure`).
             what: Name of the simulator, for errors.
+            rows: What holds the rows of a process.
 
         Raises:
             ValueError: If there is no row, a negative number of workers, or workers for what cannot be pickled.
@@ -62,11 +72,20 @@ class RowSimulator(Simulator, ABC):
         self.device, self.dtype = torch.device("cpu"), torch.float64
         count = min(workers, n) if n > 1 else 0
         self._split = [list(map(int, part)) for part in np.array_split(np.arange(n), max(1, count))]
-        makers = [partial(Rows, source, len(part)) for part in self._split]
+        makers = [partial(rows, source, len(part)) for part in self._split]
         self._rows = Parts(makers, processes=count > 0, what=what)
         self._u_prev = self.actions.neutral(n, torch.zeros(1, dtype=self.dtype))
         self._status = torch.zeros(n, dtype=torch.uint8)
         self._report: Report | None = None
+        self._seen: Counter[str] = Counter()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Why rows diverged, with how many of them."""
+        return tuple(
+            f"{count} {'row' if count == 1 else 'rows'} ended as diverged because {why}"
+            for why, count in self._seen.items()
+        )
 
     @abstractmethod
     def _terms(self, before: Report, after: Report, u: Tensor, du: Tensor) -> dict[str, Tensor]:
@@ -100,6 +119,7 @@ class RowSimulator(Simulator, ABC):
         alive = going(self._status) & (self._k < self.problem.horizon)
         actions, moving = u.numpy(), alive.numpy()
         after = self._call("step", [(actions[part], moving[part]) for part in self._split])
+        self._seen.update(note for row, note in after.notes if after.k[row] != before.k[row])
         terms = self._terms(before, after, u, u - self._u_prev)
         self._u_prev = torch.where(alive[:, None] & torch.isfinite(u), u, self._u_prev)
         status = torch.where(alive, torch.from_numpy(after.status), self._status)
@@ -134,7 +154,9 @@ class RowSimulator(Simulator, ABC):
         self._rows.close()
 
     def _references(self, preview: int) -> Float[Tensor, "n h1 nz"]:
-        return torch.zeros(self.n, preview + 1, self.problem.nz, dtype=self.dtype)
+        if self._now.r is None:
+            return torch.zeros(self.n, preview + 1, self.problem.nz, dtype=self.dtype)
+        return torch.from_numpy(lengthened(self._now.r, preview + 1))
 
     def _call(self, name: str, args: list[tuple[Any, ...]]) -> Report:
         self._report = Report.joined(self._rows.call(name, args))

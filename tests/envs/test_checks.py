@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 
 from steersman.envs import noise
-from steersman.envs.checks import PlantCheckError, check_plant, check_rows
+from steersman.envs.actions import ActionSet
+from steersman.envs.checks import PlantCheckError, check_plant, check_rows, check_simulator
 from steersman.envs.classic.pendulum import Pendulum
+from steersman.envs.objective import Objective, Quadratic
 from steersman.envs.plant import Plant
 from steersman.envs.registry import PLANTS, PlantSpec, make_plant
-from steersman.envs.simulator import draw_scenarios
+from steersman.envs.scenarios import Scenarios
+from steersman.envs.simulator import PlantSimulator, PlantSnapshot, Transition, draw_scenarios
 from steersman.envs.tree import State, rows_like, tree_leaves, tree_map
 
 each_plant = pytest.mark.parametrize("spec", PLANTS, ids=lambda s: s.name)
@@ -132,3 +135,83 @@ def test_check_plant_catches_noise_of_its_own_and_work_in_place() -> None:
         check_plant(plant)
     with pytest.raises(ValueError, match=r"at least 4, .* got 2"):
         check_rows(Pendulum(), n=2)
+
+
+# ------------------------------------------------------------------ simulators
+
+
+class Leak(Plant):
+    """A level that leaks and is filled."""
+
+    dt, horizon = 1.0, 6
+    measured = performed = ("level", "half")
+
+    def __init__(self) -> None:
+        self.actions = ActionSet((-1.0,), (1.0,))
+        self.objective = Objective((Quadratic(name="level", on="z", weights=(1.0, 1.0)),))
+
+    def initial(self, key: Tensor, p: dict[str, Tensor]) -> Tensor:
+        return noise.uniform(key, 1)
+
+    def step(self, k: Tensor, x: State, u: Tensor, w: Tensor, p: dict[str, Tensor]) -> Tensor:
+        assert isinstance(x, Tensor)
+        return 0.9 * x + u
+
+    def measure(self, k: Tensor, x: State, p: dict[str, Tensor]) -> Tensor:
+        assert isinstance(x, Tensor)
+        return torch.cat([x, x / 2], dim=1)
+
+
+class Careless(PlantSimulator):
+    """Breaks what the checker looks for, one rule at a time."""
+
+    rule = ""
+
+    def __init__(self, n: int, rule: str) -> None:
+        super().__init__(Leak(), n, price=0.0)
+        self.rule, self.resets = rule, 0
+
+    def restore(self, snapshot: PlantSnapshot) -> None:
+        if self.rule != "restore":
+            super().restore(snapshot)
+
+    def reset(self, scenarios: Scenarios, mask: Tensor | None = None) -> None:
+        self.resets += 1
+        if self.rule == "key":
+            scenarios = Scenarios(noise.fold(scenarios.key, self.resets))
+        if self.rule == "stays" and mask is not None:
+            return
+        super().reset(scenarios, None if self.rule == "reset" else mask)
+
+    def step(self, u: Tensor) -> Transition:
+        if self.rule == "nan":
+            u = u.nan_to_num(0.0)
+        if self.rule == "spread" and bool(u.isnan().any()):
+            u = u + 0.1
+        return super().step(u)
+
+    def perform(self) -> Tensor:
+        return super().perform()[:, :1] if self.rule == "shape" and self.n > 2 else super().perform()
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("key", "nothing can be paired on it: scenario 0 does not repeat"),
+        ("restore", "it goes on otherwise after restore than before"),
+        ("reset", "a masked reset of one row changed others"),
+        ("stays", "a masked row must begin at step 0 when it is reset"),
+        ("nan", "a NaN action must end its row by failure"),
+        ("spread", "a NaN action in one row reached others"),
+        ("shape", r"z must be \(4, 2\), got \(4, 1\)"),
+    ],
+)
+def test_the_check_of_simulators_finds_what_is_broken(rule: str, message: str) -> None:
+    with pytest.raises(PlantCheckError, match=message):
+        check_simulator(lambda n: Careless(n, rule))
+
+
+def test_a_simulator_that_keeps_the_contract_passes() -> None:
+    check_simulator(lambda n: Careless(n, ""))
+    with pytest.raises(ValueError, match="n must be at least 3"):
+        check_simulator(lambda n: Careless(n, ""), n=2)

