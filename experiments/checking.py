@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +29,7 @@ from steersman.envs.catalogue import lacking
 from steersman.envs.checks import PlantCheckError, check_plant, check_simulator
 from steersman.envs.failure import failure_price
 from steersman.envs.importing import imported
-from steersman.envs.objective import Linear, Objective
+from steersman.envs.objective import Objective, Quadratic
 from steersman.envs.plant import Plant
 from steersman.envs.registry import make_simulator
 from steersman.envs.repeat import repeats
@@ -127,7 +127,7 @@ def check(
         Plant: lambda: _plant(kind_of, settings),
         Dynamics: lambda: _model(target, simulate, on, settings),
         Controller: lambda: _controller(target, simulate, on, model, settings),
-        Simulator: lambda: _simulator(kind_of, target, settings),
+        Simulator: lambda: _simulator(target, settings),
         gymnasium.Env: lambda: _environment(target, settings, max_episode_steps),
     }
     for kind, checked in kinds.items():
@@ -161,23 +161,6 @@ def _plant(kind: type[Plant], settings: dict[str, Any]) -> tuple[str, ...]:
         "pure functions: equal inputs give equal results, in every batch and order of rows",
         "no row sees another, however spoilt",
         "what is told of an episode is what is known by then",
-    )
-
-
-def _simulator(kind: type[Simulator], target: str, settings: dict[str, Any]) -> tuple[str, ...]:
-    def nothing(outputs: tuple[str, ...], actions: tuple[str, ...]) -> Objective:
-        return Objective((Linear(name="nothing", on="z", weights=(0.0,) * len(outputs)),))
-
-    # What a comparison file says beside the settings: without costs of its own, the simulator is checked without any.
-    free = {"objective": nothing} if "objective" in inspect.signature(kind).parameters else {}
-    given: dict[str, Any] = {"price": 1.0, **free, **settings}
-    check_simulator(partial(make_simulator, target, **given))
-    return (
-        "shapes and types of outputs, references, costs and status",
-        "a seed repeats its episode, in every batch and order of rows",
-        "a snapshot is gone on from as often as one likes",
-        "a row that is reset, or spoilt by a NaN action, leaves the others to the last bit",
-        "every row ends once, and costs nothing from there on",
     )
 
 
@@ -220,6 +203,22 @@ def _environment(target: str, settings: dict[str, Any], max_episode_steps: int |
     if again is not None:
         raise PlantCheckError(f"nothing can be paired on it: {again}")
     return ("made, with outputs and actions that are understood", "a seed repeats its episode")
+
+
+def _simulator(target: str, settings: dict[str, Any]) -> tuple[str, ...]:
+    given = {"objective": _efforts, **settings} if "objective" in signature(imported(target)).parameters else settings
+    check_simulator(lambda n: make_simulator(target, n, price=0.0, **given))
+    return (
+        "shapes of outputs and references",
+        "a seed repeats its episode, in every batch and order of rows",
+        "snapshots lead back, bit by bit",
+        "masked resets and NaN actions stay in their rows",
+    )
+
+
+def _efforts(outputs: tuple[str, ...], actions: tuple[str, ...]) -> Objective:
+    """Something to charge, for what has no costs of its own."""
+    return Objective((Quadratic(name="efforts", on="u", weights=(1.0,) * len(actions)),))
 
 
 def _fitted(model: str, simulate: Simulate) -> Dynamics:

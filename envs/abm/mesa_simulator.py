@@ -7,7 +7,7 @@ from typing import Any
 from steersman.envs.abm import _mesa
 from steersman.envs.abm.mesa_task import MesaTask, Replica
 from steersman.envs.rows.base import Episode, Source
-from steersman.envs.rows.simulator import TargetRows
+from steersman.envs.rows.target import TargetRows
 
 
 class Replicas(Source):

@@ -9,7 +9,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from steersman.envs.gymnasium_adapters.outputs import Outputs, Reading
 from steersman.envs.gymnasium_adapters.spaces import Actions, Space, action_set
 from steersman.envs.objective import Linear, Objective, PiecewiseLinear, Term
 from steersman.envs.plant import ControlProblem
-from steersman.envs.rows.base import Report, lengthened
+from steersman.envs.rows.base import Report
 from steersman.envs.rows.simulator import RowSimulator
 
 __all__ = ["GymSimulator", "action_set"]
@@ -116,11 +115,6 @@ class GymSimulator(RowSimulator):
 
     def _terms(self, before: Report, after: Report, u: Tensor, du: Tensor) -> dict[str, Tensor]:
         return {"cost": torch.from_numpy(after.cost)}
-
-    def _references(self, preview: int) -> Float[Tensor, "n h1 nz"]:
-        if self._now.r is None:
-            return super()._references(preview)
-        return torch.from_numpy(lengthened(self._now.r, preview + 1))
 
 
 def _space(env: gymnasium.Env[Any, Any], name: str) -> Space:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from steersman.envs.plant import ControlProblem, going
-from steersman.envs.rows.base import History, Report, Rows, Source
+from steersman.envs.rows.base import History, Report, Rows, Source, lengthened
 from steersman.envs.rows.workers import Parts
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.simulator import Measurement, Simulator, Transition
@@ -40,7 +40,15 @@ class RowSimulator(Simulator, ABC):
     batched = False
 
     def __init__(
-        self, source: Source, problem: ControlProblem, n: int, *, workers: int, price: float | None, what: str
+        self,
+        source: Source,
+        problem: ControlProblem,
+        n: int,
+        *,
+        workers: int,
+        price: float | None,
+        what: str,
+        rows: type[Rows] = Rows,
     ) -> None:
         """Reserve rows.
 
@@ -52,6 +60,7 @@ class RowSimulator(Simulator, ABC):
             price: Price of a failure for what states none, by default found when a row fails
                 (:mod:`steersman.envs.failure`).
             what: Name of the simulator, for errors.
+            rows: What holds the rows of a process.
 
         Raises:
             ValueError: If there is no row, a negative number of workers, or workers for what cannot be pickled.
@@ -63,7 +72,7 @@ class RowSimulator(Simulator, ABC):
         self.device, self.dtype = torch.device("cpu"), torch.float64
         count = min(workers, n) if n > 1 else 0
         self._split = [list(map(int, part)) for part in np.array_split(np.arange(n), max(1, count))]
-        makers = [partial(Rows, source, len(part)) for part in self._split]
+        makers = [partial(rows, source, len(part)) for part in self._split]
         self._rows = Parts(makers, processes=count > 0, what=what)
         self._u_prev = self.actions.neutral(n, torch.zeros(1, dtype=self.dtype))
         self._status = torch.zeros(n, dtype=torch.uint8)
@@ -110,8 +119,7 @@ class RowSimulator(Simulator, ABC):
         alive = going(self._status) & (self._k < self.problem.horizon)
         actions, moving = u.numpy(), alive.numpy()
         after = self._call("step", [(actions[part], moving[part]) for part in self._split])
-        moved = after.k != before.k
-        self._seen.update(note for row, note in after.notes if moved[row])
+        self._seen.update(note for row, note in after.notes if after.k[row] != before.k[row])
         terms = self._terms(before, after, u, u - self._u_prev)
         self._u_prev = torch.where(alive[:, None] & torch.isfinite(u), u, self._u_prev)
         status = torch.where(alive, torch.from_numpy(after.status), self._status)
@@ -146,7 +154,9 @@ class RowSimulator(Simulator, ABC):
         self._rows.close()
 
     def _references(self, preview: int) -> Float[Tensor, "n h1 nz"]:
-        return torch.zeros(self.n, preview + 1, self.problem.nz, dtype=self.dtype)
+        if self._now.r is None:
+            return torch.zeros(self.n, preview + 1, self.problem.nz, dtype=self.dtype)
+        return torch.from_numpy(lengthened(self._now.r, preview + 1))
 
     def _call(self, name: str, args: list[tuple[Any, ...]]) -> Report:
         self._report = Report.joined(self._rows.call(name, args))
@@ -176,29 +186,3 @@ class RowSimulator(Simulator, ABC):
         if self._report is None:
             raise RuntimeError("the simulator has no scenario yet; call reset(scenarios) first")
         return self._report
-
-
-class TargetRows(RowSimulator):
-    """Rows that are charged by the objective, with references that never change."""
-
-    def __init__(
-        self,
-        source: Source,
-        problem: ControlProblem,
-        n: int,
-        *,
-        target: tuple[float, ...],
-        workers: int,
-        price: float | None,
-        what: str,
-    ) -> None:
-        """See :class:`RowSimulator`; ``target`` is the reference of each performance output."""
-        super().__init__(source, problem, n, workers=workers, price=price, what=what)
-        self._target = torch.tensor(target, dtype=self.dtype)
-
-    def _terms(self, before: Report, after: Report, u: Tensor, du: Tensor) -> dict[str, Tensor]:
-        z = torch.from_numpy(before.z)
-        return self.problem.objective.stage_terms(z, u, du, self._target.expand_as(z))
-
-    def _references(self, preview: int) -> Float[Tensor, "n h1 nz"]:
-        return self._target.expand(self.n, preview + 1, -1)

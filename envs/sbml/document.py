@@ -31,7 +31,7 @@ class Document:
         return next((symbol for symbol in symbols if symbol in found), "")
 
     def decides_start(self, symbol: str) -> bool:
-        """Whether an initial assignment, or the volume that an amount is a concentration in, is computed from a symbol."""
+        """Whether an initial assignment, or the volume of what starts at a concentration, is computed from a symbol."""
         held = {name: {e.get("compartment", "")} for name, e in self._species.items()}
         first = {name for names in self._initial.values() for name in names}
         first |= {e.get("compartment", "") for e in self._concentrations()} & {*self._rules, *self._initial}

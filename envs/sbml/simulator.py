@@ -14,7 +14,7 @@ from steersman.envs.gymnasium_adapters.gym_simulator import Goal
 from steersman.envs.gymnasium_adapters.outputs import Reading, constant_references
 from steersman.envs.plant import ControlProblem, Status
 from steersman.envs.rows.base import Episode, Source, Vector
-from steersman.envs.rows.simulator import TargetRows
+from steersman.envs.rows.target import TargetRows
 from steersman.envs.sbml.engine import Engine, Solver
 from steersman.envs.sbml.model import SbmlModel, read_model
 from steersman.envs.settings import at_least, positive

@@ -10,12 +10,15 @@ from steersman.experiments.checking import check
 from steersman.experiments.cli import main
 from steersman.experiments.comparison.compare import check_problems
 from steersman.experiments.spec.comparison import read_spec
+from steersman.experiments.spec.plan import plan
 from steersman.experiments.spec.settings import SpecError
 
 pytest.importorskip("roadrunner")
+pytest.importorskip("control")
 PAGE = (Path(__file__).parents[2] / "experiments" / "exchange-formats.md").read_text()
 (MODEL,) = re.findall(r"```xml\n(.*?)```", PAGE, flags=re.DOTALL)
-INFUSION = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)[0]
+INFUSION, MOTOR = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
+(CODE,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
 @pytest.fixture
@@ -63,4 +66,18 @@ def test_a_file_can_be_checked(folder: Path) -> None:
         "model": "infusion.xml", "measured": ["[Drug]"], "actions": {"rate": [0.0, 30.0]}, "period": 0.5, "horizon": 6,
         "parameters": {"clearance": [0.6, 1.6]},
     }  # fmt: skip
-    assert len(check("steersman.envs.sbml:SbmlSimulator", settings=settings)) == 5
+    assert len(check("steersman.envs.sbml:SbmlSimulator", settings=settings)) == 4
+
+
+def test_a_transfer_function_is_controlled_and_a_plant_is_a_system(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(CODE, "exchange-formats.md", "exec"), {"__name__": "page"})
+    cost, poles = capsys.readouterr().out.splitlines()[:2]
+    assert 0 < float(cost.split()[-1]) < 20
+    assert "0.923" in poles and "1." in poles  # exp(-0.4 0.2), and the integrator
+
+
+def test_the_file_of_a_linear_system_can_be_compared(folder: Path) -> None:
+    Path("motor.toml").write_text(MOTOR)
+    spec = read_spec("motor.toml")
+    check_problems(spec)
+    assert [p.label for p in plan(spec)] == ["zero", "lqr (linearized)"]
