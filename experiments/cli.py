@@ -28,6 +28,7 @@ from steersman.experiments.exporting import Export
 from steersman.experiments.fitted import page as fitting_page
 from steersman.experiments.fitted.fit import fit
 from steersman.experiments.fitted.spec import read_fitting
+from steersman.experiments.linearising import Linearise
 from steersman.experiments.listing import List
 from steersman.experiments.report.page import run_notes, terminal_tables, to_json, write_parquet, write_report
 from steersman.experiments.report.progress import bar, live
@@ -270,6 +271,7 @@ def main(args: list[str] | None = None) -> int:
     commands: dict[str, Callable[..., Any]] = {
         "compare": Compare, "fit": Fit, "list": List, "simulate": Simulate, "scenarios": Scenarios, "study": Study,
         "bench": Bench, "runs": Runs, "check": Check, "export": Export,
+        "linearise": Linearise,
     }  # fmt: skip
     command = tyro.extras.subcommand_cli_from_dict(
         commands, prog="steersman", description="Control of simulated systems, compared honestly.", args=args

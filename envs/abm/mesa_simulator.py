@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from steersman.envs.abm import _mesa
 from steersman.envs.abm.mesa_task import MesaTask, Replica
-from steersman.envs.rows.base import Episode, Report, Source
-from steersman.envs.rows.simulator import RowSimulator
+from steersman.envs.rows.base import Episode, Source
+from steersman.envs.rows.target import TargetRows
 
 
 class Replicas(Source):
@@ -33,7 +29,7 @@ class Replicas(Source):
         _mesa.collect_garbage()
 
 
-class MesaSimulator(RowSimulator):
+class MesaSimulator(TargetRows):
     """``n`` replicas of a Mesa model.
 
     A scenario is a seed: it is handed to ``task.model`` and also seeds the global generators while the model is
@@ -54,8 +50,11 @@ class MesaSimulator(RowSimulator):
             ValueError: If there is no row, or a negative number of workers.
         """
         self.task = task
-        super().__init__(Replicas(task), task.problem, n, workers=workers, price=price, what="the Mesa simulator")
-        self._target = torch.tensor(task.target or (0.0,) * self.problem.nz, dtype=self.dtype)
+        problem = task.problem
+        super().__init__(
+            Replicas(task), problem, n, target=task.target or (0.0,) * problem.nz,
+            workers=workers, price=price, what="the Mesa simulator",
+        )  # fmt: skip
 
     def unpriced(self, n: int) -> MesaSimulator:
         """See :class:`~steersman.envs.simulator.Simulator`."""
@@ -69,10 +68,3 @@ class MesaSimulator(RowSimulator):
             RuntimeError: If they run in worker processes.
         """
         return [episode.model if isinstance(episode, Replica) else None for episode in self._local.episodes]
-
-    def _terms(self, before: Report, after: Report, u: Tensor, du: Tensor) -> dict[str, Tensor]:
-        z = torch.from_numpy(before.z)
-        return self.problem.objective.stage_terms(z, u, du, self._target.expand_as(z))
-
-    def _references(self, preview: int) -> Float[Tensor, "n h1 nz"]:
-        return self._target.expand(self.n, preview + 1, -1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -186,6 +186,29 @@ def index(names: tuple[str, ...], name: str, where: str) -> int:
     if name not in names:
         raise ValueError(f"{where}: no output {name!r}{meant(name, names)}; known: {_list(names)}")
     return names.index(name)
+
+
+def constant_references(reading: Reading | None, names: tuple[str, ...], what: str) -> tuple[float, ...]:
+    """References of performance outputs that never change, for what states everything else by itself.
+
+    Args:
+        reading: What the user says.
+        names: Names of the performance outputs.
+        what: Name of the thing, as the beginning of a sentence.
+
+    Raises:
+        ValueError: If a name is unknown, or something else than a constant reference is given.
+    """
+    reading = reading or Reading()
+    if reading != replace(Reading(), references=reading.references):
+        raise ValueError(f"{what} says by itself what its outputs are; only references can be stated beside them")
+    found = [0.0] * len(names)
+    for name, reference in reading.references.items():
+        at = index(names, name, "references")
+        if reference.value is None:
+            raise ValueError(f"references.{name}: {what} knows constant references only; give value")
+        found[at] = reference.value
+    return tuple(found)
 
 
 def _renamed(names: tuple[str, ...], new: tuple[str, ...] | Mapping[str, str]) -> tuple[str, ...]:

