@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.markup import escape
 
 from steersman.dynamics.registry import model_spec
 from steersman.envs import noise
+from steersman.experiments.comparison.files import load_result
 from steersman.experiments.comparison.jobs import spec_of
 from steersman.experiments.comparison.machine import describe_machine
 from steersman.experiments.comparison.runner import restored
@@ -66,8 +68,14 @@ def found_run(store: Store, key: str) -> tuple[RunSpec, bool]:
     return spec, made_of(spec.environment, spec.model, spec.controller) != spec.made
 
 
-def export(store: Store, spec: RunSpec, folder: Path) -> Path:
+def export(store: Store, spec: RunSpec, folder: Path, more: Mapping[str, Any] | None = None) -> Path:
     """Write the controller of a finished run; the path of its description.
+
+    Args:
+        store: Where the run is.
+        spec: The run.
+        folder: Where the controller goes.
+        more: What else the description tells people.
 
     Raises:
         ValueError: If it cannot be restored, or its objective holds code without a name.
@@ -80,7 +88,7 @@ def export(store: Store, spec: RunSpec, folder: Path) -> Path:
         model = Part(spec.model.use, spec.model.settings, plant)
     about = {
         "environment": environment, "seed": spec.seed, "run": spec.key, "code": spec.made.code,
-        "machine": describe_machine(), "notes": list(law.notes),
+        "machine": describe_machine(), "notes": list(load_result(store.file(spec.key, ".npz")).notes), **(more or {}),
     }  # fmt: skip
     made = Part(spec.controller.use, spec.controller.settings)
     return save_controller(SavedController(made, law, model, constant_reference(spec), about), folder)
