@@ -139,8 +139,7 @@ def collect(
     rounds = -(-episodes // simulator.n)
     parts = []
     for i in range(rounds):
-        keys = noise.keys(seed, simulator.n, start=i * simulator.n, device=simulator.device)
-        parts.append(_round(simulator, policy, noise.fold(keys, _STREAM), steps, sensing))
+        parts.append(_round(simulator, policy, begin(simulator, policy, seed, i), steps, sensing))
         progress((i + 1) / rounds, f"{(i + 1) * simulator.n} episodes")
     return Trajectories.join(parts)
 
@@ -202,13 +201,20 @@ class _Together(Exciter):
         return self._policy(m)
 
 
-def _round(simulator: Simulator, policy: Act, key: Tensor, steps: int, sensing: Sensing) -> Trajectories:
+def begin(simulator: Simulator, policy: Act, seed: int, number: int) -> Scenarios:
+    """Scenarios of a round of data, counted from 0; a policy that is an exciter begins its signal."""
+    keys = noise.keys(seed, simulator.n, start=number * simulator.n, device=simulator.device)
+    key = noise.fold(keys, _STREAM)
     if isinstance(policy, Exciter):
         policy.start(simulator.actions, noise.fold(key, _STREAM), simulator.dtype)
-    sensed = noise.fold(key, _SENSED)
+    return Scenarios(key)
+
+
+def _round(simulator: Simulator, policy: Act, scenarios: Scenarios, steps: int, sensing: Sensing) -> Trajectories:
+    sensed = noise.fold(scenarios.key, _SENSED)
     act = policy if sensing.irregular == 1 else Holding(policy, sensing.recorded(sensed, steps))
     recording = Recording(simulator, act)
-    for step in run(simulator, Scenarios(key), recording.act, steps=steps):
+    for step in run(simulator, scenarios, recording.act, steps=steps):
         recording.take(step)
     return sensing(recording.trajectories(steps), sensed)
 

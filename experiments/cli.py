@@ -21,7 +21,7 @@ from steersman.experiments.benchmarks.base import bench_table, run_benchmark, wr
 from steersman.experiments.checking import Check
 from steersman.experiments.comparison.compare import compare
 from steersman.experiments.comparison.executor import InProcess, Processes
-from steersman.experiments.comparison.results import Comparison, told_failures
+from steersman.experiments.comparison.results import Comparison
 from steersman.experiments.comparison.runs import job_table, jobs_named, open_store, whole
 from steersman.experiments.comparison.store import StoreError, disk_full
 from steersman.experiments.exporting import Export
@@ -30,13 +30,14 @@ from steersman.experiments.fitted.fit import fit
 from steersman.experiments.fitted.spec import read_fitting
 from steersman.experiments.linearising import Linearise
 from steersman.experiments.listing import List
-from steersman.experiments.report.page import run_notes, terminal_tables, to_json, write_parquet, write_report
+from steersman.experiments.report.page import print_failures, print_results, to_json, write_parquet, write_report
 from steersman.experiments.report.progress import bar, live
 from steersman.experiments.report.texts import counted
 from steersman.experiments.simulate import simulate
 from steersman.experiments.spec.comparison import ComparisonSpec, parse_spec, read_spec
 from steersman.experiments.spec.settings import SpecError
 from steersman.experiments.studies.registry import run_study
+from steersman.experiments.training import Train
 
 
 @dataclass(frozen=True)
@@ -88,15 +89,9 @@ class Compare:
         if self.json:
             _print(to_json(found))
         else:
-            for note in found.notes:
-                console.print(escape(note), soft_wrap=True)
-            for table in terminal_tables(found):
-                console.print(table)
-            for note in run_notes(found.results, plants=True):
-                console.print(escape(note), soft_wrap=True)
+            print_results(console, found)
             _say_where(console, "Report", page)
-        for who, error in told_failures(found):
-            Console(stderr=True).print(f"[red]{escape(who)}:[/red] {escape(error)}", soft_wrap=True)
+        print_failures(found)
         return 1 if found.failures else 0
 
 
@@ -269,9 +264,8 @@ class Runs:
 def main(args: list[str] | None = None) -> int:
     """Entry point; errors of the user's making end in one clear line and status 2."""
     commands: dict[str, Callable[..., Any]] = {
-        "compare": Compare, "fit": Fit, "list": List, "simulate": Simulate, "scenarios": Scenarios, "study": Study,
-        "bench": Bench, "runs": Runs, "check": Check, "export": Export,
-        "linearise": Linearise,
+        "compare": Compare, "fit": Fit, "train": Train, "list": List, "simulate": Simulate, "scenarios": Scenarios,
+        "study": Study, "bench": Bench, "runs": Runs, "check": Check, "export": Export, "linearise": Linearise,
     }  # fmt: skip
     command = tyro.extras.subcommand_cli_from_dict(
         commands, prog="steersman", description="Control of simulated systems, compared honestly.", args=args

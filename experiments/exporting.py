@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.markup import escape
 
 from steersman.dynamics.registry import model_spec
 from steersman.envs import noise
+from steersman.experiments.comparison.files import load_result
 from steersman.experiments.comparison.jobs import spec_of
 from steersman.experiments.comparison.machine import describe_machine
 from steersman.experiments.comparison.runner import restored
@@ -19,6 +21,7 @@ from steersman.experiments.comparison.runs import jobs_named, open_store
 from steersman.experiments.comparison.store import Store
 from steersman.experiments.exported.controller import Part, SavedController, save_controller
 from steersman.experiments.exported.fmu import export_controller
+from steersman.experiments.exported.onnx_file import to_onnx
 from steersman.experiments.spec.plan import RunSpec, made_of
 from steersman.experiments.spec.settings import SpecError
 
@@ -41,6 +44,8 @@ class Export:
     """Folder to write; by default results/exported/KEY."""
     fmu: Literal[2, 3] | None = None
     """Write an FMU of this FMI version too, OUT.fmu; its host needs Python and Steersman."""
+    onnx: bool = False
+    """Also write controller.onnx, for trained policies; takes the extra 'export'."""
 
     def run(self, console: Console) -> int:
         """Write, and print where it lies and what a loop must know."""
@@ -54,6 +59,8 @@ class Export:
         if self.fmu is not None:
             unit = export_controller(folder, folder.with_name(f"{folder.name}.fmu"), version=self.fmu)
             console.print(f"FMU: [bold]{escape(str(unit))}[/bold]", soft_wrap=True)
+        if self.onnx:
+            console.print(f"ONNX: [bold]{escape(str(to_onnx(path)))}[/bold]", soft_wrap=True)
         return 0
 
 
@@ -72,8 +79,14 @@ def found_run(store: Store, key: str) -> tuple[RunSpec, bool]:
     return spec, made_of(spec.environment, spec.model, spec.controller) != spec.made
 
 
-def export(store: Store, spec: RunSpec, folder: Path) -> Path:
+def export(store: Store, spec: RunSpec, folder: Path, more: Mapping[str, Any] | None = None) -> Path:
     """Write the controller of a finished run; the path of its description.
+
+    Args:
+        store: Where the run is.
+        spec: The run.
+        folder: Where the controller goes.
+        more: What else the description tells people.
 
     Raises:
         ValueError: If it cannot be restored, or its objective holds code without a name.
@@ -86,7 +99,7 @@ def export(store: Store, spec: RunSpec, folder: Path) -> Path:
         model = Part(spec.model.use, spec.model.settings, plant)
     about = {
         "environment": environment, "seed": spec.seed, "run": spec.key, "code": spec.made.code,
-        "machine": describe_machine(), "notes": list(law.notes),
+        "machine": describe_machine(), "notes": list(load_result(store.file(spec.key, ".npz")).notes), **(more or {}),
     }  # fmt: skip
     made = Part(spec.controller.use, spec.controller.settings)
     return save_controller(SavedController(made, law, model, constant_reference(spec), about), folder)

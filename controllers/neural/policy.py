@@ -129,8 +129,30 @@ class TrainedPolicy(Controller, ABC):
         """See :class:`~steersman.controllers.base.Controller`."""
         if len(self._state) != m.n:
             self._state = self._policy.initial_state(m.n)
-        raw, self._state = self._policy(self.observe(m.y), self._state)
-        return self.optimal(scored_action(self.problem.actions, raw.to(m.y)))
+        u, self._state = self.respond(m.y, self._state)
+        return self.optimal(u)
+
+    def respond(
+        self, y: Float[Tensor, "n ny"], memory: Float[Tensor, "n memory"]
+    ) -> tuple[Float[Tensor, "n m"], Float[Tensor, "n memory"]]:
+        """Actions, not yet projected, and the next memory."""
+        raw, memory = self._policy(self.observe(y), memory)
+        return scored_action(self.problem.actions, raw.to(y)), memory
+
+    @property
+    def network(self) -> Policy:
+        """The policy from normalised observations to raw actions."""
+        return self._policy
+
+    @property
+    def centre(self) -> Float[Tensor, "ny"]:
+        """What is subtracted from outputs."""
+        return self._mean
+
+    @property
+    def scale(self) -> Float[Tensor, "ny"]:
+        """What outputs are divided by."""
+        return self._std
 
     def observe(self, y: Float[Tensor, "*b ny"]) -> Float[Tensor, "*b ny"]:
         """Normalised observations in the type of the policy's weights."""

@@ -11,10 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from steersman.controllers.base import Decision, Training, TrainingCost
+from steersman.controllers.base import Training, TrainingCost
 from steersman.controllers.kinds import search_kind
 from steersman.controllers.neural.policy import Scaling, TrainedPolicy, build_policy
-from steersman.controllers.neural.squash import scored_action
 from steersman.controllers.policy_search.evaluation import (
     Episodes,
     Evaluation,
@@ -30,7 +29,6 @@ from steersman.dynamics.base import Dynamics
 from steersman.envs import noise
 from steersman.envs.plant import ControlProblem
 from steersman.envs.settings import at_least
-from steersman.envs.simulator import Measurement
 from steersman.optimizers.base import Search
 from steersman.optimizers.registry import make_search
 from steersman.optimizers.search import minimise
@@ -224,14 +222,6 @@ class PolicySearch(TrainedPolicy):
             used, keys = used + int(found.plant_steps.sum()), keys[fits:]
         # A training that goes on with a smaller budget than it had may have nothing left.
         return int(self._risk(torch.cat(costs, dim=1)).argmin()) if costs else 1, used
-
-    @torch.no_grad()
-    def decide(self, m: Measurement, budget_s: float | None) -> Decision:
-        """See :class:`~steersman.controllers.base.Controller`."""
-        if len(self._state) != m.n:
-            self._state = self._policy.initial_state(m.n)
-        raw, self._state = self._policy(self.observe(m.y), self._state)
-        return self.optimal(scored_action(self.problem.actions, raw.to(m.y)))
 
     def _episodes(self, training: Training) -> Episodes:
         like = flatten(self._policy)

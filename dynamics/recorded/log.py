@@ -51,7 +51,7 @@ class Log(Settings):
     """Rows of a table in the order of time: outputs as they were then, and the action from then on.
 
     Attributes:
-        file: A csv, parquet or npz file (:func:`~steersman.dynamics.recorded.tables.read_table`).
+        file: A csv, parquet or npz file, or ``minari:ID`` (:func:`~steersman.dynamics.recorded.tables.read_table`).
         outputs: Columns that were measured.
         actions: Columns that were set, with their lower and upper bounds.
         integer: Those of the actions that take whole numbers only.

@@ -1,4 +1,4 @@
-"""Columns of a table by name, from csv, parquet and npz files."""
+"""Columns of a table by name, from csv, parquet and npz files, or a Minari data set."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from steersman.dynamics.recorded.minari_sets import PREFIX, files_of, read_set
 from steersman.envs.importing import needed
 
 Column = NDArray[Any]
@@ -34,14 +35,17 @@ def read_table(path: Path | str, texts: Collection[str] = ()) -> dict[str, Colum
     times of a parquet file become seconds since 1970; those without a time zone are taken for UTC.
 
     Args:
-        path: The file.
+        path: The file, or ``minari:ID`` for a local Minari data set
+            (:func:`~steersman.dynamics.recorded.minari_sets.read_set`).
         texts: Columns of a csv file that stay as they are written, such as names that look like numbers.
 
     Raises:
         ValueError: If the file is of another kind, or no table of named columns.
         FileNotFoundError: If there is no such file.
-        ImportError: For a parquet file without pyarrow; the message names the extra.
+        ImportError: For a parquet file or a data set without its package; the message names the extra.
     """
+    if str(path).startswith(PREFIX):
+        return read_set(str(path).removeprefix(PREFIX))
     path = Path(path)
     texts_kept = partial(_csv, texts=texts)
     readers: dict[str, Callable[[Path], dict[str, Column]]] = {
@@ -59,6 +63,11 @@ def read_table(path: Path | str, texts: Collection[str] = ()) -> dict[str, Colum
         told = ", ".join(f"{name} has {count}" for name, count in lengths.items())
         raise ValueError(f"{path.name}: columns must be of equal length, but {told}")
     return found
+
+
+def files_behind(path: Path | str) -> list[str]:
+    """The files that a table is read from."""
+    return files_of(str(path).removeprefix(PREFIX)) if str(path).startswith(PREFIX) else [str(path)]
 
 
 def seconds(column: Column, name: str) -> NDArray[np.float64]:

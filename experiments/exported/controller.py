@@ -86,6 +86,16 @@ def load_controller(path: Path | str, *, limit_s: float | None = None, episode: 
         FileNotFoundError: If there is none.
         ValueError: If it is of another format, or a file is not the one it was written with.
     """
+    law, reference = read_controller(path)
+    return DeployedController(law, reference=reference, limit_s=limit_s, episode=episode)
+
+
+def read_controller(path: Path | str) -> tuple[Controller, tuple[float, ...] | None]:
+    """The controller itself, bound and trained, and its references where they are constant.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`load_controller`.
+    """
     found, tensors = read_folder(path, DESCRIPTION, _MAKER)
     problem = from_plain(found["problem"])
     try:
@@ -103,4 +113,5 @@ def load_controller(path: Path | str, *, limit_s: float | None = None, episode: 
     law = new_controller(made.use, made.settings).bind(problem, model)
     if tensors[WEIGHTS]:
         law.load_state_dict(tensors[WEIGHTS])
-    return DeployedController(law, reference=found["reference"], limit_s=limit_s, episode=episode)
+    reference = found["reference"]
+    return law, None if reference is None else tuple(reference)

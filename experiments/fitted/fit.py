@@ -17,6 +17,7 @@ from torch import Tensor
 
 from steersman.dynamics.base import Dynamics, Trajectories
 from steersman.dynamics.recorded.log import Recording
+from steersman.dynamics.recorded.tables import files_behind
 from steersman.dynamics.registry import model_spec
 from steersman.dynamics.score import Score, score
 from steersman.dynamics.windowed.windows import cut, lasting, starts, window_at
@@ -178,7 +179,7 @@ def _anew(
 def _key(spec: FittingSpec, entry: FittedModel) -> str:
     """What a fit depends on: log, settings and code."""
     target = model_spec(entry.use).target.partition(":")[0]
-    log = {**asdict(spec.log), "file": files_in([spec.log.file])}
+    log = {**asdict(spec.log), "file": files_in(files_behind(spec.log.file))}
     parts = [log, spec.score.held_back, entry.use, entry.settings, code_digest([__name__, target])]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

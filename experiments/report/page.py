@@ -9,6 +9,8 @@ from pathlib import Path
 
 import jinja2
 from rich import box
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -66,6 +68,22 @@ def write_report(comparison: Comparison, path: Path) -> None:
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)  # somebody may be looking at it
+
+
+def print_results(console: Console, comparison: Comparison) -> None:
+    """Tables for a terminal, and what there is to say about them."""
+    for note in comparison.notes:
+        console.print(escape(note), soft_wrap=True)
+    for table in terminal_tables(comparison):
+        console.print(table)
+    for note in run_notes(comparison.results, plants=True):
+        console.print(escape(note), soft_wrap=True)
+
+
+def print_failures(comparison: Comparison) -> None:
+    """Runs that failed, to the error output."""
+    for who, error in told_failures(comparison):
+        Console(stderr=True).print(f"[red]{escape(who)}:[/red] {escape(error)}", soft_wrap=True)
 
 
 def terminal_tables(comparison: Comparison) -> list[Table | Text]:

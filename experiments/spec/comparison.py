@@ -11,7 +11,7 @@ from datetime import date
 from datetime import time as daytime
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
 from pydantic.dataclasses import dataclass
@@ -22,9 +22,11 @@ from steersman.envs.settings import missing
 from steersman.experiments.spec.environment import STRICT, Environment
 from steersman.experiments.spec.settings import SpecError, explain, refuse_flags
 
+Spec = TypeVar("Spec")
+"""The dataclass of a kind of file."""
 NAME = re.compile(r"[A-Za-z0-9 ._-]+")
 """What may become the name of a file or folder."""
-MOST = {"episodes": 1_000_000, "seeds": 1_000, "recorded": 1_000, "bank": 2**63 - 1}
+MOST = {"episodes": 1_000_000, "seeds": 1_000, "first_seed": 2**31 - 1, "recorded": 1_000, "bank": 2**63 - 1}
 """Upper bounds: beyond them a number is a slip of the pen."""
 
 
@@ -154,6 +156,7 @@ class ComparisonSpec:
         plants: Plants with their controllers.
         episodes: Scenarios in the bank of each plant.
         seeds: Training seeds: runs of each controller that learns or plans with a learned model.
+        first_seed: The first of them; the others follow it.
         bank: Seed of the scenario banks.
         baseline: ``use`` of the controller that the others are compared with.
         device: Where plants and models run.
@@ -167,6 +170,7 @@ class ComparisonSpec:
     summary: str = ""
     episodes: int = 64
     seeds: int = 1
+    first_seed: int = 0
     bank: int = BANK
     baseline: str = "zero"
     device: str = "cpu"
@@ -180,7 +184,7 @@ class ComparisonSpec:
                 f"name becomes a folder and may hold letters, digits, blanks, '.', '_' and '-', got {self.name!r}"
             )
         for name, most in MOST.items():
-            value, least = getattr(self, name), 0 if name == "bank" else 1
+            value, least = getattr(self, name), 0 if name in ("bank", "first_seed") else 1
             if not least <= value <= most:
                 raise ValueError(f"{name} must be at least {least} and at most {most}, got {value}")
         if self.limit_s is not None and not 0 < self.limit_s < math.inf:
@@ -217,8 +221,17 @@ def read_spec(source: str) -> ComparisonSpec:
     else:
         known = presets()
         raise SpecError(f"unknown preset {missing(source, known)}, or give a path that ends in .toml")
+    return parse_spec({"name": path.stem, **beside, **toml_in(content, source)})
+
+
+def toml_in(content: bytes, source: str) -> dict[str, Any]:
+    """The tables and keys of a TOML file; ``source`` names it in errors.
+
+    Raises:
+        SpecError: If it is no TOML.
+    """
     try:
-        return parse_spec({"name": path.stem, **beside, **tomllib.loads(content.decode("utf-8-sig"))})
+        return tomllib.loads(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise SpecError(f"{source} is not UTF-8 text ({error}); save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
@@ -243,12 +256,21 @@ def parse_spec(data: dict[str, Any]) -> ComparisonSpec:
     Raises:
         SpecError: With the path of the wrong key.
     """
+    return parsed(ComparisonSpec, data)
+
+
+def parsed(kind: type[Spec], data: dict[str, Any]) -> Spec:
+    """A file's dataclass from plain data.
+
+    Raises:
+        SpecError: With the path of the wrong key.
+    """
     _require_plain(data, "")
-    refuse_flags(ComparisonSpec, data, "")
+    refuse_flags(kind, data, "")
     try:
-        return pydantic.TypeAdapter(ComparisonSpec).validate_python(data)
+        return pydantic.TypeAdapter(kind).validate_python(data)
     except pydantic.ValidationError as error:
-        raise SpecError(explain(error, "", ComparisonSpec)) from error
+        raise SpecError(explain(error, "", kind)) from error
 
 
 def _require_plain(data: Any, where: str) -> None:

@@ -226,7 +226,7 @@ def _planned(spec: ComparisonSpec, plant: PlantEntry, entry: ControllerEntry, wh
     prepared = BankSpec(**common, made=made_of(environment), bank=spec.bank)
     made, made_fit = made_of(environment, model, entry), made_of(environment, model)
     found = []
-    for seed in range((plant.seeds or spec.seeds) if known.learns or learned else 1):
+    for seed in seeds_of(spec, plant) if known.learns or learned else (0,):
         fit = FitSpec(**common, made=made_fit, model=model, seed=seed) if model and learned else None
         run = RunSpec(
             **common, made=made, controller=replace(entry, episodes=None), model=model, seed=seed,
@@ -235,6 +235,11 @@ def _planned(spec: ComparisonSpec, plant: PlantEntry, entry: ControllerEntry, wh
         )  # fmt: skip
         found.append(Planned(plant.name, entry.name, label, run))
     return found
+
+
+def seeds_of(spec: ComparisonSpec, plant: PlantEntry) -> range:
+    """Training seeds on a plant."""
+    return range(spec.first_seed, spec.first_seed + (plant.seeds or spec.seeds))
 
 
 def made_of(

