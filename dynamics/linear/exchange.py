@@ -41,9 +41,9 @@ def to_control(
     model = linearized(of, at, seed) if isinstance(of, Plant) else of
     problem, found = model.problem, model.state_space()
     if outputs == "measured":
-        C, names = found.C, [name for i, name in enumerate(problem.measured) if i not in problem.exogenous]
+        read, names = found.C, [name for i, name in enumerate(problem.measured) if i not in problem.exogenous]
     else:
-        C, names = found.Cz, list(problem.performed)
+        read, names = found.Cz, list(problem.performed)
     inputs, names = ([name.replace(".", "_") for name in part] for part in (problem.actions.names, names))
-    A, B, C = (part.detach().cpu().double().numpy() for part in (found.A, found.B, C))
+    A, B, C = (part.detach().cpu().double().numpy() for part in (found.A, found.B, read))
     return control.StateSpace(A, B, C, 0, problem.period, inputs=inputs, outputs=names, remove_useless_states=False)

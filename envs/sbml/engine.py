@@ -86,7 +86,7 @@ class Engine:
         self._runner.reset(model.roadrunner.SelectionRecord.ALL)
         volumes = {name: value for name, value in values.items() if name in model.compartments}
         inside = {name: value for volume in volumes for name, value in document.dissolved(volume).items()}
-        for name, value in (volumes | inside | values).items():
+        for name, value in {**volumes, **inside, **values}.items():
             self._state.setValue(name, value)
 
     def hold(self, u: Vector) -> None:
