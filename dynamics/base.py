@@ -100,6 +100,11 @@ class Trajectories:
         u = torch.cat([self.u, self.u.new_zeros(len(self), more, self.u.shape[2])], dim=1)
         return Trajectories(y, z, u, torch.cat([self.valid, self.valid.new_zeros(len(self), more)], 1), self.period)
 
+    def to(self, device: torch.device | str) -> Trajectories:
+        """The same data on a device."""
+        parts = (getattr(self, name).to(device) for name in ("y", "z", "u", "valid"))
+        return Trajectories(*parts, self.period)
+
     def tensors(self) -> dict[str, Tensor]:
         """Everything by name, for files."""
         parts = {name: getattr(self, name).detach().cpu().contiguous() for name in ("y", "z", "u", "valid")}

@@ -88,7 +88,7 @@ class Episodes:
 
     def keys(self, start: int, count: int) -> Int64[Tensor, "count"]:
         """Keys of training scenarios."""
-        return Training(self.simulate, self.seed).keys(count, start=start)
+        return Training(self.simulate, self.seed, device=self.population.vectors.device).keys(count, start=start)
 
     def run(
         self,
