@@ -129,6 +129,10 @@ class Card(TorchFunctionMode):
             kwargs = {"dtype": like.dtype, "device": like.device} | kwargs
         if func in (Tensor.__getitem__, Tensor.__setitem__) and args[0].device == _INSIDE:
             args = (args[0], _on_card(args[1]), *args[2:])
+        if (gen := kwargs.get("generator")) is not None:
+            at = args[0].device if args and isinstance(args[0], Tensor) else "cpu"
+            if _is_card(kwargs.get("device") or at) != isinstance(gen, _Drawn):
+                raise DeviceError(f"{func.__name__} draws from a generator on {gen.device}")
         args = tuple(_INSIDE if isinstance(a, torch.device | str) and _is_card(a) else a for a in args)
         if kwargs.get("device") is not None and _is_card(kwargs["device"]):
             kwargs["device"] = _INSIDE
@@ -161,9 +165,6 @@ class _Kernels(TorchDispatchMode):
         func = _PLAIN.get(func, func)
         if reason := _JUDGES.get(func, _judge)(func, args, kwargs, tensors, there):
             self._card.wait(reason)
-        gen = kwargs.get("generator")
-        if gen is not None and isinstance(gen, _Drawn) != there:
-            raise DeviceError(f"{func} draws from a generator on {gen.device}")
         plain = {"device": torch.device("cpu")} if target is not None else {}
         out = func(*_map(_raw, args), **_map(_raw, kwargs) | plain)
         if not there:
