@@ -143,7 +143,7 @@ class SpectralPlant(Plant):
 
     def initial(self, key: Int64[Tensor, "n"], p: Params) -> State:
         """What ``start`` gives."""
-        return self.start(self.grid.to(key.device), noise.fold(key, _START)).to(self.dtype)
+        return self.start(placed(self.grid, key), noise.fold(key, _START)).to(self.dtype)
 
     def step(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], w: Tensor, p: Params) -> State:
         """See :class:`~steersman.envs.plant.Plant`."""

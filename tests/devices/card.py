@@ -7,7 +7,8 @@ would make the host wait is written down: numbers read, copies between the memor
 tensors ends the process.
 
 Limits: nothing runs late, kernels that CUDA lacks are not missed, numbers round as the CPU's do, and neither
-``torch.compile`` nor code that reads memory by its address (numba) can run on what lies there.
+``torch.compile``, nor inference mode, nor code that reads memory by its address (numba) can run on what lies there;
+forward-mode derivatives of what lies on the CPU end the process as well.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 from unittest.mock import patch
@@ -32,6 +34,7 @@ _INSIDE = torch.device("meta")
 _ROOT = Path(__file__).resolve().parents[2]
 _aten: Any = torch.ops.aten
 _Generator = torch.Generator
+_Property = type(Tensor.device.__get__)  # type: ignore[attr-defined]
 
 
 class DeviceError(AssertionError):
@@ -114,12 +117,16 @@ class Card(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Names of devices, which torch must not see: it would look for CUDA."""
-        kwargs = dict(kwargs or {})
-        if func == Tensor.device.__get__:  # type: ignore[attr-defined]
+        if type(func) is _Property:
             found = func(*args)
-            return CARD if found == _INSIDE else found
-        if func == Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
-            return args[0].device == _INSIDE
+            if found == _INSIDE and func == Tensor.device.__get__:  # type: ignore[attr-defined]
+                return CARD
+            if found is False and func == Tensor.is_cuda.__get__:  # type: ignore[attr-defined]
+                return args[0].device == _INSIDE
+            return found
+        kwargs = dict(kwargs or {})
+        if func is torch.device:
+            return func(*args, **kwargs)
         if func is Tensor.tolist:
             return func(args[0].cpu())
         if func is Tensor.cuda:
@@ -278,15 +285,20 @@ def _map(f: Callable[[Tensor], Tensor], tree: Any) -> Any:
     return {name: _map(f, part) for name, part in tree.items()} if isinstance(tree, dict) else tree
 
 
+@cache
+def _ours(file: str) -> str:
+    """A file's name in this project, tests aside; empty for all others."""
+    path = Path(file).resolve()
+    name = str(path.relative_to(_ROOT)) if path.is_relative_to(_ROOT) else ""
+    return "" if name.startswith(("tests", ".venv")) else name
+
+
 def _lines() -> tuple[str, ...]:
     """Where the project is being executed, the innermost last; neither this file nor a test."""
     found: list[str] = []
     frame = sys._getframe(1)
     while frame is not None and len(found) < 4:
-        file = Path(frame.f_code.co_filename)
-        if file.is_relative_to(_ROOT) or "steersman" in file.parts:
-            name = str(file.resolve().relative_to(_ROOT))
-            if not name.startswith(("tests", ".venv")):
-                found.append(f"{name}:{frame.f_lineno}")
+        if name := _ours(frame.f_code.co_filename):
+            found.append(f"{name}:{frame.f_lineno}")
         frame = frame.f_back  # type: ignore[assignment]
     return tuple(reversed(found))
