@@ -18,7 +18,8 @@ from steersman.dynamics.base import Dynamics, Trajectories
 from steersman.dynamics.collect import Exciter, HeldLevels
 from steersman.dynamics.estimation.base import Belief, Estimator, WindowEstimator
 from steersman.envs import noise
-from steersman.envs.plant import ControlProblem
+from steersman.envs.placement import moved
+from steersman.envs.plant import ControlProblem, Plant
 from steersman.envs.settings import check_ranges
 from steersman.envs.simulator import Measurement, Simulator
 
@@ -69,6 +70,7 @@ class Training:
         data: What the model was fitted to, for controllers that fit it again; None where nobody knows.
         note: Called with each remark (:attr:`~steersman.envs.simulator.Simulator.notes`) of simulators that training
             made in other processes, which ``simulate`` does not see.
+        device: Where the simulators are, and keys are made.
     """
 
     simulate: Callable[[int], Simulator]
@@ -78,10 +80,11 @@ class Training:
     excite: Callable[[], Exciter] = HeldLevels
     data: Trajectories | None = None
     note: Callable[[str], None] = lambda text: None
+    device: torch.device | str = "cpu"
 
     def keys(self, n: int, start: int = 0) -> Int64[Tensor, "n"]:
         """Keys of training scenarios ``start .. start+n-1``."""
-        return noise.fold(noise.keys(self.seed, n, start=start), _STREAM)
+        return noise.fold(noise.keys(self.seed, n, start=start, device=self.device), _STREAM)
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ class Controller(ABC):
             that of an uninterrupted training.
         estimator: What makes the model's hidden state of the measurements, where there is a model; by default the model
             itself, of the last ones. Another one may take its place after :meth:`bind`.
+        device: Where it trains and decides (:meth:`to`); the CPU after :meth:`bind`.
         notes: What a reader of the results should know, such as what a training found that nobody should deploy the
             controller without knowing, in whole sentences (:meth:`note`).
     """
@@ -134,6 +138,7 @@ class Controller(ABC):
     problem: ControlProblem
     model: Dynamics | None = None
     estimator: Estimator | None = None
+    device: torch.device = torch.device("cpu")
 
     def __post_init__(self) -> None:
         """Where the settings are fields of a dataclass, refuse those out of the ranges that their annotations state."""
@@ -164,6 +169,24 @@ class Controller(ABC):
         """
         self.problem, self.model, self.notes, self._failures = problem, model, (), {}
         self.estimator = None if model is None else WindowEstimator(model)
+        self.device = torch.device("cpu")
+        return self
+
+    def to(self: Bound, device: torch.device | str) -> Bound:
+        """Move model, learned tensors, belief and memory to a device, where simulators and training then are too.
+
+        Looked through are attributes, containers, and objects of Steersman's classes or of the controller's own module;
+        plants stay, whose constants follow the tensors they meet.
+        """
+        self.device = torch.device(device)
+        modules = {kind.__module__ for kind in type(self).__mro__}
+
+        def own(kind: type) -> bool:
+            inside = kind.__module__.startswith("steersman.") or kind.__module__ in modules - {"builtins", "abc"}
+            return inside and not issubclass(kind, Plant | Simulator | ControlProblem)
+
+        seen: dict[int, Any] = {id(part): (part, part) for part in (self, self.problem)}
+        vars(self).update({name: moved(value, self.device, own, seen) for name, value in vars(self).items()})
         return self
 
     def train(self, training: Training) -> TrainingCost:

@@ -153,6 +153,10 @@ class Trajectories:
 
         return self._each(longer)
 
+    def to(self, device: torch.device | str) -> Trajectories:
+        """The same data on a device."""
+        return self._each(lambda name, part: part.to(device))
+
     def _each(self, change: Callable[[str, Tensor], Tensor]) -> Trajectories:
         return Trajectories(period=self.period, **{name: change(name, getattr(self, name)) for name in _PARTS})
 

@@ -11,6 +11,8 @@ from gymnasium import spaces
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from steersman.envs.placement import constant
+
 
 @dataclass(frozen=True)
 class ActionSet:
@@ -95,7 +97,7 @@ class ActionSet:
         lower, upper = self.bounds(u)
         out = torch.minimum(torch.maximum(u, lower), upper)
         if any(self.integer):
-            whole = torch.tensor(self.integer, device=u.device)
+            whole = constant(self.integer, u, torch.bool)
             out = torch.where(whole, torch.round(out), out)
         for group in self.one_hot:
             index = list(group)
@@ -112,7 +114,7 @@ class ActionSet:
         """Admissible actions from uniform numbers in (0, 1); unbounded actions are drawn from [-1, 1]."""
         lower, upper = (torch.nan_to_num(b, neginf=-1.0, posinf=1.0) for b in self.bounds(unit))
         if any(self.integer):
-            whole = torch.tensor(self.integer, device=unit.device)
+            whole = constant(self.integer, unit, torch.bool)
             drawn = torch.where(whole, lower + (unit * (upper - lower + 1)).floor(), lower + unit * (upper - lower))
         else:
             drawn = lower + unit * (upper - lower)

@@ -40,7 +40,7 @@ def keys(seed: int, n: int, *, start: int = 0, device: torch.device | str = "cpu
     """Keys of scenarios ``start .. start+n-1`` of a seed. Different seeds give unrelated keys."""
     if seed < 0:
         raise ValueError(f"seed must be a non-negative integer, got {seed}")
-    root = mix(torch.tensor([_signed(seed & (2**64 - 1))], dtype=torch.int64, device=device))
+    root = mix(torch.full((1,), _signed(seed & (2**64 - 1)), dtype=torch.int64, device=device))
     index = torch.arange(start, start + n, dtype=torch.int64, device=device)
     return mix(root + (index + 1) * GOLDEN)
 

@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from steersman.envs.placement import constant
+
 Signal = Literal["z", "e", "u", "du"]
 
 
@@ -52,7 +54,7 @@ def _weights(term: Term, weights: tuple[float, ...], s: Tensor) -> Tensor:
         raise ValueError(
             f"term {term.name!r} has {len(weights)} weights but signal {term.on!r} has {s.shape[-1]} entries"
         )
-    return s.new_tensor(weights)
+    return constant(weights, s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,8 +162,8 @@ class Barrier(Term):
 
     def __call__(self, s: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
         """See :class:`Term`."""
-        x = s[..., list(self.index)]
-        low, high, width = (s.new_tensor(numbers) for numbers in (self.low, self.high, self.width))
+        x = s[..., constant(self.index, s, torch.int64)]
+        low, high, width = (constant(numbers, s) for numbers in (self.low, self.high, self.width))
         below, above = (torch.relu(1 - d / width) for d in (x - low, high - x))
         return self.height * (below.square() + above.square()).sum(dim=-1)
 
@@ -249,7 +251,7 @@ class Objective:
         if not self.limits:
             return None
         seen = z[..., [t.index for t in self.limits]]
-        low, high = (seen.new_tensor([getattr(t, end) for t in self.limits]) for end in ("low", "high"))
+        low, high = (constant(tuple(getattr(t, end) for t in self.limits), seen) for end in ("low", "high"))
         return ((seen < low) | (seen > high)).any(dim=-1)
 
     def softened(self, margin: float, *, smooth: bool = False) -> Objective:

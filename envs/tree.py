@@ -53,4 +53,4 @@ def tree_finite(tree: Tensor | Mapping[str, Tensor], n: int) -> Bool[Tensor, "n"
             # Zero times anything finite is zero: half the work of isfinite.
             row = (leaf.detach().reshape(n, -1) * 0).sum(dim=1) == 0
             ok = row if ok is None else ok & row
-    return torch.ones(n, dtype=torch.bool) if ok is None else ok
+    return torch.ones(n, dtype=torch.bool, device=tree_leaves(tree)[0].device) if ok is None else ok

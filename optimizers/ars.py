@@ -68,9 +68,8 @@ class ARS(Search[ARSMemory]):
         kept = pairs.amin(dim=0).argsort(stable=True)[: self.top]
         pairs = pairs[:, kept]
         spread = pairs.std(correction=0)
-        if float(spread) > 0:
-            weight = (pairs[0] - pairs[1]) * (self.rate / (self.top * spread))
-            m.x = m.x - weight.to(m.x.dtype) @ self._deltas[kept]
+        weight = (pairs[0] - pairs[1]) * (self.rate / (self.top * spread))
+        m.x = torch.where(spread > 0, m.x - weight.to(m.x.dtype) @ self._deltas[kept], m.x)
 
     @property
     def incumbent(self) -> Tensor:

@@ -48,6 +48,7 @@ class Search(ABC, Generic[M]):
             raise ValueError(f"confirmations must not be negative, got {self.confirmations}; 0 trusts single costs")
         self.memory: M
         self._asked: Tensor | None = None
+        self._numbers: list[float] | None = None
         self._started = False
 
     # ------------------------------------------------------------------ for subclasses
@@ -79,6 +80,15 @@ class Search(ABC, Generic[M]):
 
     def _restore(self, state: State) -> None:
         """Rebuild what ``self.memory`` does not hold, after a load; ``self.gen`` may be moved, it is set later."""
+
+    def _read(self, numbers: Float[Tensor, "k"]) -> list[float]:
+        """Numbers that :meth:`_tell` decides by, read together with those that judge the champion.
+
+        Of all that a generation does this alone makes the host wait for a GPU: call it once.
+        """
+        found: list[float] = torch.cat([numbers.double(), self._unread]).tolist()
+        self._numbers = found[len(numbers) :]
+        return found[: len(numbers)]
 
     # ------------------------------------------------------------------ for users
 
@@ -170,12 +180,15 @@ class Search(ABC, Generic[M]):
                 f"cost has shape {tuple(cost.shape)}, the population has {len(self._asked)} rows; give one cost per row"
             )
         raw = cost.detach().to(self._asked.device, torch.float64)
-        clean = math.isfinite(float(raw.sum()))  # an infinite sum of finite costs only takes the longer way
+        # An infinite sum of finite costs only takes the longer way, as do all costs on a GPU, which are not read for it.
+        clean = raw.device.type == "cpu" and math.isfinite(float(raw.sum()))
         raw = raw if clean else torch.where(torch.isfinite(raw), raw, math.inf)
         asked, self._asked = self._asked, None
         size = self._size()
+        lowest = raw[:size].argmin()[None]
+        self._unread, self._numbers = torch.cat([raw[:size][lowest], raw[size:]]), None
         self._tell(raw[:size] if clean else _finite(raw[:size]))
-        self._judge(asked, raw, size)
+        self._judge(asked, lowest)
         self.evaluations += len(asked)
         self.generation += 1
 
@@ -237,13 +250,15 @@ class Search(ABC, Generic[M]):
 
     # ------------------------------------------------------------------ inside
 
-    def _judge(self, asked: Tensor, cost: Tensor, size: int) -> None:
-        lowest = int(cost[:size].argmin())
-        sample, value = asked[lowest], float(cost[lowest])
+    def _judge(self, asked: Tensor, lowest: Tensor) -> None:
+        if self._numbers is None:
+            self._read(self._unread[:0])
+        assert self._numbers is not None  # noqa: S101 - just read
+        sample, (value, *rivals) = asked[lowest][0], self._numbers
         if not self.confirmations:
             self.champion.select(sample, value)
             return
-        old, new = cost[size:].tolist()
+        old, new = rivals
         if self.champion.fight(old, new, self.confirmations):
             # Samples are lucky or bold, the centre is neither: each gets its chance in turn.
             self.champion.challenge(self.incumbent if self.generation % 2 else sample)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -129,14 +130,15 @@ def minimise(
 
 
 def _line(search: Search[Any], cost: Tensor) -> Generation:
-    finite = cost[torch.isfinite(cost)].double()
-    best = search.champion.best
+    good, cost, best = torch.isfinite(cost), cost.double(), search.champion.best
+    lowest, middle = torch.where(good, cost, torch.inf).amin(), torch.where(good, cost, torch.nan).nanmedian()
+    lowest, middle, failed = torch.stack([lowest, middle, (~good).sum()]).tolist()  # at once: a GPU is waited for
     return Generation(
         search.evaluations,
         best.cost if best is not None else float("inf"),
-        float(finite.amin()) if len(finite) else float("inf"),
-        float(finite.median()) if len(finite) else float("inf"),
-        len(cost) - len(finite),
+        lowest,
+        middle if math.isfinite(lowest) else float("inf"),
+        int(failed),
     )
 
 

@@ -72,7 +72,7 @@ class SPSA(Search[SPSAMemory]):
     def _tell(self, cost: Tensor) -> None:
         m, n = self.memory, self.pairs
         slope = ((cost[:n] - cost[n:]) / (2 * self._c)).to(m.x.dtype) @ self._signs / n
-        size = float(slope.abs().mean())
+        (size,) = self._read(slope.abs().mean()[None])
         if m.gain == 0 and size > 0:
             m.gain = self.step / size * (m.steps + 1 + self.stability) ** 0.602
         # One outlier must not throw the point away: no step is longer than the first one.

@@ -89,7 +89,9 @@ class PID(Controller):
         if not self.tune:
             return TrainingCost()
         start = time.process_time()
-        unit = noise.uniform(noise.fold(noise.keys(training.seed, self.tune), _TUNE), 3, self.problem.actions.m)
+        unit = noise.uniform(
+            noise.fold(noise.keys(training.seed, self.tune, device=self.device), _TUNE), 3, self.problem.actions.m
+        )
         scale = 10 ** (self.decades * (2 * unit - 1))
         scale[0] = 1.0
         simulator = training.simulate(self.tune * self.scenarios)
@@ -108,7 +110,7 @@ class PID(Controller):
 
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
         """See :class:`~steersman.controllers.base.Controller`."""
-        asked = self._asked | (m.r[:, 0] != 0).any(dim=0).cpu()
+        asked = self._asked | (m.r[:, 0] != 0).any(dim=0).to(self._asked.device)
         if not torch.equal(asked, self._asked):
             self._asked = asked
             self.notes = self._unfollowed()

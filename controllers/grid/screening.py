@@ -94,9 +94,11 @@ class PinnScreening(Controller):
         low, high = self.problem.actions.lower[0], self.problem.actions.upper[0]
         if budget_s is not None and self._per_row * m.n > budget_s:
             enough = torch.ceil((m.y[:, :1] - SAFE) / BLOCK).clamp(low, high)
-            return Decision(enough, torch.full((m.n,), int(Outcome.BACKUP), dtype=torch.uint8))
-        blocks = torch.arange(low, high + 1, dtype=torch.float64)
-        error = FORECAST_ERROR * torch.special.ndtri((torch.arange(self.errors).double() + 0.5) / self.errors)
+            return Decision(enough, torch.full((m.n,), int(Outcome.BACKUP), dtype=torch.uint8, device=m.y.device))
+        blocks = torch.arange(low, high + 1, dtype=torch.float64, device=m.y.device)
+        error = FORECAST_ERROR * torch.special.ndtri(
+            (torch.arange(self.errors, device=m.y.device).double() + 0.5) / self.errors
+        )
         left = left_over((m.y[:, :1].double() + error)[:, None], blocks[:, None])
         # The plant cuts the swing off where synchronism is lost, and its cost ends there.
         z = self.peaks(left.flatten()).reshape(left.shape).clamp(max=torch.pi)[..., None]

@@ -98,8 +98,10 @@ def unroll(system: ReluSystem, s0: Vector, actions: ActionSet, horizon: int) -> 
     u = [_Affine(np.eye(m, size, j * m), np.zeros(m)) for j in range(horizon)]
     y = [_constant(s0[i * nk : (i + 1) * nk]) for i in range(context)]
     past = [_constant(s0[context * nk + i * m : context * nk + (i + 1) * m]) for i in range(context - 1)]
-    layers = [(layer.weight.numpy(), layer.bias.numpy(), layer.kind.numpy()) for layer in system.layers]
-    skip, offset, last = (t.numpy() for t in (system.skip, system.offset, system.last))
+    layers = [tuple(t.cpu().numpy() for t in (layer.weight, layer.bias, layer.kind)) for layer in system.layers]
+    skip, offset, last, Cz, dz = (
+        t.cpu().numpy() for t in (system.skip, system.offset, system.last, system.Cz, system.dz)
+    )
     for j in range(horizon):
         x = _stack([*y, *past, u[j]], size)
         hidden = x
@@ -125,9 +127,9 @@ def unroll(system: ReluSystem, s0: Vector, actions: ActionSet, horizon: int) -> 
         y = [*y[1:], _Affine(np.eye(nk, size + nk, size), np.zeros(nk))]
         past = [*past, u[j]][1:] if context > 1 else []
         size += nk
-        z = _stack([*y, *past], size).through(system.Cz.numpy())
+        z = _stack([*y, *past], size).through(Cz)
         Z.append(z.A)
-        z0.append(z.c + system.dz.numpy())
+        z0.append(z.c + dz)
     lower, upper = (np.tile(np.asarray(b, dtype=float), horizon) for b in (actions.lower, actions.upper))
     whole = tuple(np.pad(A, ((0, 0), (0, size - A.shape[1]))) for A in Z)
     return Program(tuple(blocks), lower, upper, tuple(outputs), whole, tuple(z0), horizon, m, size)

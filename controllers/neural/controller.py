@@ -151,7 +151,8 @@ class NeuralPolicy(TrainedPolicy):
         resumable, last = Resumable(training.folder, *self._about(training, self.model)), STARTS - 1
         for attempt in range(STARTS):
             seed = training.seed + 104729 * attempt
-            self._policy = build_policy(self.policy, self.problem.ny, self.problem.actions.m, self.hidden, seed)
+            fresh = build_policy(self.policy, self.problem.ny, self.problem.actions.m, self.hidden, seed)
+            self._policy = fresh.to(self.device)
             gen = torch.Generator().manual_seed(seed)
             source = self._source(training, gen)
             dead = descend(

@@ -83,7 +83,7 @@ class Excited:
         signal = self.exciter(m).to(u)
         moved = u + self.share * (signal - self._middle.to(u))
         turned = noise.uniform(noise.fold(noise.fold(self.key, _SWITCH), m.k), dtype=u.dtype) < self.share
-        other = torch.where(self._discrete, torch.where(turned[:, None], signal, u), moved)
+        other = torch.where(self._discrete.to(u.device), torch.where(turned[:, None], signal, u), moved)
         return torch.where(self.rows[:, None], other, u)
 
 

@@ -92,7 +92,8 @@ class Imitation(TrainedPolicy):
     def train(self, training: Training) -> TrainingCost:
         """Rounds of episodes and fits; with a folder, fits go on from where they were."""
         start, earlier, used = time.process_time(), 0.0, 0
-        self._policy = build_policy("mlp", self.problem.ny, self.problem.actions.m, self.hidden, training.seed)
+        fresh = build_policy("mlp", self.problem.ny, self.problem.actions.m, self.hidden, training.seed)
+        self._policy = fresh.to(self.device)
         curve: list[tuple[int, float]] = []
         ys: list[Tensor] = []
         answers: list[Tensor] = []

@@ -231,7 +231,7 @@ class PlantRollouts(Rollouts):
         self.judge = training.simulate(batch)
         self.exam = self.judge.scenarios(noise.fold(training.keys(batch), _VALIDATE))
         self.round, self.left = 0, 0
-        self.alive = torch.ones(batch, dtype=torch.bool)
+        self.alive = torch.ones(batch, dtype=torch.bool, device=self.simulator.device)
 
     def whole(self, length: int) -> bool:
         """See :class:`Rollouts`: whether new episodes begin, since simulators in the middle of some are not kept."""
@@ -262,7 +262,7 @@ class PlantRollouts(Rollouts):
     def begin(self, scenarios: Scenarios) -> None:
         """Start the episodes that the next segments run along."""
         self.simulator.reset(scenarios)
-        self.alive = torch.ones(self.simulator.n, dtype=torch.bool)
+        self.alive = torch.ones(self.simulator.n, dtype=torch.bool, device=self.simulator.device)
         self.left = self.problem.horizon
         window = Windows(self.model.context).push(self.simulator.measure())
         self.y, self.u = window.y, window.u

@@ -24,7 +24,7 @@ def under_policy(controller: Controller, training: Training, episodes: int, *, c
     """Episodes under a policy, every other one with a little excitation."""
     simulator, keys = training.simulate(episodes), _scenarios(training, episodes)
     controller.reset(episodes)
-    odd = torch.arange(episodes) % 2 == 1
+    odd = torch.arange(episodes, device=keys.device) % 2 == 1
     act = Excited(lambda m: controller.act(m).u, training.excite(), simulator.actions, odd, keys, SHARE)
     return experience(simulator, keys, act, context=context, ahead=ahead)
 

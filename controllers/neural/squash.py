@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot, softplus
 
 from steersman.envs.actions import ActionSet
+from steersman.envs.placement import constant
 
 INSIDE = 0.05
 """Raw 0 stays so far inside a bound: a share of the range, or so much itself beside an open side."""
@@ -75,7 +76,7 @@ def decided(actions: ActionSet, u: Float[Tensor, "n m"], gen: torch.Generator | 
         return u
     if gen is None:
         return _valued(actions.project(u), u)
-    u = torch.where(torch.tensor(actions.integer, device=u.device), _drawn(actions, u, gen), u)
+    u = torch.where(constant(actions.integer, u, torch.bool), _drawn(actions, u, gen), u)
     for group in actions.one_hot:
         u = u.clone()
         u[:, list(group)] = _chosen(u[:, list(group)], gen)

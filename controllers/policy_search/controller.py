@@ -146,7 +146,7 @@ class PolicySearch(TrainedPolicy):
         used = self._normalise(training)
         if self.module is None:
             m, ny = self.problem.actions.m, self.problem.ny
-            self._policy = build_policy(self.policy, ny, m, self.hidden, training.seed)
+            self._policy = build_policy(self.policy, ny, m, self.hidden, training.seed).to(self.device)
             self._policy.rest()
         search, episodes = self._started(training.seed), self._episodes(training)
         workers = Workers(episodes, search, self.workers) if self.workers else None

@@ -66,7 +66,7 @@ class Episodes:
 
     def keys(self, start: int, count: int) -> Int64[Tensor, "count"]:
         """Keys of training scenarios."""
-        return Training(self.simulate, self.seed).keys(count, start=start)
+        return Training(self.simulate, self.seed, device=self.population.vectors.device).keys(count, start=start)
 
     def run(
         self,
@@ -160,6 +160,8 @@ class InProcess:
         limit: int | None = None,
     ) -> Costs:
         """See :class:`Executor`."""
+        if self.shards == 1 and len(rows) == len(pop):  # all, in their order: nothing to pick
+            return self.episodes.run(pop, keys, limit=limit)
         parts = [part for part in rows.tensor_split(self.shards) if len(part)]
         return join([self.episodes.run(pop[part], keys, limit=share(limit, part, rows)) for part in parts])
 
@@ -217,6 +219,7 @@ class Evaluation:
         self.episodes, self.executor = episodes, executor
         self.scenarios, self.first, self.keep = scenarios, race or scenarios, keep
         self._ledger, self._steps = ledger, _read_ledger(ledger)
+        self._open: dict[int, list[Tensor]] = {}  # control steps that have not been read yet
 
     def __call__(self, pop: Float[Tensor, "pop dim"], generation: int) -> Float[Tensor, "pop"]:
         """Cost of each row; episode ``e`` of generation ``g`` has the training key ``g scenarios + e``.
@@ -224,23 +227,35 @@ class Evaluation:
         Raises:
             OutOfStepsError: If the generation would take more than :attr:`limit`. What it took counts.
         """
-        keys, self._steps[generation] = self.episodes.keys(generation * self.scenarios, self.scenarios), 0
-        everyone = torch.arange(len(pop))
+        self._settle()
+        keys = self.episodes.keys(generation * self.scenarios, self.scenarios)
+        self._steps[generation], self._open[generation] = 0, []
+        everyone = torch.arange(len(pop), device=pop.device)
         cost = self._run(pop, generation, everyone, keys[: self.first])
         value = self.episodes.risk(cost)
         if self.first < self.scenarios:
             value = self._finish(pop, generation, keys, cost, value)
         self.executor.told(value)
-        self._book(generation)
+        if pop.device.type == "cpu":
+            self._settle()
         return value
 
     def plant_steps(self, generation: int) -> int:
         """Control steps of all generations before this one, those of an earlier process included."""
+        self._settle()
         return sum(steps for made, steps in self._steps.items() if made < generation)
 
     def of_generation(self, generation: int) -> int | None:
         """Control steps of one generation; None if it was never run."""
+        self._settle()
         return self._steps.get(generation)
+
+    def _settle(self) -> None:
+        """Read and book the control steps: on a GPU only now, between generations, since the host waits for it."""
+        for generation, parts in self._open.items():
+            self._steps[generation] += sum(int(part) for part in parts)
+            self._book(generation)
+        self._open.clear()
 
     def _book(self, generation: int) -> None:
         if self._ledger is not None:
@@ -249,7 +264,7 @@ class Evaluation:
 
     def _finish(self, pop: Tensor, generation: int, keys: Tensor, cost: Tensor, value: Tensor) -> Tensor:
         best = value.argsort(stable=True)[: max(1, math.ceil(self.keep * len(pop)))]
-        stays = torch.zeros(len(pop), dtype=torch.bool)
+        stays = torch.zeros(len(pop), dtype=torch.bool, device=pop.device)
         stays[best], stays[-JUDGED:] = True, True
         going = torch.nonzero(stays).flatten()
         more = self._run(pop, generation, going, keys[self.first :])
@@ -259,11 +274,12 @@ class Evaluation:
         return moved
 
     def _run(self, pop: Tensor, generation: int, rows: Tensor, keys: Tensor) -> Tensor:
-        left = None if self.limit is None else self.limit - self._steps[generation]
+        spent = self._open[generation]
+        left = None if self.limit is None else self.limit - sum(int(part) for part in spent)
         found = self.executor(pop, generation, rows, keys, left)
-        self._steps[generation] += int(found.plant_steps.sum())
+        spent.append(found.plant_steps.sum())
         if not found.whole:
-            self._book(generation)
+            self._settle()
             raise OutOfStepsError
         return found.cost.to(pop.device)
 

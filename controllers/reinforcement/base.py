@@ -151,8 +151,9 @@ class Reinforcement(Controller, ABC):
     @torch.no_grad()
     def decide(self, m: Measurement, budget_s: float | None) -> Decision:
         """The deterministic action of the policy."""
-        scaled = (m.y.double().cpu() - self._mean) / self._std
-        obs = torch.as_tensor(seen(self.normalise, scaled.numpy()))
+        scaled = (m.y.to(self._mean) - self._mean) / self._std
+        # The algorithms' interface is numpy's: on a GPU a decision goes by way of the CPU.
+        obs = torch.as_tensor(seen(self.normalise, scaled.cpu().numpy()))
         action = torch.as_tensor(self._policy.predict(obs.numpy(), deterministic=True)[0])
         actions = self.problem.actions
         if self._scaled:

@@ -41,6 +41,6 @@ class OffPolicy(Reinforcement, ABC):
         return {
             "policy": "MlpPolicy", "env": env, "learning_rate": self.rate, "buffer_size": self.plant_steps,
             "learning_starts": self.warmup, "batch_size": self.batch, "gamma": self.gamma, "train_freq": 1,
-            "gradient_steps": updates_of(self.updates, env.num_envs / self.envs), "seed": seed, "device": "cpu",
+            "gradient_steps": updates_of(self.updates, env.num_envs / self.envs), "seed": seed, "device": self.device,
             "policy_kwargs": {"net_arch": list(self.hidden)},
         }  # fmt: skip

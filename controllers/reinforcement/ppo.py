@@ -72,7 +72,7 @@ class PPO(Reinforcement):
     def _algorithm(self, env: Normalize, seed: int) -> BaseAlgorithm:
         algorithm = EvenPPO(
             "MlpPolicy", env, self.rate, self.rollout, self.rollout * env.num_envs, self.epochs, self.gamma,
-            ent_coef=self.entropy, seed=seed, device="cpu", batch=self.batch,
+            ent_coef=self.entropy, seed=seed, device=self.device, batch=self.batch,
             policy_kwargs={"net_arch": list(self.hidden), "log_std_init": math.log(self.spread)},
         )  # fmt: skip
         lean(algorithm.policy, self.problem.actions)

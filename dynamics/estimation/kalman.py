@@ -40,7 +40,7 @@ class KalmanFilter:
         self.system = system
         P = riccati(system.A.T, system.C.T, W, V)
         # L = P C' (C P C' + V)^-1; P is the covariance before the measurement, as the dual recursion gives it.
-        eye = torch.eye(len(system.A), dtype=P.dtype)
+        eye = torch.eye(len(system.A), dtype=P.dtype, device=P.device)
         self.L = gain(eye, system.C.T, P, V).T
         gains = []
         mean = None if start is None else start[0]

@@ -184,10 +184,10 @@ class ReactionDynamics(Learned):
             rates = self._rates(before, data.u[mask]) * data.dt[mask][:, None].to(y)
         unit = (after - before).std(dim=0, correction=0).clamp(min=1e-9)
         change, effect = (after - before) / unit, self.change_ / unit
-        table = (rates[:, None, :] * effect.T[None]).reshape(-1, rates.shape[1]).numpy()
-        found, _ = nnls(table, change.reshape(-1).numpy())
+        table = (rates[:, None, :] * effect.T[None]).reshape(-1, rates.shape[1]).cpu().numpy()
+        found, _ = nnls(table, change.reshape(-1).cpu().numpy())
         floor = 1e-4 * max(float(found.max()), 1e-12)
-        self._learn("log_rate_", torch.from_numpy(np.log(np.maximum(found, floor))).to(y.dtype), trainable=True)
+        self._learn("log_rate_", torch.from_numpy(np.log(np.maximum(found, floor))).to(y), trainable=True)
 
     @torch.no_grad()
     def _noise(self, y: Tensor, data: Trajectories) -> None:

@@ -242,7 +242,7 @@ class Batches:
         first, total = 1 - self.length, self.length + self.ahead
         y, z = (self._split(cut(series, rows, first, total)) for series in (self.y, self.z))
         u = self._split(cut(self.u, rows, first, total - 1))
-        happened = self.valid[rows[:, :1], rows[:, 1:] + torch.arange(self.ahead)]
+        happened = self.valid[rows[:, :1], rows[:, 1:] + torch.arange(self.ahead, device=rows.device)]
         mask = happened.cumprod(dim=1).reshape(self.members, -1, self.ahead).float()
         seen = None if self.seen is None else self._split(cut(self.seen, rows, first, total))
         periods = None if self.periods is None else self._split(cut(self.periods, rows, 0, self.ahead))

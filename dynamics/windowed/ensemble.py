@@ -34,7 +34,7 @@ def new_ensemble(
     weights[f"w{last}"] = torch.zeros(members, sizes[-1], outputs)
     weights[f"b{last}"] = torch.zeros(members, 1, outputs)
     weights["skip"] = skip.to(torch.float32).expand(members, -1, -1).clone()
-    return weights
+    return {name: value.to(skip.device) for name, value in weights.items()}
 
 
 def forward(weights: Weights, x: Float[Tensor, "E n inputs"]) -> Float[Tensor, "E n outputs"]:

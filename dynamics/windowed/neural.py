@@ -68,7 +68,7 @@ class NeuralDynamics(Windowed):
         )
         core = new_ensemble(s.members, batches.inputs + batches.m, s.hidden, batches.nk, gen, batches.arx())
         head = new_ensemble(
-            s.members, batches.inputs, s.hidden, batches.nz, gen, torch.zeros(batches.inputs, batches.nz)
+            s.members, batches.inputs, s.hidden, batches.nz, gen, batches.y.new_zeros(batches.inputs, batches.nz)
         )
         loss = _Loss(self, batches, core, head)
         train(
@@ -85,11 +85,16 @@ class NeuralDynamics(Windowed):
     def _trainable(self, name: str) -> bool:
         return name.startswith(("core_", "head_"))
 
+    def _learn(self, name: str, value: Tensor, *, trainable: bool = False) -> None:
+        super()._learn(name, value, trainable=trainable)
+        if name == "z_scale_":  # read once: every step of every prediction asks
+            self._bent = bool(value.any())
+
     def _edge(self, batches: Batches) -> None:
         """Covariance of the inputs, and the values of distance and spread at the edge of the training data."""
         phi = batches.spread_over(4096)
         # The floor keeps directions in which windows hardly vary from dominating the distance.
-        cov = phi.T @ phi / len(phi) + 1e-2 * torch.eye(phi.shape[1], dtype=phi.dtype)
+        cov = phi.T @ phi / len(phi) + 1e-2 * torch.eye(phi.shape[1], dtype=phi.dtype, device=phi.device)
         self._learn("whiten_", torch.linalg.inv(torch.linalg.cholesky(cov)))
         with torch.no_grad():
             found = self._distances(phi)
@@ -103,7 +108,7 @@ class NeuralDynamics(Windowed):
     def _readout(self, phi: Float[Tensor, "n inputs"]) -> Float[Tensor, "n nz"]:
         affine = super()._readout(phi)
         # Asked at every step of every prediction; where the affine part is exact everywhere, the networks add nothing.
-        return affine + self.z_scale_ * self._members("head", phi).mean(dim=0) if self.z_scale_.any() else affine
+        return affine + self.z_scale_ * self._members("head", phi).mean(dim=0) if self._bent else affine
 
     def _members(self, prefix: str, x: Tensor) -> Tensor:
         head = f"{prefix}_"
@@ -139,6 +144,7 @@ class _Loss:
         self._affine, self._offset = model.z_weight_.float(), model.z_offset_.float()
         # Readouts that are exact already get no network: their inverse scale is zero, and so is their loss.
         self._per_z = torch.where(model.z_scale_ > 0, 1 / model.z_scale_, 0.0).float()
+        self._bent = bool(self._per_z.any())
 
     def fresh(self) -> Tensor:
         """Loss of fresh windows."""
@@ -150,7 +156,7 @@ class _Loss:
             return float(self._of(self._batches.held_back()))
 
     def _of(self, rows: Tensor) -> Tensor:
-        readout = self._readout if self._per_z.any() else None
+        readout = self._readout if self._bent else None
         return self._batches.error(lambda x, _: forward(self._core, x), rows, readout)
 
     def _readout(self, x: Tensor, z: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class SparseNeuralDynamics(Windowed):
         padded, gen, resumable = self._begin(data, s)
         batches = Batches(self, padded, ahead=s.rollout, members=1, batch=s.batch, validation=s.validation, gen=gen)
         net = _fresh((batches.inputs + batches.m, *s.hidden, batches.nk), batches.arx(), gen)
-        masks = [_one_hot(torch.full((width,), Kind.RELU)) for width in s.hidden]
+        masks = [_one_hot(torch.full((width,), Kind.RELU, device=data.y.device)) for width in s.hidden]
         self._descend(net, masks, batches, s.dense_steps, resumable, "dense")
         dense = sum(s.hidden)
         for i in range(s.rounds):
@@ -122,7 +122,7 @@ class SparseNeuralDynamics(Windowed):
         """One round: weights and masks together, then final masks with ``left`` ReLUs."""
         s = self.settings
         free = [mask[:, Kind.RELU] > 0 for mask in masks]
-        logits = [torch.zeros(len(mask), 3, requires_grad=True) for mask in masks]
+        logits = [torch.zeros(len(mask), 3, device=mask.device, requires_grad=True) for mask in masks]
         weights = [t.requires_grad_() for t in net.values()]
         adam = torch.optim.Adam([{"params": weights, "lr": s.rate / 3}, {"params": logits, "lr": 0.03}])
 
@@ -168,7 +168,7 @@ class SparseNeuralDynamics(Windowed):
         mean = torch.cat([self.y_mean_.repeat(length), self.u_mean_.repeat(length)])
         std = torch.cat([self.y_std_.repeat(length), self.u_std_.repeat(length)])
         depth, scale = len(net) // 2 - 1, self.y_std_ * self.delta_
-        layers, used = [], torch.arange(len(mean))
+        layers, used = [], torch.arange(len(mean), device=mean.device)
         for i in range(depth):
             kind: Tensor = getattr(self, f"kind_{i}_")
             alive = (kind != Kind.ZERO).nonzero().flatten()
@@ -180,7 +180,7 @@ class SparseNeuralDynamics(Windowed):
         nk, ns = len(self.y_mean_), len(mean) - len(self.u_mean_)
         skip = scale[:, None] * net["skip"].T / std
         offset = scale * net[f"b{depth}"] - skip @ mean
-        skip[:, (length - 1) * nk : length * nk] += torch.eye(nk, dtype=skip.dtype)
+        skip[:, (length - 1) * nk : length * nk] += torch.eye(nk, dtype=skip.dtype, device=skip.device)
         Cz = self.z_weight_.T / std[:ns]
         if any(not len(layer.bias) for layer in layers):  # a layer without neurons passes nothing on but its bias
             return self._severed(net, layers, skip, offset, scale, Cz, mean[:ns])
@@ -209,7 +209,7 @@ def _fresh(sizes: tuple[int, ...], skip: Tensor, gen: torch.Generator) -> Net:
         net[f"w{i}"] = (2 * torch.rand(a, b, generator=gen) - 1) * (0.0 if last else math.sqrt(3 / a))
         net[f"b{i}"] = (torch.rand(b, generator=gen) - 0.5) * (0.0 if last else 0.5)
     net["skip"] = skip.float().clone()
-    return net
+    return {name: value.to(skip.device) for name, value in net.items()}
 
 
 def _forward(net: Net, masks: list[Tensor], x: Float[Tensor, "*b inputs"]) -> Float[Tensor, "*b outputs"]:
@@ -224,7 +224,7 @@ def _forward(net: Net, masks: list[Tensor], x: Float[Tensor, "*b inputs"]) -> Fl
 def _gumbel(logits: Float[Tensor, "w 3"], temperature: float, gen: torch.Generator) -> Float[Tensor, "w 3"]:
     """A one-hot draw whose gradient is that of the softmax (Jang et al. 2017)."""
     noise = -torch.log(-torch.log(torch.rand(logits.shape, generator=gen).clamp(1e-9, 1 - 1e-7)))
-    soft = torch.softmax((logits + noise) / temperature, dim=1)
+    soft = torch.softmax((logits + noise.to(logits.device)) / temperature, dim=1)
     return _one_hot(soft.argmax(dim=1)) + soft - soft.detach()
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from steersman.envs.noise import bits
+from steersman.envs.placement import constant
 
 _STEPS = ((0, 0), (0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
 """Staying, the four nearest neighbours, the four diagonal ones."""
@@ -34,7 +35,7 @@ def moved(
     cell: Int64[Tensor, "n slots"], word: Int64[Tensor, "n slots"], width: int, side: int, choices: range
 ) -> Int64[Tensor, "n slots"]:
     """The cells reached by a uniformly chosen step; ``range(5)`` may stay, ``range(1, 9)`` is Moore's neighbourhood."""
-    steps = torch.tensor(_STEPS, device=cell.device)[choices.start : choices.stop]
+    steps = constant(_STEPS, cell)[choices.start : choices.stop]
     step = steps[(word * len(choices)) >> width]
     x, y = (cell % side + step[..., 0]) % side, (cell // side + step[..., 1]) % side
     return y * side + x

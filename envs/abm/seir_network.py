@@ -119,17 +119,21 @@ class SEIRNetwork(Plant):
         node = _node(x)
         return torch.stack([(node == c).to(self.dtype).mean(dim=1) for c in range(4)], dim=1)
 
+    def _of(self, x: State, *compartments: int) -> Float[Tensor, "n c"]:
+        node = _node(x)
+        return torch.stack([(node == c).to(self.dtype).mean(dim=1) for c in compartments], dim=1)
+
     def measure(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n 3"]:
         """Shares of susceptible, infectious and recovered."""
-        return self.shares(x)[:, [SUSCEPTIBLE, INFECTIOUS, RECOVERED]]
+        return self._of(x, SUSCEPTIBLE, INFECTIOUS, RECOVERED)
 
     def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n 2"]:
         """Shares of infectious and susceptible."""
-        return self.shares(x)[:, [INFECTIOUS, SUSCEPTIBLE]]
+        return self._of(x, INFECTIOUS, SUSCEPTIBLE)
 
     def constraints(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], p: Params) -> Float[Tensor, "n 1"]:
         """Infectious share above the beds."""
-        return self.shares(x)[:, [INFECTIOUS]] - CAPACITY
+        return self._of(x, INFECTIOUS) - CAPACITY
 
     def render(self, trail: Trail) -> NDArray[np.uint8]:
         """Compartments over time above the actions."""

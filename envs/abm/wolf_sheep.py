@@ -17,6 +17,7 @@ from steersman.envs.abm._wolf_sheep_picture import picture
 from steersman.envs.actions import ActionSet
 from steersman.envs.noise import fold, integers
 from steersman.envs.objective import Limit, Objective, Quadratic
+from steersman.envs.placement import constant
 from steersman.envs.plant import Plant, Status, Trail, going
 from steersman.envs.tree import Params, State, rows_like, tree_map
 
@@ -160,7 +161,7 @@ class WolfSheep(Plant):
     def reference(self, k: Int64[Tensor, "n"], p: Params) -> Float[Tensor, "n 2"]:
         """Target (sheep, wolves) at step ``k``."""
         switched = self._passed(k, p).sum(dim=1)
-        targets = torch.tensor(TARGETS, dtype=self.dtype, device=k.device)
+        targets = constant(TARGETS, k, self.dtype)
         return targets[(p["first_target"] + switched) % 2]
 
     def status(self, k: Int64[Tensor, "n"], x: State, p: Params) -> UInt8[Tensor, "n"]:

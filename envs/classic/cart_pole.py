@@ -17,6 +17,7 @@ from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Objective, Opaque, within
 from steersman.envs.picture import pixels
+from steersman.envs.placement import constant
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State, tree_leaves
 
@@ -119,7 +120,7 @@ class CartPole(Plant):
 
 
 def _inside(z: Tensor) -> Tensor:
-    return (z.abs() <= z.new_tensor((TRACK, TILT))).all(dim=-1)
+    return (z.abs() <= constant((TRACK, TILT), z)).all(dim=-1)
 
 
 def _balanced(z: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Objective, Quadratic
 from steersman.envs.picture import pixels
+from steersman.envs.placement import constant
 from steersman.envs.plant import Plant, Trail
 from steersman.envs.tree import Params, State, tree_leaves
 
@@ -60,7 +61,7 @@ class Pendulum(Plant):
     def initial(self, key: Int64[Tensor, "n"], p: Params) -> State:
         """Angle uniform in +-pi, speed uniform in +-1 rad/s."""
         unit = 2 * noise.uniform(noise.fold(key, 0), 2, dtype=self.dtype) - 1
-        return unit * unit.new_tensor([math.pi, 1.0])
+        return unit * constant((math.pi, 1.0), unit)
 
     def disturbance(self, key: Int64[Tensor, "n"], k: Int64[Tensor, "n"]) -> Tensor:
         """Nothing is random; the keys as they are, because folding them would cost as much as the physics."""

@@ -17,6 +17,7 @@ from steersman.envs.grid.network.admittance import eliminate
 from steersman.envs.grid.simulate import grid_state, integrate, intervals
 from steersman.envs.grid.system import GridSystem, Orders
 from steersman.envs.grid.tasks.swing import check_version, separation_names, separations
+from steersman.envs.placement import constant
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State
 
@@ -183,7 +184,7 @@ class GridPlant(Plant, ABC):
 
     def centre(self, frequency: Float[Tensor, "n units"]) -> Float[Tensor, "n 1"]:
         """Deviation of the centre of inertia from those of the units."""
-        H = torch.as_tensor(self.system.inertia).to(frequency)
+        H = constant(tuple(self.system.inertia), frequency)
         return (frequency @ (H / H.sum()))[:, None]
 
     def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n nz"]:

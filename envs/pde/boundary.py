@@ -17,6 +17,7 @@ from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Linear, Objective, Opaque, Quadratic, within
 from steersman.envs.pde._space_time import draw
+from steersman.envs.placement import placed
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State, tree_leaves
 
@@ -69,7 +70,7 @@ class _Boundary(Plant, ABC):
         return power[:-1, :-1], power[:-1, -1]
 
     def _advance(self, profile: Tensor, u: Tensor, held: tuple[Tensor, Tensor]) -> Tensor:
-        M, b = (t.to(profile) for t in held)
+        M, b = (placed(t, profile, profile.dtype) for t in held)
         return profile @ M.T + u.to(profile) * b
 
     def params(self, key: Int64[Tensor, "n"]) -> Params:

@@ -18,6 +18,7 @@ from steersman.envs.objective import Objective, Quadratic, within
 from steersman.envs.pde._space_time import draw
 from steersman.envs.pde.finite_volume import Burgers, Scheme
 from steersman.envs.pde.spectral import SpectralPlant
+from steersman.envs.placement import placed
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State, tree_leaves
 
@@ -84,7 +85,7 @@ class _Burgers(Plant):
     def step(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], w: Tensor, p: Params) -> State:
         """See :class:`~steersman.envs.plant.Plant`."""
         (profile,) = tree_leaves(x)
-        force = torch.zeros_like(profile).index_copy(1, self._forced.to(profile.device), u.to(profile))
+        force = torch.zeros_like(profile).index_copy(1, placed(self._forced, profile), u.to(profile))
         return self.equation.run(profile, force, self.hold)
 
     def _desired(self, x0: Tensor, key: Tensor) -> Float[Tensor, "n T1 N"]:
@@ -178,16 +179,16 @@ class BurgersOpenLoop(_Burgers):
 
     def measure(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n ny"]:
         """Profile and target where they are seen."""
-        at = self._seen.to(k.device)
+        at = placed(self._seen, k)
         return torch.cat([tree_leaves(x)[0][:, at], p["target"][:, at]], dim=1)
 
     def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n nz"]:
         """Scaled profile where it is judged."""
-        return tree_leaves(x)[0][:, self._seen.to(k.device)] / math.sqrt(len(self._seen))
+        return tree_leaves(x)[0][:, placed(self._seen, k)] / math.sqrt(len(self._seen))
 
     def reference(self, k: Int64[Tensor, "n"], p: Params) -> Float[Tensor, "n nz"]:
         """Scaled target."""
-        return p["target"][:, self._seen.to(k.device)] / math.sqrt(len(self._seen))
+        return p["target"][:, placed(self._seen, k)] / math.sqrt(len(self._seen))
 
     def constraints(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], p: Params) -> Float[Tensor, "n 1"]:
         """How far ``max |u|`` is above 0.8."""
@@ -264,7 +265,7 @@ class BurgersTracking(_Burgers):
 
     def measure(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n 32"]:
         """Profile and next target at 16 places."""
-        at = self._seen.to(k.device)
+        at = placed(self._seen, k)
         return torch.cat([tree_leaves(x)[0][:, at], self.reference(k + 1, p)[:, at]], dim=1)
 
     def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n 128"]:

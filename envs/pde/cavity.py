@@ -18,6 +18,7 @@ from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Objective, Quadratic
 from steersman.envs.picture import pixels
+from steersman.envs.placement import placed
 from steersman.envs.plant import Plant, Trail
 from steersman.envs.tree import Params, State
 
@@ -90,7 +91,7 @@ def advance(x: dict[str, Tensor], lid: Float[Tensor, "n"]) -> dict[str, Tensor]:
     u_star, v_star = _moved(u, across, along), _moved(v, across, along)
     wide, tall = (torch.nn.functional.pad(f, margin) for f, margin in ((u_star, (1, 1)), (v_star, (0, 0, 1, 1))))
     outflow = wide[:, :, 2:] - wide[:, :, :-2] + tall[:, 2:] - tall[:, :-2]
-    onto, back, made = (t.to(outflow) for t in _pressure())
+    onto, back, made = (placed(t, outflow, outflow.dtype) for t in _pressure())
     inner = p[:, 1:-1, 1:-1].flatten(1) @ onto @ back
     inner = torch.addmm(inner, outflow.flatten(1), made, alpha=1 / (2 * SPACING * STEP)).reshape_as(outflow)
     p = torch.nn.functional.pad(inner[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
@@ -162,7 +163,7 @@ class CavityFlow(Plant):
 
     def reference(self, k: Int64[Tensor, "n"], p: Params) -> Float[Tensor, "n nz"]:
         """Scaled velocities of the stored flow."""
-        return self.flow.to(k.device)[k.clamp(max=self.horizon)]
+        return placed(self.flow, k)[k.clamp(max=self.horizon)]
 
     def render(self, trail: Trail) -> NDArray[np.uint8]:
         """Vorticity and velocities now, and the lid over time."""

@@ -15,6 +15,7 @@ from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Limit, Objective, Quadratic
 from steersman.envs.pde.vorticity import VorticityFlow, spectrum
+from steersman.envs.placement import placed
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State, tree_leaves
 
@@ -106,9 +107,9 @@ class KolmogorovFlow(Plant):
         return self.flow.run(omega, self._source(idle), round(TRANSIENT / self.dt))
 
     def _source(self, u: Float[Tensor, "n m"]) -> Float[Tensor, "n N N"]:
-        axis = self.flow.axis.to(u)
+        axis = placed(self.flow.axis, u, u.dtype)
         force = -WAVES * torch.cos(WAVES * axis)[:, None].expand(self.points, self.points)
-        return force + torch.einsum("nm,myx->nyx", u, self.torques.to(u))
+        return force + torch.einsum("nm,myx->nyx", u, placed(self.torques, u, u.dtype))
 
     def step(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], w: Tensor, p: Params) -> State:
         """See :class:`~steersman.envs.plant.Plant`."""

@@ -20,6 +20,7 @@ from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Objective, Quadratic
 from steersman.envs.pde._space_time import draw
 from steersman.envs.pde.spectral import SpectralPlant, boxes
+from steersman.envs.placement import constant, placed
 from steersman.envs.plant import Plant, Trail
 from steersman.envs.tree import Params, State, tree_leaves
 
@@ -108,12 +109,12 @@ class Wave(Plant):
     def step(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], w: Tensor, p: Params) -> State:
         """See :class:`~steersman.envs.plant.Plant`."""
         (state,) = tree_leaves(x)
-        return torch.cat([state, u.to(state)], dim=1) @ self._map.T.to(state)
+        return torch.cat([state, u.to(state)], dim=1) @ placed(self._map, state, state.dtype).T
 
     def measure(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n ny"]:
         """Displacement and speed at the sensors."""
-        at = list(_indices())
-        return tree_leaves(x)[0][:, at + [_POINTS + i for i in at]]
+        at, (state,) = _indices(), tree_leaves(x)
+        return state[:, constant((*at, *(_POINTS + i for i in at)), state, torch.int64)]
 
     def perform(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n nz"]:
         """Scaled displacement and speed."""

@@ -16,6 +16,7 @@ from steersman.envs import noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Limit, Linear, Objective
 from steersman.envs.pde.staggered import Faces, StaggeredGrid
+from steersman.envs.placement import placed
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State
 
@@ -99,7 +100,9 @@ class Convection:
         return du / h, dv / h + lift, -carried / h
 
     def _solver(self, rows: str, cols: str, half: float, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        (below, down), (beside, across) = (tuple(part.to(like) for part in self._bases[name]) for name in (rows, cols))
+        (below, down), (beside, across) = (
+            tuple(placed(part, like, like.dtype) for part in self._bases[name]) for name in (rows, cols)
+        )
         return down, across, half * (below[:, None] + beside[None])
 
     def heat(self, temperature: Float[Tensor, "n N N"]) -> Float[Tensor, "n"]:

@@ -16,6 +16,7 @@ from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Limit, Linear, Objective, Quadratic
 from steersman.envs.pde.maze import EXITS, RING, SIDE, TARGET, maze
 from steersman.envs.pde.staggered import Faces
+from steersman.envs.placement import placed
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State
 
@@ -116,10 +117,10 @@ class Smoke(Plant):
         """See :class:`~steersman.envs.plant.Plant`."""
         assert isinstance(x, dict)  # noqa: S101 - narrows the type
         flow, smoke, through = Faces(x["u"], x["v"]), x["smoke"], x["through"]
-        wish = torch.nn.functional.pad(u.to(smoke).reshape(len(u), 2, -1), (0, 1))[:, :, self.reach.to(u.device)]
-        ring, grip = self.ring.to(smoke), 1 - math.exp(-self.dt / RESPONSE)
-        open_cell = (~self.ring & ~self.grid.solid).to(smoke)
-        exits = torch.nn.functional.one_hot(self.nearest.flatten(), len(EXITS)).to(smoke)
+        wish = torch.nn.functional.pad(u.to(smoke).reshape(len(u), 2, -1), (0, 1))[:, :, placed(self.reach, u)]
+        ring, grip = placed(self.ring, smoke, smoke.dtype), 1 - math.exp(-self.dt / RESPONSE)
+        open_cell = (~placed(self.ring, smoke) & ~placed(self.grid.solid, smoke)).to(smoke)
+        exits = torch.nn.functional.one_hot(placed(self.nearest, smoke).flatten(), len(EXITS)).to(smoke)
         pull = self.grid.faces((grip * ring).expand(1, 2, -1, -1))
         for _ in range(self.hold):
             flow, carried = self.grid.advect(flow, smoke[:, None], self.dt)

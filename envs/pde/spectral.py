@@ -18,6 +18,7 @@ from steersman.envs.actions import ActionSet
 from steersman.envs.integrators import ETDRK4
 from steersman.envs.objective import Objective, Quadratic, within
 from steersman.envs.pde._space_time import draw
+from steersman.envs.placement import constant, placed
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State, tree_leaves
 
@@ -142,7 +143,7 @@ class SpectralPlant(Plant):
 
     def initial(self, key: Int64[Tensor, "n"], p: Params) -> State:
         """What ``start`` gives."""
-        return self.start(self.grid.to(key.device), noise.fold(key, _START)).to(self.dtype)
+        return self.start(placed(self.grid, key), noise.fold(key, _START)).to(self.dtype)
 
     def step(self, k: Int64[Tensor, "n"], x: State, u: Float[Tensor, "n m"], w: Tensor, p: Params) -> State:
         """See :class:`~steersman.envs.plant.Plant`."""
@@ -176,7 +177,7 @@ class SpectralPlant(Plant):
     def measure(self, k: Int64[Tensor, "n"], x: State, p: Params) -> Float[Tensor, "n ny"]:
         """Values at the sensors, with noise where there is any."""
         (profile,) = tree_leaves(x)
-        seen = profile[:, list(self.sensors)]
+        seen = profile[:, constant(tuple(self.sensors), profile, torch.int64)]
         if self.sensor_noise and "sensor_key" in p:
             drawn = noise.normal(noise.fold(p["sensor_key"], k), len(self.sensors), dtype=self.dtype)
             seen = seen + self.sensor_noise * drawn
@@ -188,7 +189,7 @@ class SpectralPlant(Plant):
 
     def reference(self, k: Int64[Tensor, "n"], p: Params) -> Float[Tensor, "n points"]:
         """Scaled target."""
-        return (math.sqrt(self.length / self.points) * self.target.to(k.device)).expand(len(k), -1)
+        return (math.sqrt(self.length / self.points) * placed(self.target, k)).expand(len(k), -1)
 
     def status(self, k: Int64[Tensor, "n"], x: State, p: Params) -> UInt8[Tensor, "n"]:
         """VIOLATED where the profile is out of bounds."""

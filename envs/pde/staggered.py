@@ -16,6 +16,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import grid_sample, pad
 
+from steersman.envs.placement import placed
+
 
 class Faces(NamedTuple):
     """Velocities on the inner faces of a batch: ``u [n, rows, cols - 1]``, ``v [n, rows - 1, cols]``."""
@@ -82,7 +84,7 @@ class StaggeredGrid:
             return self._project_box(flow)
         open_u, open_v = self._on("open_u", flow.u), self._on("open_v", flow.u)
         box = self._project_box(Faces(flow.u * open_u, flow.v * open_v))
-        edge = self._edge.to(flow.u.device)
+        edge = placed(self._edge, flow.u)
         leak = torch.cat([box.u.flatten(1), box.v.flatten(1)], dim=1)[:, edge]
         still = leak.new_zeros(len(leak), box.u[0].numel() + box.v[0].numel())
         force = still.index_copy(1, edge, leak @ self._on("capacitance", leak))

@@ -71,7 +71,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     ),
     Benchmark("pde", "steersman.experiments.benchmarks.pde:rows", "PDE plants against controlgym (needs 'make peers')"),
     Benchmark("grid", "steersman.experiments.benchmarks.grid:rows", "grids against ANDES and scipy ('make peers')"),
-    Benchmark("gpu", "steersman.experiments.benchmarks.gpu:rows", "parallel rollouts on a GPU against one CPU core"),
+    Benchmark("gpu", "steersman.experiments.benchmarks.gpu:rows", "policies trained on a GPU against one CPU core"),
     Benchmark(
         "statistics", "steersman.experiments.benchmarks.statistics:rows", "false winners that verdicts name, and power"
     ),

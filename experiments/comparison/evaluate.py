@@ -14,6 +14,7 @@ from torch import Tensor
 
 from steersman.controllers.base import Controller, Decision, Outcome
 from steersman.envs.episodes import episodes
+from steersman.envs.placement import synchronise
 from steersman.envs.plant import Trail
 from steersman.envs.simulator import Measurement, PlantSimulator, Simulator
 from steersman.experiments.comparison.results import Episodes, Latency
@@ -97,6 +98,8 @@ def latency(
 ) -> Latency:
     """Wall time of single decisions, n = 1, over the first steps of one scenario; the very first one warms up.
 
+    A GPU is waited for before the clock starts and before it stops: until then nothing says that the action is known.
+
     Raises:
         ValueError: If the simulator has more than one row.
     """
@@ -106,8 +109,11 @@ def latency(
     taken: list[float] = []
 
     def act(m: Measurement) -> Tensor:
+        synchronise(simulator.device)
+        begun = time.perf_counter()
         decision = controller.act(m)
-        taken.append(decision.seconds)
+        synchronise(simulator.device)
+        taken.append(time.perf_counter() - begun)
         return decision.u
 
     ahead = controller.preview if preview else 0

@@ -104,13 +104,17 @@ def _fit(spec: FitSpec, files: Files, report: Progress) -> None:
     model.checkpoint = files(spec, ".training")
     model.fit(data)
     draft = files(spec, ".draft.safetensors")
-    save_file({name: t.contiguous() for name, t in model.state_dict().items()}, str(draft))
+    save_file(_on_cpu(model.state_dict()), str(draft))
     if ":" in entry.use:
         _require_kept(model, build_model(entry.use, entry.settings, sim), load_file(str(draft)), sim)
     draft.replace(files(spec, ".safetensors"))
     data.save(files(spec, ".data.safetensors"))
     cost = {"plant_steps": data.steps, "cpu_seconds": time.process_time() - start + model.earlier_seconds}
     files(spec, ".json").write_text(json.dumps({"cost": cost, "notes": sim.notes}))
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
 
 
 def _require_kept(fitted: Dynamics, fresh: Dynamics, state: dict[str, Tensor], sim: Simulator) -> None:
@@ -121,11 +125,12 @@ def _require_kept(fitted: Dynamics, fresh: Dynamics, state: dict[str, Tensor], s
     """
     remedy = "name the tensors that fit learns with an underscore at the end (self.weights_), so that they are kept"
     sim.reset(sim.scenarios(noise.keys(0, sim.n)))
-    window = Windows(fitted.context).push(sim.measure())
+    window = Windows(fitted.to(sim.device).context).push(sim.measure())
     U = sim.actions.neutral(sim.n, sim.perform())[:, None]
     before, _ = fitted.rollout(fitted.init(window), U)
     try:
         fresh.load_state_dict(state)
+        fresh.to(sim.device)
         after, _ = fresh.rollout(fresh.init(window), U)
     except Exception as error:
         raise RuntimeError(
@@ -143,18 +148,20 @@ def _run(spec: RunSpec, files: Files, report: Progress) -> None:
     price, _ = prepared(spec.prepared, files)
     simulate = partial(spec.environment.simulator, device=spec.device, price=price)
     model, fit_cost, fit_notes = _model(spec, files)
-    controller = _controller(spec, model, simulate)
+    controller = _controller(spec, model, simulate).to(spec.device)
     practice = _Noted(simulate)
     training = Training(
         practice, spec.seed, files(spec, ".training"), lambda f, text: report(0.5 * f, f"training: {text}"),
         excite=HeldLevels if spec.model is None else _exciter(spec.model),
-        data=None if spec.fit is None else Trajectories.load(files(spec.fit, ".data.safetensors")), note=practice.note,
+        data=None if spec.fit is None else Trajectories.load(files(spec.fit, ".data.safetensors")).to(spec.device),
+        note=practice.note, device=spec.device,
     )  # fmt: skip
     cost = controller.train(training)
     if not isinstance(cost, TrainingCost):
         raise TypeError(f"{spec.controller.use}: train must return a TrainingCost, got {type(cost).__name__}")
+    controller.to(spec.device)  # what training has made anew
     if state := controller.state_dict():
-        save_file({name: t.contiguous() for name, t in state.items()}, str(files(spec, ".safetensors")))
+        save_file(_on_cpu(state), str(files(spec, ".safetensors")))
     share = 0.5 if cost.plant_steps else 0.0
     found = evaluate(
         controller, simulate(spec.episodes), noise.keys(spec.bank, spec.episodes), recorded=spec.recorded,
@@ -230,7 +237,7 @@ def restored(spec: RunSpec, files: Files) -> Controller:
     controller = _controller(spec, model, partial(spec.environment.simulator, device=spec.device, price=price))
     if (weights := files(spec, ".safetensors")).is_file():
         controller.load_state_dict(load_file(str(weights)))
-    return controller
+    return controller.to(spec.device)
 
 
 def _controller(spec: RunSpec, model: Dynamics | None, simulate: Callable[[int], Simulator]) -> Controller:

@@ -126,40 +126,43 @@ class PolytopeSearch(Search[PolyMemory]):
         costs = table.mean(dim=0) if self.shells > 1 else table[0]
         weight = self.weighting(costs, self.generation)
         step = self._mean(weight.to(m.x.dtype))
-        seen = self._evidence(cost, tied_share(costs), weight, step) if self.control.adapts else NOTHING
+        seen = self._evidence(cost, _tied(costs), weight, step) if self.control.adapts else NOTHING
         verdict = self.control.judge(m.multiplier, seen)
         radius = value_at(self.step_radius, self.generation) * m.multiplier
         m.multiplier = verdict.multiplier
         if not verdict.keep:
-            self._take_back(polled, float(cost[-1]))
+            self._take_back(polled, cost[-1:])
             return
         m.velocity = self.momentum * m.velocity + radius * step if self.momentum else radius * step
         m.before, m.x, m.steps = m.x, m.x + m.velocity, m.steps + 1
 
-    def _evidence(self, cost: Tensor, tied: float, weight: Tensor, step: Tensor) -> Evidence:
+    def _evidence(self, cost: Tensor, tied: Tensor, weight: Tensor, step: Tensor) -> Evidence:
         """What the control may read; nothing is computed that it does not."""
-        now, before = cost[-2:].tolist() if self.control.compares else (0.0, 0.0)
+        now_before = cost[-2:] if self.control.compares else cost.new_zeros(2)
         rate = self.control.rate(self._share)
-        path = self._follow(weight, step, rate) if rate and tied < 1 else 1.0
-        return Evidence(now, before, tied, path, rate)
+        path = self._follow(weight, step, rate, tied < 1) if rate else torch.ones_like(tied)
+        now, before, share, length = self._read(torch.cat([now_before, tied[None], path[None]]))
+        return Evidence(now, before, share, length, rate)
 
-    def _follow(self, weight: Tensor, step: Tensor, rate: float) -> float:
-        """Append a step to the evolution path; the path's length.
+    def _follow(self, weight: Tensor, step: Tensor, rate: float, speaks: Tensor) -> Tensor:
+        """Append a step to the evolution path, if the generation speaks; the path's length, 1 if it does not.
 
         Weights w put on the vertices of a centred polytope in random order have a mean of squared length
         ``(V sum(w^2) - 1) / (V - 1)``, because two different vertices have the product ``-1 / (V - 1)`` on average.
         """
         m, v = self.memory, weight.shape[1]
-        chance = float((v * weight.square().sum() - len(weight)) / (v - 1)) if v > 1 else 0.0
-        if chance > 1e-12:
-            m.path = (1 - rate) * m.path + math.sqrt(rate * (2 - rate) / chance) / self._unit * step
+        chance = (v * weight.square().sum() - len(weight)) / max(v - 1, 1)
+        longer = torch.sqrt(rate * (2 - rate) / chance.clamp(min=1e-12)) / self._unit
+        moved = (1 - rate) * m.path + longer.to(step.dtype) * step
+        m.path = torch.where(speaks & (chance > 1e-12), moved, m.path)
         # The path starts at zero; divided by what chance has made of it so far it does not pretend to be short.
-        return float(torch.linalg.vector_norm(m.path)) / math.sqrt(1 - (1 - rate) ** (2 * m.steps + 2))
+        length = torch.linalg.vector_norm(m.path).double() / math.sqrt(1 - (1 - rate) ** (2 * m.steps + 2))
+        return torch.where(speaks, length, 1.0)
 
-    def _take_back(self, polled: Tensor, before: float) -> None:
-        m, lowest = self.memory, int(polled.argmin())
-        better = self._points[lowest] if float(polled[lowest]) < before else m.before
-        m.x, m.velocity = better.clone(), torch.zeros_like(m.x)
+    def _take_back(self, polled: Tensor, before: Tensor) -> None:
+        m, lowest = self.memory, polled.argmin()[None]
+        better = torch.where(polled[lowest] < before, self._points[lowest][0], m.before)
+        m.x, m.velocity = better, torch.zeros_like(m.x)
 
     def recentre(self) -> None:
         """Go on at zero in fresh coordinates: directions are forgotten, the radius multiplier stays."""
@@ -183,8 +186,12 @@ def tied_share(cost: Float[Tensor, "P V"]) -> float:
     Args:
         cost: Costs by particle and vertex.
     """
+    return float(_tied(cost))
+
+
+def _tied(cost: Float[Tensor, "P V"]) -> Float[Tensor, ""]:
     worst = cost.amax(dim=1, keepdim=True)
     same = (cost == cost.roll(cost.shape[1] // 2, dims=1)) & (cost < worst)
     speaks = (cost < worst).any(dim=1)
-    vertices, tied = torch.stack([speaks.sum() * cost.shape[1], same.sum()]).tolist()
-    return float(tied / vertices) if vertices else 1.0
+    vertices, tied = speaks.sum().double() * cost.shape[1], same.sum().double()
+    return torch.where(vertices > 0, tied / vertices.clamp(min=1.0), 1.0)

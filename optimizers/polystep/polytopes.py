@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from enum import StrEnum
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -51,7 +52,12 @@ class Polytope(StrEnum):
         """Vertices in frames whose rows are orthonormal directions; the product with :meth:`vertices`."""
         if self is Polytope.ORTHOPLEX:
             return torch.cat([frames, -frames], dim=-2)
-        return self.vertices(frames.shape[-2]).to(frames.device, frames.dtype) @ frames
+        return _template(self, frames.shape[-2], frames.dtype, frames.device) @ frames
+
+
+@lru_cache(maxsize=64)
+def _template(polytope: Polytope, d: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return polytope.vertices(d).to(device, dtype)
 
 
 def _simplex(d: int) -> Tensor:

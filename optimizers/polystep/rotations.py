@@ -50,7 +50,7 @@ def haar_frame(d: int, k: int, gen: torch.Generator, like: Tensor) -> Float[Tens
         q, r = torch.linalg.qr(gauss.T)
         frame: Tensor = (q * _signs(r)).T.contiguous()
         return frame
-    lower = torch.linalg.cholesky(gauss @ gauss.T)
+    lower, _ = torch.linalg.cholesky_ex(gauss @ gauss.T)  # unchecked: a check makes the host wait for a GPU
     # The small inverse and one product keep the rows contiguous; a triangular solve returns them strided.
     inverse = torch.linalg.solve_triangular(lower, torch.eye(k, dtype=like.dtype, device=like.device), upper=False)
     whitened: Tensor = inverse @ gauss

@@ -87,7 +87,7 @@ class SampleSize(Weighting):
         spread = excess.amax()
         unit = excess / torch.where(spread > 0, spread, 1.0)
         low, high = math.log(1e-9), math.log(1e3)
-        bounds = unit.new_tensor([low, high])
+        bounds = torch.stack([unit.new_full((), end) for end in (low, high)])
         for _ in range(24):
             middle = bounds.mean()
             weight = torch.softmax(-unit / middle.exp(), dim=1)

@@ -21,7 +21,7 @@ class Oscillator(Plant):
         self.noise_level, self.limit = noise_level, limit
 
     def params(self, key: Tensor) -> dict[str, Tensor]:
-        return {"gain": torch.full((len(key),), 1.5, dtype=self.dtype)}
+        return {"gain": torch.full((len(key),), 1.5, dtype=self.dtype, device=key.device)}
 
     def initial(self, key: Tensor, p: dict[str, Tensor]) -> dict[str, Tensor]:
         q, v = noise.normal(key, 2, dtype=self.dtype).clamp(-1.2, 1.2).unbind(1)

@@ -135,7 +135,8 @@ def eliminate(Y: Complex[Tensor, "*n a a"], keep: int) -> Complex[Tensor, "*n q 
     """Kron reduction to the first ``keep`` nodes, no current being injected at the others."""
     if Y.shape[-1] == keep:
         return Y
-    inner: Tensor = torch.linalg.solve(Y[..., keep:, keep:], Y[..., keep:, :keep])
+    # Unchecked: whether a network is singular would have to be read, and its rows show it by what they become.
+    inner, _ = torch.linalg.solve_ex(Y[..., keep:, keep:], Y[..., keep:, :keep])
     return Y[..., :keep, :keep] - Y[..., :keep, keep:] @ inner
 
 

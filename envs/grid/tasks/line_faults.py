@@ -23,6 +23,7 @@ from steersman.envs.grid.plant import GridPlant
 from steersman.envs.grid.system import GridSystem
 from steersman.envs.grid.tasks.swing import begin, swing_cost, synchronism
 from steersman.envs.objective import Objective, Quadratic
+from steersman.envs.placement import constant
 
 MODULATION = 0.05
 """Largest change of a reference voltage, pu."""
@@ -71,12 +72,12 @@ class LineFaults(GridPlant, ABC):
 
     def modulation(self, u: Float[Tensor, "n m"]) -> Float[Tensor, "n units"]:
         """The actions, at the machines with an exciter."""
-        return u.new_zeros(len(u), self.system.units).index_copy(1, torch.tensor(self.steered, device=u.device), u)
+        return u.new_zeros(len(u), self.system.units).index_copy(1, constant(tuple(self.steered), u, torch.int64), u)
 
     def draw(self, key: Int64[Tensor, "n"]) -> tuple[Float[Tensor, "n"], Sequence[Event]]:
         """See the class."""
         unit = noise.uniform(noise.fold(key, 0), 4)
-        branch = torch.tensor(self.lines, device=key.device)[(unit[:, 0] * len(self.lines)).long()]
+        branch = constant(tuple(self.lines), key)[(unit[:, 0] * len(self.lines)).long()]
         start = begin(self.version, unit[:, 1], 0.2, 0.2, self.horizon * self.period)
         duration = 0.06 + 0.1 * unit[:, 2]
         case = self.system.case

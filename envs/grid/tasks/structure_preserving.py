@@ -26,6 +26,7 @@ from scipy.optimize import fsolve
 from torch import Tensor
 
 from steersman.envs.integrators import rk4
+from steersman.envs.placement import placed
 
 FREQUENCY = 2 * math.pi * 60
 """Nominal speed, rad/s."""
@@ -157,6 +158,11 @@ def start_series() -> Float[np.ndarray, "k 10"]:
     return series
 
 
+@cache
+def _start_series() -> Float[Tensor, "k 10"]:
+    return torch.as_tensor(start_series())
+
+
 def start(dP: Float[Tensor, "n"]) -> Float[Tensor, "n 10"]:
     """State when the short circuit is cleared, from :func:`start_series`; differentiable in dP.
 
@@ -168,7 +174,7 @@ def start(dP: Float[Tensor, "n"]) -> Float[Tensor, "n 10"]:
         raise ValueError(
             f"dP must lie in 0 .. {LARGEST} pu, got {dP.min().item():.4g} .. {dP.max().item():.4g}; clip it"
         )
-    series = torch.as_tensor(start_series()).to(dP)
+    series = placed(_start_series(), dP, dP.dtype)
     v = (2 / LARGEST * dP - 1)[:, None]
     # Clenshaw's recurrence, which unlike cos(k arccos v) has derivatives at the ends.
     ahead, beyond = torch.zeros_like(v), torch.zeros_like(v)

@@ -24,6 +24,7 @@ from steersman.envs.grid.tasks.swing import (
     synchronism,
 )
 from steersman.envs.objective import Objective, Quadratic
+from steersman.envs.placement import constant
 from steersman.envs.plant import Plant, Status, Trail
 from steersman.envs.tree import Params, State, rows_like, tree_leaves
 
@@ -94,8 +95,8 @@ class TwoAreaGrid(Plant, ABC):
         They begin at 0.5..1 s in version 1, at any time or never in version 2.
         """
         draw = noise.uniform(noise.fold(key, 0), 4)
-        places = torch.tensor(self.places, device=key.device)
-        critical = torch.tensor([CRITICAL[bus] for bus in self.places], dtype=torch.float64, device=key.device)
+        places = constant(tuple(self.places), key)
+        critical = constant(tuple(CRITICAL[bus] for bus in self.places), key, torch.float64)
         choice = (draw[:, 0] * len(self.places)).long()
         shortest, longest = self.faults
         duration = critical[choice] * (shortest + (longest - shortest) * draw[:, 2])
@@ -289,4 +290,4 @@ def _parts(x: State) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n 4"]]:
 
 
 def _inertia(like: Tensor) -> Tensor:
-    return like.new_tensor(kundur.INERTIA)
+    return constant(tuple(kundur.INERTIA), like)
