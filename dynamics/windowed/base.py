@@ -116,7 +116,9 @@ class Windowed(Learned, ABC):
         def longer(x: Tensor) -> Tensor:
             return torch.cat([x[:, :1].expand(-1, before, -1), x, x[:, -1:].expand(-1, after, -1)], dim=1)
 
-        ahead_of, behind = (data.period * torch.arange(k, dtype=data.t.dtype) for k in (before, after))
+        ahead_of, behind = (
+            data.period * torch.arange(k, dtype=data.t.dtype, device=data.t.device) for k in (before, after)
+        )
         t = torch.cat(
             [data.t[:, :1] - data.period * before + ahead_of, data.t, data.t[:, -1:] + data.period + behind], dim=1
         )
