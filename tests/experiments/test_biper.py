@@ -12,10 +12,10 @@ from rich.console import Console
 from scipy import stats
 from torch import Tensor
 
-from steersman.experiments.studies import biper
-from steersman.experiments.studies.biper_networks import BinaryConvolutions
-from steersman.experiments.studies.biper_page import claims, gain
-from steersman.experiments.studies.polystep_supervised_tasks import Data
+from steersman.experiments.studies.polystep import biper
+from steersman.experiments.studies.polystep.biper_networks import BinaryConvolutions
+from steersman.experiments.studies.polystep.biper_page import claims, gain
+from steersman.experiments.studies.polystep.supervised_tasks import Data
 from steersman.optimizers.policies.binary import bits_of, quantisation_error, wave_of
 from steersman.optimizers.vectorise import flatten, population_forward
 

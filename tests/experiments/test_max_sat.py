@@ -7,9 +7,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from steersman.experiments.studies.max_sat import execute, main
-from steersman.experiments.studies.max_sat_page import page, slope
-from steersman.experiments.studies.max_sat_runs import METHODS, PRESETS, Formula, Run, Settings, solve
+from steersman.experiments.studies.polystep.max_sat import execute, main
+from steersman.experiments.studies.polystep.max_sat_page import page, slope
+from steersman.experiments.studies.polystep.max_sat_runs import METHODS, PRESETS, Formula, Run, Settings, solve
 
 
 def test_clauses_are_counted_as_a_loop_counts_them() -> None:

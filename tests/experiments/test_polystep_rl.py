@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from steersman.envs import make_simulator
-from steersman.experiments.studies import policy_runs, polystep_rl
-from steersman.experiments.studies.policy_runs import STREAK, Row, Task, run_cell
-from steersman.experiments.studies.polystep_rl_page import claims, publish_rows
+from steersman.experiments.studies.polystep import policy_runs
+from steersman.experiments.studies.polystep import rl as polystep_rl
+from steersman.experiments.studies.polystep.policy_runs import STREAK, Row, Task, run_cell
+from steersman.experiments.studies.polystep.rl_page import claims, publish_rows
 from steersman.optimizers.registry import make_search
 
 TINY = Task("steersman/Pendulum-v1", None, 20_000, scenarios=2, held_out=4, final=4, seeds=2, explore=2)

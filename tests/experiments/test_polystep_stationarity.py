@@ -10,9 +10,9 @@ import torch
 from rich.console import Console
 from scipy import stats
 
-from steersman.experiments.studies import polystep_stationarity as study
-from steersman.experiments.studies.polystep_stationarity import Loss, goldstein, least_norm, network
-from steersman.experiments.studies.polystep_stationarity_page import FROM, RATES, averaged, claims, fitted, slope
+from steersman.experiments.studies.polystep import stationarity as study
+from steersman.experiments.studies.polystep.stationarity import Loss, goldstein, least_norm, network
+from steersman.experiments.studies.polystep.stationarity_page import FROM, RATES, averaged, claims, fitted, slope
 
 
 def rows(*points: tuple[float, ...]) -> torch.Tensor:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from steersman.experiments.studies import polystep_supervised as study
-from steersman.experiments.studies import polystep_supervised_tree as trees
-from steersman.experiments.studies.polystep_supervised_methods import FULL, LONG, METHODS, Method, batch_of, run_method
-from steersman.experiments.studies.polystep_supervised_page import page, plot
-from steersman.experiments.studies.polystep_supervised_tasks import Data, Task, preset_of
+from steersman.experiments.studies.polystep import supervised as study
+from steersman.experiments.studies.polystep import supervised_tree as trees
+from steersman.experiments.studies.polystep.supervised_methods import FULL, LONG, METHODS, Method, batch_of, run_method
+from steersman.experiments.studies.polystep.supervised_page import page, plot
+from steersman.experiments.studies.polystep.supervised_tasks import Data, Task, preset_of
 from steersman.optimizers.vectorise import flatten
 
 PRESET = replace(preset_of("digits"), budget=400, tuning=300, batch=16, gradient_steps=20, seeds=(0,))

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from steersman.envs.grid.files import matpower
-from steersman.experiments.studies.transmission_switching import (
+from steersman.experiments.studies.grid.switching import (
     TASKS,
     Task,
     compare_published,

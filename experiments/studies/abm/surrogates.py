@@ -30,7 +30,7 @@ from steersman.envs.simulator import Measurement, PlantSimulator
 from steersman.experiments.comparison.machine import describe_machine
 from steersman.experiments.report.progress import bar
 
-RESULTS = Path(__file__).parent / "results" / "abm-surrogates"
+RESULTS = Path(__file__).parents[1] / "results" / "abm-surrogates"
 REPLICAS = 256
 FREE, CONTROLLED, TESTS = 4, 24, 12
 STEPS = 50

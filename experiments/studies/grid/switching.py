@@ -30,7 +30,7 @@ from steersman.experiments.report.progress import bar
 
 nx: Any = needed("networkx", "grid", "transmission switching")
 
-RESULTS = Path(__file__).parent / "results" / "transmission-switching"
+RESULTS = Path(__file__).parents[1] / "results" / "transmission-switching"
 LARGEST = 500
 """Buses of the largest grid whose power flow is compared with the published table."""
 

@@ -19,8 +19,8 @@ from rich.console import Console
 
 from steersman.experiments.comparison.machine import describe_machine
 from steersman.experiments.report.progress import bar
-from steersman.experiments.studies.max_sat_page import PUBLISHED, page, plot
-from steersman.experiments.studies.max_sat_runs import METHODS, PRESETS, RATIO, Formula, Run, Settings, solve
+from steersman.experiments.studies.polystep.max_sat_page import PUBLISHED, page, plot
+from steersman.experiments.studies.polystep.max_sat_runs import METHODS, PRESETS, RATIO, Formula, Run, Settings, solve
 
 
 def run(console: Console, out: Path | None) -> Path:
@@ -98,7 +98,7 @@ def main(
         "device": device, "evaluations": evaluations and (evaluations,), "methods": methods, "seeds": seeds, "out": out
     }  # fmt: skip
     settings = replace(PRESETS[preset], **{name: value for name, value in given.items() if value})
-    command = f"python -m steersman.experiments.studies.max_sat --preset {preset}"
+    command = f"python -m steersman.experiments.studies.polystep.max_sat --preset {preset}"
     if evaluations:
         command += f" --evaluations {evaluations}"
     execute(settings, Console(), command)

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from steersman.experiments.studies.max_sat_runs import METHODS, PRESETS, Run
+from steersman.experiments.studies.polystep.max_sat_runs import METHODS, PRESETS, Run
 
 BAR = 98.0
 PUBLISHED = {

@@ -26,14 +26,14 @@ from torch import Tensor
 
 from steersman.experiments.comparison.machine import describe_machine
 from steersman.experiments.report.progress import bar
-from steersman.experiments.studies.polystep_stationarity_page import page, plot
+from steersman.experiments.studies.polystep.stationarity_page import page, plot
 from steersman.optimizers.base import Search
 from steersman.optimizers.polystep.frame import FrameStep
 from steersman.optimizers.polystep.paper import paper
 from steersman.optimizers.polystep.polytopes import Polytope
 from steersman.optimizers.polystep.schedules import Schedule
 
-RESULTS = Path(__file__).parent / "results" / "polystep-stationarity"
+RESULTS = Path(__file__).parents[1] / "results" / "polystep-stationarity"
 STEPS, SEEDS = 5000, tuple(range(8))
 INPUTS, HIDDEN, POINTS = 2, 4, 64
 HEAT = 0.3

@@ -1,7 +1,7 @@
 """PolyStep on networks that have no gradient: digits with five hard decisions, and a hard oblique tree.
 
 Results lie in ``results/polystep-supervised`` beside this file. Other presets say what they take: ``python -m
-steersman.experiments.studies.polystep_supervised --preset million`` gives the same networks a hundred times the
+steersman.experiments.studies.polystep.supervised --preset million`` gives the same networks a hundred times the
 evaluations at the settings tuned before (``100k`` ten times), ``--preset lif-20m`` the spiking one two thousand times,
 and ``--preset mnist --device cuda`` runs the published sizes.
 """
@@ -22,12 +22,12 @@ from rich.console import Console
 from steersman.experiments.comparison.machine import describe_machine
 from steersman.experiments.report.progress import bar
 from steersman.experiments.spec.closure import edition
-from steersman.experiments.studies import polystep_supervised_tree as trees
-from steersman.experiments.studies.polystep_supervised_methods import LONG, METHODS, Method, run_method
-from steersman.experiments.studies.polystep_supervised_page import page, plot
-from steersman.experiments.studies.polystep_supervised_tasks import PRESETS, Data, Preset, Task, preset_of
+from steersman.experiments.studies.polystep import supervised_tree as trees
+from steersman.experiments.studies.polystep.supervised_methods import LONG, METHODS, Method, run_method
+from steersman.experiments.studies.polystep.supervised_page import page, plot
+from steersman.experiments.studies.polystep.supervised_tasks import PRESETS, Data, Preset, Task, preset_of
 
-RESULTS = Path(__file__).parent / "results" / "polystep-supervised"
+RESULTS = Path(__file__).parents[1] / "results" / "polystep-supervised"
 TUNED_ON = (90, 91)
 """Seeds of tuning, which no reported run has."""
 
@@ -139,7 +139,7 @@ def _write(whole: dict[str, Any], path: Path) -> None:
 
 
 def _command(preset: str, tasks: Sequence[str], methods: Sequence[str]) -> str:
-    words = ["python -m steersman.experiments.studies.polystep_supervised --preset", preset]
+    words = ["python -m steersman.experiments.studies.polystep.supervised --preset", preset]
     for option, names in (("--tasks", tasks), ("--methods", methods)):
         words += [option, *(f'"{name}"' for name in names)] if names else []
     return " ".join(words)

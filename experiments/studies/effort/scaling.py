@@ -26,7 +26,7 @@ from steersman.experiments.benchmarks.base import rate
 from steersman.experiments.comparison.machine import describe_machine
 from steersman.experiments.report.progress import bar
 
-RESULTS = Path(__file__).parent / "results" / "scaling"
+RESULTS = Path(__file__).parents[1] / "results" / "scaling"
 REPLICAS = (1, 4, 16, 64, 256, 1024)
 SIDES = (32, 64, 128, 256, 512, 1024)
 POINTS = (64, 128, 256, 512, 1024)

@@ -21,14 +21,14 @@ from torch import Tensor
 
 from steersman.experiments.comparison.machine import describe_machine
 from steersman.experiments.report.progress import bar
-from steersman.experiments.studies.biper_networks import BinaryConvolutions
-from steersman.experiments.studies.biper_page import page, plot
-from steersman.experiments.studies.polystep_supervised_methods import ADAM, METHODS, run_method
-from steersman.experiments.studies.polystep_supervised_tasks import FLOAT, Data, Preset, Task, load_digits, preset_of
+from steersman.experiments.studies.polystep.biper_networks import BinaryConvolutions
+from steersman.experiments.studies.polystep.biper_page import page, plot
+from steersman.experiments.studies.polystep.supervised_methods import ADAM, METHODS, run_method
+from steersman.experiments.studies.polystep.supervised_tasks import FLOAT, Data, Preset, Task, load_digits, preset_of
 from steersman.optimizers.policies.base import Policy
 from steersman.optimizers.policies.binary import BinaryPolicy, quantisation_error, wave_of
 
-RESULTS = Path(__file__).parent / "results" / "biper"
+RESULTS = Path(__file__).parents[1] / "results" / "biper"
 FREQUENCIES = (0.0, 1.0, 5.0, 10.0, 20.0, 40.0)
 RATES = (0.01, 0.03)
 HIDDEN = 64

@@ -15,7 +15,7 @@ from steersman.optimizers.base import Search
 from steersman.optimizers.registry import make_search
 from steersman.optimizers.search import minimise
 
-RESULTS = Path(__file__).parent / "results" / "max-sat"
+RESULTS = Path(__file__).parents[1] / "results" / "max-sat"
 RATIO = 4.27
 _BYTES = 1 << 25
 """Truth values held at once."""

@@ -6,7 +6,7 @@ The package itself runs as its CartPole example sets it up, with ten times the b
 policy go in lockstep; each such cell is stored when it is done, and a second start goes on with the cells that are
 missing. Results lie in ``results/polystep-rl`` beside this file; a page keeps the published rows of cells that were
 not run again. All cells take about three quarters of a CPU hour; ``python -m
-steersman.experiments.studies.polystep_rl --tasks CartPole`` runs those of one task.
+steersman.experiments.studies.polystep.rl --tasks CartPole`` runs those of one task.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from steersman.experiments.report.progress import bar
 from steersman.experiments.spec.closure import edition
 from steersman.experiments.spec.environment import Environment
 from steersman.experiments.spec.plan import sources
-from steersman.experiments.studies.policy_runs import Row, Task, run_cell
-from steersman.experiments.studies.polystep_rl_page import CENTRE, LONG, PACKAGE, publish_rows
+from steersman.experiments.studies.polystep.policy_runs import Row, Task, run_cell
+from steersman.experiments.studies.polystep.rl_page import CENTRE, LONG, PACKAGE, publish_rows
 from steersman.optimizers.base import Search
 from steersman.optimizers.bases import Uniform
 from steersman.optimizers.peer import PeerPolyStep
@@ -37,7 +37,7 @@ from steersman.optimizers.polystep.schedules import Schedule
 from steersman.optimizers.registry import make_search
 from steersman.optimizers.subspace import SubspaceSearch
 
-RESULTS = Path(__file__).parent / "results" / "polystep-rl"
+RESULTS = Path(__file__).parents[1] / "results" / "polystep-rl"
 CLASSIC = (
     Task("steersman/CartPole-v1", 475.0, 300_000, stop=True),
     Task("steersman/Acrobot-v1", -100.0, 800_000, offset=1.0, scenarios=8, held_out=16),
@@ -220,7 +220,7 @@ def main(tasks: tuple[str, ...] = (), policies: tuple[str, ...] = (), out: Path 
         policies: Names of policies, likewise.
         out: Folder of finished cells.
     """
-    words = ["python -m steersman.experiments.studies.polystep_rl"]
+    words = ["python -m steersman.experiments.studies.polystep.rl"]
     for option, names in (("--tasks", tasks), ("--policies", policies)):
         words += [option, *names] if names else []
     console = Console()

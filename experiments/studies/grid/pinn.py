@@ -22,10 +22,10 @@ from steersman.experiments.comparison.machine import describe_machine
 from steersman.experiments.report.page import to_json
 from steersman.experiments.report.progress import bar, live
 from steersman.experiments.spec.comparison import read_spec
-from steersman.experiments.studies.grid_pinn_page import page, plot
-from steersman.experiments.studies.grid_pinn_speed import batched, interpolated, solvers, surrogate
+from steersman.experiments.studies.grid.pinn_page import page, plot
+from steersman.experiments.studies.grid.pinn_speed import batched, interpolated, solvers, surrogate
 
-RESULTS = Path(__file__).parent / "results" / "grid-pinn"
+RESULTS = Path(__file__).parents[1] / "results" / "grid-pinn"
 SEEDS = (0, 1, 2, 3, 4)
 SHORT = SwingSettings(adam=60, lbfgs=30, polish=30)
 """Budget of a fit in the table, small so that 95 fits take minutes of one core."""

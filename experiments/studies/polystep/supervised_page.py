@@ -10,9 +10,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from steersman.experiments.studies import polystep_supervised_tree as trees
-from steersman.experiments.studies.polystep_supervised_methods import ADAM, FULL, LONG, METHODS, PEER
-from steersman.experiments.studies.polystep_supervised_tasks import PRESETS, Preset, preset_of
+from steersman.experiments.studies.polystep import supervised_tree as trees
+from steersman.experiments.studies.polystep.supervised_methods import ADAM, FULL, LONG, METHODS, PEER
+from steersman.experiments.studies.polystep.supervised_tasks import PRESETS, Preset, preset_of
 
 OWN = ("polystep", "frame_step", "frame_step, cold")
 PUBLISHED = {
@@ -234,7 +234,7 @@ def _costs(longer: Sequence[dict[str, Any]]) -> list[str]:
         for p in PRESETS
         if p.name != "digits"
     ]
-    command = "python -m steersman.experiments.studies.polystep_supervised --preset NAME --tasks .. --methods .."
+    command = "python -m steersman.experiments.studies.polystep.supervised --preset NAME --tasks .. --methods .."
     return [f"Further presets, `{command}`:", "", *lines, ""]
 
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from steersman.experiments.comparison.machine import describe_machine
-from steersman.experiments.studies.policy_runs import STREAK, Row, Task
+from steersman.experiments.studies.polystep.policy_runs import STREAK, Row, Task
 
 TINTS = {
     "frame_step": "#c44e52", "polystep": "#dd8452", "cma_es": "#4c72b0", "openai_es": "#55a868", "random": "0.55",
