@@ -45,7 +45,7 @@ STUDIES: tuple[StudySpec, ...] = (
         "neural controllers of agents, through surrogates and along the plant, against grid search and rivals",
     ),
     StudySpec(
-        "abm-surrogates", "steersman.experiments.studies.abm.surrogates:run",
+        "abm-surrogates", "steersman.experiments.studies.abm.surrogates_page:STUDY",
         "how well surrogates predict mean herds, free and under unseen controls",
     ),
     StudySpec(
@@ -93,7 +93,7 @@ STUDIES: tuple[StudySpec, ...] = (
         "cost over plant steps: neural policies through learned models, PPO and CMA-ES",
     ),
     StudySpec(
-        "scaling", "steersman.experiments.studies.effort.scaling:run",
+        "scaling", "steersman.experiments.studies.effort.scaling_page:STUDY",
         "what a step costs as replicas, grids and animals grow",
     ),
     StudySpec(
@@ -101,7 +101,7 @@ STUDIES: tuple[StudySpec, ...] = (
         "error of sparse networks by their number of ReLUs",
     ),
     StudySpec(
-        "transmission-switching", "steersman.experiments.studies.grid.switching:run",
+        "transmission-switching", "steersman.experiments.studies.grid.switching_page:STUDY",
         "what opening lines of a grid saves, with proven bounds",
     ),
 )  # fmt: skip

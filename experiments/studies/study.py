@@ -24,7 +24,7 @@ class Bar:
         most: Whether they are the most that is allowed, rather than the least.
     """
 
-    values: tuple[float, ...]
+    values: tuple[float | int, ...]
     unit: str = ""
     most: bool = False
 
@@ -45,7 +45,7 @@ class Claim:
     """
 
     text: str
-    measured: tuple[float, ...] = ()
+    measured: tuple[float | int, ...] = ()
     bar: Bar | None = None
     source: str = ""
 

@@ -65,7 +65,8 @@ def origins(results: Results) -> Iterator[str]:
     for done, older in zip(results, results.older(), strict=True):
         groups.setdefault((done.made.machine, done.made.commit, older), []).append(done)
     for (machine, commit, older), cells in groups.items():
-        what = f"{len(cells)} cell{'s' * (len(cells) > 1)}, {sum(done.seconds for done in cells) / 60:.1f} CPU minutes"
+        seconds = sum(done.seconds for done in cells)
+        what = f"{len(cells)} cell{'s' * (len(cells) > 1)}{f', {seconds / 60:.1f} CPU minutes' if seconds else ''}"
         codes = ", ".join(dict.fromkeys(done.made.code for done in cells))
         yield f"- {what}: {machine}; commit {commit}, code {codes}{', which has changed since' if older else ''}"
 

@@ -126,7 +126,7 @@ def test_a_claim_holds_if_all_its_figures_do() -> None:
 
 
 def test_comparisons_have_no_cells() -> None:
-    with pytest.raises(ValueError, match="agents is a comparison, .* leave --cells and --page out"):
+    with pytest.raises(ValueError, match=r"agents is a comparison, .* leave --cells and --page out"):
         run_study("agents", None, Console(quiet=True), page=True)
 
 

@@ -1,37 +1,34 @@
-"""What a step costs as replicas and models grow: wolf-sheep, Kuramoto-Sivashinsky and power grids, one thread.
-
-Results lie in ``results/scaling`` beside this file.
-"""
+"""What a step costs as replicas and models grow: wolf-sheep, Kuramoto-Sivashinsky and power grids, one thread."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from functools import partial
-from pathlib import Path
-
-import matplotlib.pyplot as plt
-import torch
-from matplotlib.axes import Axes
-from rich.console import Console
+from dataclasses import dataclass
+from typing import ClassVar
 
 from steersman.envs import noise
 from steersman.envs.abm import _compiled, _slots
 from steersman.envs.abm._flock import Rules
-from steersman.envs.grid.system import GridSystem
 from steersman.envs.grid.tasks import ieee39, kundur_full
 from steersman.experiments.benchmarks import abm, grid, pde
 from steersman.experiments.benchmarks.base import rate
-from steersman.experiments.comparison.machine import describe_machine
-from steersman.experiments.report.progress import bar
+from steersman.experiments.comparison.cell import Cell, Report
 
-RESULTS = Path(__file__).parents[1] / "results" / "scaling"
 REPLICAS = (1, 4, 16, 64, 256, 1024)
 SIDES = (32, 64, 128, 256, 512, 1024)
 POINTS = (64, 128, 256, 512, 1024)
 WORK = 2.0**17
 """Model ticks of the largest measurement, so that a point takes about a second."""
+PANELS = {
+    "wolf-sheep, replicas": "replicas of 51 x 51 cells",
+    "wolf-sheep, grid": "cells along a side (compiled, one replica)",
+    "Kuramoto-Sivashinsky, rows": "rows",
+    "Kuramoto-Sivashinsky, grid": "grid points",
+    "power grids, rows": "rows",
+    "power grids, buses": "buses (classical machines, New England tiled)",
+}
+"""Panels and what their horizontal axes show."""
+ANIMALS, AREAS, ENGLAND = "60 / 30 animals per 1,000 cells", "2 areas, 12 states a machine", "New England"
 
 
 @dataclass(frozen=True)
@@ -51,132 +48,87 @@ class Point:
     rate: float
 
 
-PANELS = {
-    "wolf-sheep, replicas": "replicas of 51 x 51 cells",
-    "wolf-sheep, grid": "cells along a side (compiled, one replica)",
-    "Kuramoto-Sivashinsky, rows": "rows",
-    "Kuramoto-Sivashinsky, grid": "grid points",
-    "power grids, rows": "rows",
-    "power grids, buses": "buses (classical machines, New England tiled)",
-}
-"""Panels and what their horizontal axes show."""
-UNITS = {
-    "wolf-sheep": ("model ticks", "tick"),
-    "Kuramoto-Sivashinsky": ("control steps (0.5 time units, 5 substeps) of a row", "control step"),
-    "power grids": ("simulated seconds (steps of 5 ms, a fault) of a row", "simulated second"),
-}
-"""What is counted, and the name of one, by the first words of a panel."""
+@dataclass(frozen=True)
+class Timing(Cell):
+    """A measurement to make; its fields are those of :class:`Point`."""
+
+    row: ClassVar[type] = Point
+    panel: str
+    curve: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        """See :class:`Cell`."""
+        return f"{self.panel}: {self.curve}, {self.size:,}"
+
+    def run(self, report: Report) -> list[Point]:
+        """See :class:`Cell`."""
+        return [Point(self.panel, self.curve, self.size, rate(self._work(), turns=3))]
+
+    def _work(self) -> Callable[[], int]:
+        replicas, cells, rows, points, scenarios, _ = PANELS
+        if self.panel == replicas:
+            ticks = int(min(1000, max(20, WORK / (1 if self.curve == "compiled" else 16) / self.size)))
+            return abm.sized(Rules(), self.size, ticks, {"compiled": _compiled.advance}.get(self.curve, _slots.advance))
+        if self.panel == cells:
+            cells_of = self.size**2
+            rules = Rules(side=self.size, start=(cells_of * 60 // 1000 + 1, cells_of * 30 // 1000 + 1))
+            return abm.sized(rules, 1, max(5, 2**21 // cells_of))
+        if self.panel == scenarios:
+            return grid.faults(kundur_full.full() if self.curve == AREAS else ieee39.classical(), self.size)
+        stays = int(self.curve.split()[0])
+        if self.panel == rows:
+            return pde.steps(pde.kuramoto(5, stays), self.size)
+        if self.panel == points:
+            return pde.steps(pde.kuramoto(5, self.size), stays)
+        # Whole seconds are counted.
+        return grid.faults(ieee39.tiled(self.size // 39), stays, seconds=1.0 if stays == 1 else 0.1, spread=0.0)
 
 
-def run(console: Console, out: Path | None) -> Path:
-    """Run the study; it keeps nothing in ``out``."""
-    torch.set_num_threads(1)
-    points: list[Point] = []
-    work = list(_work())
-    with bar(console, "scaling") as report:
-        for i, (panel, curve, size, make) in enumerate(work):
-            report(i / len(work), f"{panel}: {curve}, {size:,}")
-            points.append(Point(panel, curve, size, rate(make(), turns=3)))
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    whole = {
-        "command": "steersman study scaling", "machine": describe_machine(), "memory": memory(),
-        "points": [asdict(point) for point in points],
-    }  # fmt: skip
-    (RESULTS / "scaling.json").write_text(json.dumps(whole, indent=1) + "\n")
-    (RESULTS / "scaling.md").write_text(page(points))
-    plot(points, RESULTS / "scaling.png")
-    return RESULTS
+@dataclass(frozen=True)
+class Size:
+    """Bytes of the state of one replica.
+
+    Attributes:
+        name: The model.
+        size: Bytes.
+    """
+
+    name: str
+    size: int
 
 
-def _work() -> Iterator[tuple[str, str, int, Callable[[], Callable[[], int]]]]:
-    """Panel, curve, size, and what builds the work of each measurement."""
+@dataclass(frozen=True)
+class Memory(Cell):
+    """What one replica takes, by wolf-sheep's start and the plant's own capacity."""
+
+    row: ClassVar[type] = Size
+
+    @property
+    def name(self) -> str:
+        """See :class:`Cell`."""
+        return "memory"
+
+    def run(self, report: Report) -> list[Size]:
+        """See :class:`Cell`."""
+        found = []
+        for label, rules, capacity in (
+            ("wolf-sheep, 51 x 51", Rules(), abm.CAPACITY),
+            ("wolf-sheep, 1000 x 1000, 6000 / 4000", Rules(side=1000, start=(6000, 4000)), (48000, 16000)),
+        ):
+            x = _slots.setup(noise.keys(0, 1), rules, capacity)
+            found.append(Size(label, sum(leaf.element_size() * leaf.numel() for leaf in x.values())))
+        return [*found, Size("Kuramoto-Sivashinsky, 256 points", 8 * 256)]
+
+
+def timings() -> Iterator[Timing]:
+    """All measurements."""
     replicas, cells, rows, points, scenarios, buses = PANELS
-    for label, advance, most in (("compiled", _compiled.advance, 1024), ("torch", _slots.advance, 256)):
-        for n in REPLICAS:
-            if n <= most:
-                ticks = int(min(1000, max(20, WORK / (1 if label == "compiled" else 16) / n)))
-                yield replicas, label, n, partial(abm.sized, Rules(), n, ticks, advance)
-    for side in SIDES:
-        rules = Rules(side=side, start=(side * side * 60 // 1000 + 1, side * side * 30 // 1000 + 1))
-        yield cells, "60 / 30 animals per 1,000 cells", side, partial(abm.sized, rules, 1, max(5, 2**21 // side**2))
-    for n_points in (64, 256):
-        for n in REPLICAS:
-            yield rows, f"{n_points} points", n, partial(_kuramoto, n_points, n)
-    for n in (1, 64):
-        for n_points in POINTS:
-            yield points, f"{n} row{'s' * (n > 1)}", n_points, partial(_kuramoto, n_points, n)
-    for label, system in (("2 areas, 12 states a machine", kundur_full.full()), ("New England", ieee39.classical())):
-        for n in REPLICAS:
-            yield scenarios, label, n, partial(grid.faults, system, n)
-    for n in (1, 20):
-        for copies in grid.SIZES:
-            tiled = partial(ieee39.tiled, copies)
-            yield buses, f"{n} row{'s' * (n > 1)}", 39 * copies, partial(_tiled, tiled, n)
-
-
-def _kuramoto(points: int, rows: int) -> Callable[[], int]:
-    return pde.steps(pde.kuramoto(5, points), rows)
-
-
-def _tiled(make: Callable[[], GridSystem], rows: int) -> Callable[[], int]:
-    # Whole seconds are counted.
-    return grid.faults(make(), rows, seconds=1.0 if rows == 1 else 0.1, spread=0.0)
-
-
-def memory() -> dict[str, int]:
-    """Bytes of the state of one replica, by wolf-sheep's start and the plant's own capacity."""
-    found = {}
-    for label, rules, capacity in (
-        ("wolf-sheep, 51 x 51", Rules(), abm.CAPACITY),
-        ("wolf-sheep, 1000 x 1000, 6000 / 4000", Rules(side=1000, start=(6000, 4000)), (48000, 16000)),
-    ):
-        x = _slots.setup(noise.keys(0, 1), rules, capacity)
-        found[label] = sum(leaf.element_size() * leaf.numel() for leaf in x.values())
-    found["Kuramoto-Sivashinsky, 256 points"] = 8 * 256
-    return found
-
-
-def page(points: list[Point]) -> str:
-    """The study's text, computed from its numbers."""
-    lines = ["# scaling", "", "`steersman study scaling`", "", describe_machine(), "", "One thread, CPU time.", ""]
-    lines += [f"- State of one replica: {name}: {size / 1024:.3g} KiB." for name, size in memory().items()]
-    for panel, axis in PANELS.items():
-        curves = _curves(points, panel)
-        sizes = sorted({p.size for p in points if p.panel == panel})
-        counted, _ = UNITS[panel.split(",")[0]]
-        lines += ["", f"## {panel}", "", f"{counted.capitalize()} per CPU-second.", ""]
-        lines += [f"| {axis} | {' | '.join(f'{n:,}' for n in sizes)} |", "|---" * (len(sizes) + 1) + "|"]
-        for name, curve in curves.items():
-            cells = [f"{curve[n]:,.{0 if curve[n] >= 10 else 1}f}" if n in curve else "" for n in sizes]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def _curves(points: list[Point], panel: str) -> dict[str, dict[int, float]]:
-    found: dict[str, dict[int, float]] = {}
-    for point in points:
-        if point.panel == panel:
-            found.setdefault(point.curve, {})[point.size] = point.rate
-    return found
-
-
-def plot(points: list[Point], path: Path) -> None:
-    """CPU seconds of a tick or step of one replica, against what grows."""
-    figure, panels = plt.subplots(3, 2, figsize=(9.5, 9.6))
-    for axes, (panel, axis) in zip(panels.flat, PANELS.items(), strict=True):
-        _panel(axes, _curves(points, panel))
-        axes.set_title(panel, fontsize=11)
-        axes.set_xlabel(axis)
-    for axes, (_, one) in zip(panels[:, 0], UNITS.values(), strict=True):
-        axes.set_ylabel(f"CPU time per {one} of a replica, us")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def _panel(axes: Axes, curves: dict[str, dict[int, float]]) -> None:
-    for tint, (name, curve) in zip(("#4c72b0", "#dd8452"), curves.items(), strict=False):
-        axes.loglog(list(curve), [1e6 / value for value in curve.values()], "o-", color=tint, ms=4, label=name)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
+    yield from (Timing(replicas, "compiled", n) for n in REPLICAS)
+    yield from (Timing(replicas, "torch", n) for n in REPLICAS if n <= 256)
+    yield from (Timing(cells, ANIMALS, side) for side in SIDES)
+    yield from (Timing(rows, f"{stays} points", n) for stays in (64, 256) for n in REPLICAS)
+    yield from (Timing(points, curve, n) for curve in ("1 row", "64 rows") for n in POINTS)
+    yield from (Timing(scenarios, curve, n) for curve in (AREAS, ENGLAND) for n in REPLICAS)
+    yield from (Timing(buses, curve, 39 * copies) for curve in ("1 row", "20 rows") for copies in grid.SIZES)
