@@ -81,11 +81,11 @@ STUDIES: tuple[StudySpec, ...] = (
         "policy search by PolyStep and rivals on control tasks, policies with and without a gradient",
     ),
     StudySpec(
-        "polystep-stationarity", "steersman.experiments.studies.polystep.stationarity:run",
+        "polystep-stationarity", "steersman.experiments.studies.polystep.stationarity_page:STUDY",
         "how fast PolyStep becomes stationary on piecewise-smooth losses, against the claimed rate",
     ),
     StudySpec(
-        "polystep-supervised", "steersman.experiments.studies.polystep.supervised:run",
+        "polystep-supervised", "steersman.experiments.studies.polystep.supervised_page:STUDY",
         "networks with hard decisions and an oblique tree: PolyStep, rivals, surrogate gradients",
     ),
     StudySpec(

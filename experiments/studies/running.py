@@ -85,22 +85,25 @@ def publish_cells(study: Study, finished: Iterable[Finished], folder: Path) -> P
 
 def published(study: Study, folder: Path | None = None) -> dict[str, Finished]:
     """Cells that a study has published, by name, as far as their settings are still those of the study."""
-    path = (folder or RESULTS / study.name) / f"{study.name}.json"
-    if not path.is_file():
-        return {}
     cells = {(cell.name, json.dumps(cell.settings)): cell for cell in study.every()}
     found = {}
-    for made in json.loads(path.read_text(encoding="utf-8"))["made"]:
-        for line in made["cells"]:
-            cell = cells.get((line["name"], json.dumps(line["settings"])))
-            if cell is not None:
-                found[cell.name] = _finished(cell, {**made, **line})
+    for line in published_lines(study.name, folder):
+        cell = cells.get((line["name"], json.dumps(line["settings"])))
+        if cell is not None:
+            found[cell.name] = _finished(cell, line)
     return found
+
+
+def published_lines(name: str, folder: Path | None = None) -> list[dict[str, Any]]:
+    """Cells that a study of this name has published, whatever their settings, as plain data."""
+    path = (folder or RESULTS / name) / f"{name}.json"
+    whole = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"made": []}
+    return [{**made, **line} for made in whole["made"] for line in made["cells"]]
 
 
 def _finished(cell: Cell, found: dict[str, Any]) -> Finished:
     rows = pydantic.TypeAdapter(tuple[cell.row, ...]).validate_python(found["rows"])  # type: ignore[name-defined]
-    return Finished(cell, rows, found["seconds"], Made(found["code"], found["commit"], found["machine"]))
+    return Finished(cell, rows, float(found["seconds"]), Made(found["code"], found["commit"], found["machine"]))
 
 
 def _chosen(study: Study, patterns: Sequence[str]) -> list[Cell]:
