@@ -49,7 +49,7 @@ STUDIES: tuple[StudySpec, ...] = (
         "how well surrogates predict mean herds, free and under unseen controls",
     ),
     StudySpec(
-        "biper", "steersman.experiments.studies.polystep.biper:run",
+        "biper", "steersman.experiments.studies.polystep.biper_page:STUDY",
         "binary weights as the sign of a sine against straight-through, dense and convolutional",
     ),
     StudySpec(

@@ -2,38 +2,36 @@
 
 The claim (Vargas et al., "BiPer: Binary Neural Networks using a Periodic Function", CVPR 2024): the frequency of the
 sine controls the quantisation error, and accuracy rises by up to 1 % on CIFAR-10 and 0.69 % on ImageNet against the
-best rivals. Both trainings start from the same latent weights and see the same mini-batches. Results lie in
-``results/biper`` beside this file; all runs take about two CPU minutes.
+best rivals. Both trainings start from the same latent weights and see the same mini-batches. All runs take about two
+CPU minutes.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from typing import ClassVar
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
-from steersman.experiments.comparison.machine import describe_machine
-from steersman.experiments.report.progress import bar
+from steersman.experiments.comparison.cell import Cell, Report
 from steersman.experiments.studies.polystep.biper_networks import BinaryConvolutions
-from steersman.experiments.studies.polystep.biper_page import page, plot
 from steersman.experiments.studies.polystep.supervised_methods import ADAM, METHODS, run_method
-from steersman.experiments.studies.polystep.supervised_tasks import FLOAT, Data, Preset, Task, load_digits, preset_of
+from steersman.experiments.studies.polystep.supervised_tasks import FLOAT, Preset, Task, load_digits, preset_of
 from steersman.optimizers.policies.base import Policy
 from steersman.optimizers.policies.binary import BinaryPolicy, quantisation_error, wave_of
 
-RESULTS = Path(__file__).parents[1] / "results" / "biper"
+NETWORKS = ("dense", "convolutional")
+SEARCH = "frame_step"
 FREQUENCIES = (0.0, 1.0, 5.0, 10.0, 20.0, 40.0)
 RATES = (0.01, 0.03)
 HIDDEN = 64
-PRESET: Preset = replace(preset_of("digits"), load=partial(load_digits, 897, 200))
-"""The terms of ``polystep-supervised`` with 700 test images."""
+IMAGES = (897, 200, 700)
+"""For training, for the choice between rates, and for the test."""
+PRESET: Preset = replace(preset_of("digits"), load=partial(load_digits, *IMAGES[:2]))
+"""The terms of ``polystep-supervised`` with more test images."""
 
 
 @dataclass(frozen=True)
@@ -110,77 +108,75 @@ def errors(network: Policy, frequency: float) -> tuple[float, float]:
     return error, error * count / float(sum(w.square().sum() for w in waves))
 
 
-def run_gradient(preset: Preset, data: Data, network: str, frequency: float, seed: int) -> BiPerRun:
-    """Adam on the surrogate, at the learning rate that validates better."""
-    found = [_trained(preset, data, network, frequency, rate, seed) for rate in RATES]
-    return max(found, key=lambda run: run.validate)
+@dataclass(frozen=True)
+class Training(Cell):
+    """A binary network trained by a gradient at the learning rate that validates better, or by a search.
 
-
-def _trained(preset: Preset, data: Data, network: str, frequency: float, rate: float, seed: int) -> BiPerRun:
-    adam = next(method for method in METHODS if method.name == ADAM)
-    task = task_of(network, frequency, data.x.shape[1])
-    made = task.make(torch.Generator().manual_seed(seed))
-    sizes = [(w.numel(), 1 / math.sqrt(w[0].numel())) for w in latents(made)]
-    expected = sum(n * expected_error(frequency, deviation) for n, deviation in sizes) / sum(n for n, _ in sizes)
-    start, relative_start = errors(made, frequency)
-    candidates, _ = adam.train(preset, task, data, made, rate, seed, preset.budget)
-    validate, test = (task.accuracy(made, candidates, data, part)[0] for part in ("validate", "test"))
-    error, relative = errors(made, frequency)
-    return BiPerRun(
-        network, "gradient", frequency, rate, seed, test, validate, expected, start, error, relative_start, relative
-    )
-
-
-def run_search(preset: Preset, data: Data, network: str, frequency: float, seed: int) -> BiPerRun:
-    """The same network by ``frame_step``, at the middle of its settings."""
-    method = next(method for method in METHODS if method.name == "frame_step")
-    scale = method.scales[len(method.scales) // 2]
-    run = run_method(method, preset, task_of(network, frequency, data.x.shape[1]), data, scale, seed, preset.budget)
-    return BiPerRun(network, method.name, frequency, run.scale, seed, run.test, run.validate)
-
-
-def jobs(preset: Preset, data: Data) -> Iterator[tuple[str, partial[BiPerRun]]]:
-    """All runs with their names."""
-    for network in ("dense", "convolutional"):
-        for frequency in FREQUENCIES:
-            for seed in preset.seeds:
-                yield f"{network}, {frequency:g}, {seed}", partial(run_gradient, preset, data, network, frequency, seed)
-    for seed in preset.seeds:
-        yield f"search, {seed}", partial(run_search, preset, data, "dense", 1.0, seed)
-
-
-def run(console: Console, out: Path | None) -> Path:
-    """Run the study; it keeps nothing in ``out``.
-
-    Raises:
-        ModuleNotFoundError: Without the extra ``studies``.
+    Attributes:
+        network: "dense" or "convolutional".
+        method: "gradient" or the search, which has the middle of its settings.
+        frequency: Of the sine.
+        seed: Seed of weights and mini-batches.
+        budget: Evaluations of the search; a gradient step counts as three.
+        batch: Images of a mini-batch.
+        steps: Steps of Adam at most.
     """
-    return execute(PRESET, RESULTS, console)
+
+    row: ClassVar[type] = BiPerRun
+    network: str
+    method: str
+    frequency: float
+    seed: int
+    budget: int = PRESET.budget
+    batch: int = PRESET.batch
+    steps: int = PRESET.gradient_steps
+
+    @property
+    def name(self) -> str:
+        """See :class:`Cell`."""
+        return f"{self.network}, {self.method}, frequency {self.frequency:g}, seed {self.seed}"
+
+    def run(self, report: Report) -> list[BiPerRun]:
+        """See :class:`Cell`.
+
+        Raises:
+            ModuleNotFoundError: Without the extra ``studies``.
+        """
+        if self.method != "gradient":
+            return [self._searched()]
+        return [max(map(self._trained, RATES), key=lambda run: run.validate)]
+
+    def _searched(self) -> BiPerRun:
+        preset, data = self._terms(), PRESET.load()
+        method = next(method for method in METHODS if method.name == self.method)
+        task, scale = self._task(data.x.shape[1]), method.scales[len(method.scales) // 2]
+        run = run_method(method, preset, task, data, scale, self.seed, preset.budget)
+        return BiPerRun(self.network, self.method, self.frequency, run.scale, self.seed, run.test, run.validate)
+
+    def _trained(self, rate: float) -> BiPerRun:
+        preset, data = self._terms(), PRESET.load()
+        adam = next(method for method in METHODS if method.name == ADAM)
+        task = self._task(data.x.shape[1])
+        made = task.make(torch.Generator().manual_seed(self.seed))
+        sizes = [(w.numel(), 1 / math.sqrt(w[0].numel())) for w in latents(made)]
+        expected = sum(n * expected_error(self.frequency, deviation) for n, deviation in sizes)
+        start, relative_start = errors(made, self.frequency)
+        candidates, _ = adam.train(preset, task, data, made, rate, self.seed, preset.budget)
+        validate, test = (task.accuracy(made, candidates, data, part)[0] for part in ("validate", "test"))
+        error, relative = errors(made, self.frequency)
+        return BiPerRun(
+            self.network, "gradient", self.frequency, rate, self.seed, test, validate,
+            expected / sum(n for n, _ in sizes), start, error, relative_start, relative,
+        )  # fmt: skip
+
+    def _terms(self) -> Preset:
+        return replace(PRESET, budget=self.budget, batch=self.batch, gradient_steps=self.steps)
+
+    def _task(self, pixels: int) -> Task:
+        return task_of(self.network, self.frequency, pixels)
 
 
-def execute(preset: Preset, results: Path, console: Console) -> Path:
-    """Run the study with given terms; the folder of its results."""
-    torch.set_num_threads(1)
-    data = preset.load()
-    work = list(jobs(preset, data))
-    runs = []
-    with bar(console, "biper") as report:
-        for i, (name, job) in enumerate(work):
-            report(i / len(work), name)
-            runs.append(asdict(job()))
-    whole = {
-        "command": "steersman study biper", "machine": describe_machine(), "seeds": list(preset.seeds),
-        "images": [data.train, data.validate, len(data.x) - data.train - data.validate], "batch": preset.batch,
-        "steps": preset.gradient_steps, "rates": list(RATES), "evaluations": preset.budget, "runs": runs,
-    }  # fmt: skip
-    results.mkdir(parents=True, exist_ok=True)
-    (results / "biper.json").write_text(json.dumps(whole, indent=1) + "\n")
-    return publish(results)
-
-
-def publish(results: Path) -> Path:
-    """Write page and plot from the numbers in a folder; the folder."""
-    whole = json.loads((results / "biper.json").read_text())
-    (results / "biper.md").write_text(page(whole))
-    plot(whole, results / "biper.png")
-    return results
+def trainings(seeds: tuple[int, ...] = PRESET.seeds) -> list[Training]:
+    """All runs."""
+    gradient = [Training(network, "gradient", f, seed) for network in NETWORKS for f in FREQUENCIES for seed in seeds]
+    return [*gradient, *(Training("dense", SEARCH, 1.0, seed) for seed in seeds)]
