@@ -59,7 +59,7 @@ class Claim:
 
     def __str__(self) -> str:
         told = (
-            [] if self.bar is None else [f"{self.bar} asked for: the bar {'holds' if self.holds else 'does not hold'}"]
+            [] if self.bar is None else [f"asked for {self.bar}: the bar {'holds' if self.holds else 'does not hold'}"]
         )
         told += [self.source] if self.source else []
         return f"{self.text} ({'; '.join(told)})." if told else f"{self.text}."

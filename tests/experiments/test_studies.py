@@ -85,7 +85,7 @@ def test_finished_cells_are_not_run_again(tmp_path: Path) -> None:
     assert RUNS == [1, 2]
     text = run(study(1, 2, 3, further=[4]), tmp_path)
     assert RUNS == [3]
-    assert "- They sum to 14 (at least 5 units asked for: the bar holds; Euclid)." in text
+    assert "- They sum to 14 (asked for at least 5 units: the bar holds; Euclid)." in text
     assert "## All\n\n| n |\n|---|\n| 1 |\n| 2 |\n| 3 |\n\n- None." in text and "Not run" not in text
     assert (tmp_path / "page" / "squares.png").stat().st_size > 1000
     assert "sum to 30" in run(study(1, 2, 3, further=[4]), tmp_path, "*of 4") and RUNS == [4]
@@ -121,7 +121,7 @@ def test_another_setting_is_another_cell(tmp_path: Path) -> None:
 def test_a_claim_holds_if_all_its_figures_do() -> None:
     assert Claim("x", (2.0, 3.0), Bar((2.0, 2.9))).holds and not Claim("x", (2.0, 2.8), Bar((2.0, 2.9))).holds
     most = Claim("It errs by 1", (1.0,), Bar((0.5,), "%", most=True))
-    assert str(most) == "It errs by 1 (at most 0.5 % asked for: the bar does not hold)."
+    assert str(most) == "It errs by 1 (asked for at most 0.5 %: the bar does not hold)."
     assert Claim("x").holds is None and str(Claim("x", source="y")) == "x (y)."
 
 

@@ -24,7 +24,7 @@ def test_a_row_and_its_page() -> None:
     late = replace(row, status="incumbent", bound=14000.0, gap=0.066, reference=1.0)
     text = page(STUDY, results(flows, (SWITCHINGS[0], late)))
     assert "Not proven in its limit of wall time: 5 buses; found 14,991.25, bound 14,000.00" in text
-    assert "0 of 1 optima" in text and "at least 1 asked for: the bar does not hold; independent model" in text
+    assert "0 of 1 optima" in text and "asked for at least 1: the bar does not hold; independent model" in text
 
 
 def test_names() -> None:
