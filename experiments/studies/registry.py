@@ -53,7 +53,7 @@ STUDIES: tuple[StudySpec, ...] = (
         "binary weights as the sign of a sine against straight-through, dense and convolutional",
     ),
     StudySpec(
-        "max-sat", "steersman.experiments.studies.polystep.max_sat:run",
+        "max-sat", "steersman.experiments.studies.polystep.max_sat_page:STUDY",
         "PolyStep and rivals on random MAX-SAT near the threshold of satisfiability",
     ),
     StudySpec(
@@ -77,7 +77,7 @@ STUDIES: tuple[StudySpec, ...] = (
         "tasks with published returns under classical controllers, with the equations and from data",
     ),
     StudySpec(
-        "polystep-rl", "steersman.experiments.studies.polystep.rl:run",
+        "polystep-rl", "steersman.experiments.studies.polystep.rl_page:STUDY",
         "policy search by PolyStep and rivals on control tasks, policies with and without a gradient",
     ),
     StudySpec(

@@ -3,31 +3,21 @@
 The claim is that of the published package (Le, arXiv 2605.01928): polytope steps train policies that have no gradient,
 where evolution strategies take longer. Every search has one setting for all tasks: nothing is tuned per task.
 The package itself runs as its CartPole example sets it up, with ten times the budget and more. Runs of one task and
-policy go in lockstep; each such cell is stored when it is done, and a second start goes on with the cells that are
-missing. Results lie in ``results/polystep-rl`` beside this file; a page keeps the published rows of cells that were
-not run again. All cells take about three quarters of a CPU hour; ``python -m
-steersman.experiments.studies.polystep.rl --tasks CartPole`` runs those of one task.
+policy go in lockstep, as one cell. All cells take about three quarters of a CPU hour; ``steersman study polystep-rl
+--cells 'CartPole*'`` runs those of one task.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
-import torch
-import tyro
-from rich.console import Console
+import numpy as np
 
-from steersman.experiments.report.progress import bar
-from steersman.experiments.spec.closure import edition
-from steersman.experiments.spec.environment import Environment
-from steersman.experiments.spec.plan import sources
+from steersman.experiments.comparison.cell import Cell, Report
 from steersman.experiments.studies.polystep.policy_runs import Row, Task, run_cell
-from steersman.experiments.studies.polystep.rl_page import CENTRE, LONG, PACKAGE, publish_rows
 from steersman.optimizers.base import Search
 from steersman.optimizers.bases import Uniform
 from steersman.optimizers.peer import PeerPolyStep
@@ -37,7 +27,6 @@ from steersman.optimizers.polystep.schedules import Schedule
 from steersman.optimizers.registry import make_search
 from steersman.optimizers.subspace import SubspaceSearch
 
-RESULTS = Path(__file__).parents[1] / "results" / "polystep-rl"
 CLASSIC = (
     Task("steersman/CartPole-v1", 475.0, 300_000, stop=True),
     Task("steersman/Acrobot-v1", -100.0, 800_000, offset=1.0, scenarios=8, held_out=16),
@@ -50,12 +39,17 @@ HEAVY = (
     Task("steersman/TwoArea-v1", None, 40_000, scenarios=2, held_out=16, final=64),
     Task("steersman/TwoAreaBrake-v1", None, 40_000, scenarios=2, held_out=16, final=64),
 )
+TASKS = (*CLASSIC, *HEAVY)
 HARD = ("int8", "binary", "binary-activation", "spiking")
 """Policies without a gradient."""
 SEARCHES = ("frame_step", "polystep", "cma_es", "openai_es", "random")
 FEWER = ("frame_step", "cma_es", "openai_es")
 """Searches of the costlier cells."""
-SUBSPACE = "polystep_subspace"
+SUBSPACE, PACKAGE = "polystep_subspace", "polystep_peer"
+LONG = "polystep_long"
+"""``polystep`` with several times the budget."""
+POINTS = 12
+"""Points that are kept of a curve."""
 OWN: dict[str, Callable[[], Search[Any]]] = {
     # The package's CartPole example; its subspace is the whole space for policies as small as ours.
     PACKAGE: lambda: PeerPolyStep(
@@ -83,34 +77,50 @@ def make(name: str) -> Search[Any]:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Searching(Cell):
     """Runs of one policy on one task."""
 
+    row: ClassVar[type] = Row
     task: Task
     policy: str
     searches: tuple[str, ...]
-
-    def run(self, report: Callable[[float, str], None]) -> list[Row]:
-        """All of them."""
-        hidden = HIDDEN.get(self.task.name, (8,))
-        return run_cell(self.task, self.policy, hidden, self.searches, range(self.task.seeds), report, make)
+    hidden: tuple[int, ...]
 
     @property
-    def key(self) -> str:
-        """Name of its file."""
-        return f"{self.task.name}-{self.policy}-{'-'.join(self.searches)}"
+    def name(self) -> str:
+        """See :class:`Cell`."""
+        return f"{self.task.name}, {self.policy}: {', '.join(self.searches)}"
+
+    def run(self, report: Report) -> list[Row]:
+        """See :class:`Cell`."""
+        start = time.process_time()
+        rows = run_cell(self.task, self.policy, self.hidden, self.searches, range(self.task.seeds), report, make)
+        share = (time.process_time() - start) / len(rows)
+        return [_thin(row, share) for row in rows]
 
 
-def cells() -> Iterator[Cell]:
+def _thin(row: Row, seconds: float) -> Row:
+    pick = np.unique(np.linspace(0, len(row.curve) - 1, min(POINTS, len(row.curve))).round().astype(int))
+    curve = [(row.curve[i][0], row.curve[i][1], round(row.curve[i][2], 2)) for i in pick]
+    rounded = {"threshold": round(row.threshold, 3), "final": round(row.final, 3), "seconds": round(seconds, 3)}
+    return replace(row, curve=curve, **rounded)
+
+
+def cells() -> list[Searching]:
     """All cells, those that the claims rest on first."""
-    yield from (Cell(task, "mlp", SEARCHES) for task in CLASSIC)
-    yield from (Cell(task, "mlp", FEWER) for task in HEAVY)
-    yield from (Cell(task, "mlp", (SUBSPACE,)) for task in (*CLASSIC, *HEAVY))
-    yield from (Cell(published(task), "mlp", (PACKAGE,)) for task in (*CLASSIC, *HEAVY))
-    yield Cell(replace(CLASSIC[0], plant_steps=LONGER * CLASSIC[0].plant_steps), "mlp", (LONG,))
-    yield from (Cell(task, policy, FEWER) for policy in HARD for task in CLASSIC[:2])
-    yield from (Cell(task, policy, FEWER) for policy in HARD for task in CLASSIC[2:])
-    yield from (Cell(task, policy, FEWER) for policy in HARD for task in HEAVY)
+
+    def cell(task: Task, policy: str, *searches: str) -> Searching:
+        return Searching(task, policy, searches, HIDDEN.get(task.name, (8,)))
+
+    longer = replace(CLASSIC[0], plant_steps=LONGER * CLASSIC[0].plant_steps)
+    return [
+        *(cell(task, "mlp", *SEARCHES) for task in CLASSIC),
+        *(cell(task, "mlp", *FEWER) for task in HEAVY),
+        *(cell(task, "mlp", SUBSPACE) for task in TASKS),
+        *(cell(published(task), "mlp", PACKAGE) for task in TASKS),
+        cell(longer, "mlp", LONG),
+        *(cell(task, policy, *FEWER) for part in (CLASSIC[:2], CLASSIC[2:], HEAVY) for policy in HARD for task in part),
+    ]
 
 
 def published(task: Task) -> Task:
@@ -119,113 +129,3 @@ def published(task: Task) -> Task:
     if task in CLASSIC:
         return replace(task, plant_steps=budget, scenarios=16)
     return replace(task, plant_steps=budget, seeds=5)
-
-
-def run(console: Console, out: Path | None) -> Path:
-    """Run the cells that are missing in ``out`` (by default results/polystep-rl) and write the page."""
-    return run_some(console, out, (), (), "steersman study polystep-rl")
-
-
-def run_some(console: Console, out: Path | None, tasks: Sequence[str], policies: Sequence[str], command: str) -> Path:
-    """Run the missing cells of some tasks and policies and write the page; the folder that it is in.
-
-    Args:
-        console: Where progress is shown.
-        out: Folder of finished cells.
-        tasks: Names of tasks; none are all.
-        policies: Names of policies, likewise.
-        command: What the page names as its command.
-
-    Raises:
-        ValueError: If there is no such task or policy.
-    """
-    torch.set_num_threads(1)
-    _check("tasks", tasks, [cell.task.name for cell in cells()])
-    _check("policies", policies, [cell.policy for cell in cells()])
-    whole = [
-        cell
-        for cell in cells()
-        if cell.task.name in (tasks or [cell.task.name]) and cell.policy in (policies or [cell.policy])
-    ]
-    plants = [module for cell in cells() for module in sources(Environment(id=cell.task.plant))]
-    folder = edition(out or Path("results") / "polystep-rl", [__name__, *plants])
-    with bar(console, "polystep-rl") as report:
-        for i, cell in enumerate(whole):
-            done = folder / f"{cell.key}.jsonl"
-            if not done.exists():
-                _run(cell, done, _shifted(report, i, len(whole)))
-    return publish(folder, command)
-
-
-def _check(what: str, names: Sequence[str], known: Sequence[str]) -> None:
-    if unknown := sorted(set(names) - set(known)):
-        raise ValueError(f"{what} has unknown {', '.join(unknown)}; choose of {', '.join(dict.fromkeys(known))}")
-
-
-def _shifted(report: Callable[[float, str], None], place: int, total: int) -> Callable[[float, str], None]:
-    return lambda fraction, text: report((place + fraction) / total, text)
-
-
-def publish(folder: Path, command: str = "steersman study polystep-rl") -> Path:
-    """Write the page from the cells that are done in ``folder`` and the published rows of the others."""
-    fresh = read(folder)
-    kept, older = _published(RESULTS / "polystep-rl.json")
-    rows: list[Row] = []
-    missing = []
-    for cell in cells():
-        found = _of(fresh, cell) or _of(kept, cell)
-        rows += found
-        if not found:
-            missing.append(f"{cell.task.name} {cell.policy}{f' ({LONG})' if LONG in cell.searches else ''}")
-    return publish_rows(rows, (*CLASSIC, *HEAVY), missing, older, RESULTS, command)
-
-
-def _of(rows: Sequence[Row], cell: Cell) -> list[Row]:
-    return [r for r in rows if (r.task, r.policy) == (cell.task.name, cell.policy) and r.search in cell.searches]
-
-
-def _published(path: Path) -> tuple[list[Row], float]:
-    """Rows of the page as it is, and the CPU seconds of the version that judged the centre."""
-    if not path.exists():
-        return [], 0.0
-    whole = json.loads(path.read_text())
-    return [_row({"judged": CENTRE, **line}) for line in whole["rows"]], float(whole["cpu_seconds"])
-
-
-def _run(cell: Cell, done: Path, report: Callable[[float, str], None]) -> None:
-    start = time.process_time()
-    rows = cell.run(report)
-    share = (time.process_time() - start) / len(rows)
-    lines = [json.dumps(asdict(replace(row, seconds=share))) for row in rows]
-    draft = done.with_suffix(".draft")
-    draft.write_text("\n".join(lines) + "\n")
-    draft.replace(done)
-
-
-def read(folder: Path) -> list[Row]:
-    """Rows of all finished cells."""
-    files = [folder / f"{cell.key}.jsonl" for cell in cells()]
-    return [_row(json.loads(line)) for file in files if file.exists() for line in file.read_text().splitlines()]
-
-
-def _row(line: dict[str, Any]) -> Row:
-    return Row(**{**line, "curve": [tuple(point) for point in line["curve"]]})
-
-
-def main(tasks: tuple[str, ...] = (), policies: tuple[str, ...] = (), out: Path | None = None) -> None:
-    """Run some cells.
-
-    Args:
-        tasks: Names of tasks, all by default.
-        policies: Names of policies, likewise.
-        out: Folder of finished cells.
-    """
-    words = ["python -m steersman.experiments.studies.polystep.rl"]
-    for option, names in (("--tasks", tasks), ("--policies", policies)):
-        words += [option, *names] if names else []
-    console = Console()
-    console.print(str(run_some(console, out, tasks, policies, " ".join(words))))
-
-
-if __name__ == "__main__":
-    tyro.cli(main)
