@@ -1,21 +1,15 @@
-"""How well surrogates predict the mean of wolf-sheep-grass herds, free and under controls they never saw.
-
-Results lie in ``results/abm-surrogates`` beside this file.
-"""
+"""How well surrogates predict the mean of wolf-sheep-grass herds, free and under controls they never saw."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
 
-import matplotlib.pyplot as plt
 import torch
 from jaxtyping import Float
-from matplotlib.axes import Axes
-from rich.console import Console
 from torch import Tensor
 
 from steersman.dynamics.base import Dynamics, Trajectories
@@ -27,18 +21,14 @@ from steersman.dynamics.windowed.neural import NeuralDynamics, NeuralSettings
 from steersman.dynamics.windowed.windows import window_at
 from steersman.envs.abm.wolf_sheep import WolfSheep
 from steersman.envs.simulator import Measurement, PlantSimulator
-from steersman.experiments.comparison.machine import describe_machine
-from steersman.experiments.report.progress import bar
+from steersman.experiments.comparison.cell import Cell, Report
 
-RESULTS = Path(__file__).parents[1] / "results" / "abm-surrogates"
 REPLICAS = 256
 FREE, CONTROLLED, TESTS = 4, 24, 12
 STEPS = 50
 """Control steps of ten ticks: 500 ticks."""
 SHARE = 0.3
 """Removal rates up to 3 % per tick: beyond that the wolves die out and there is no mean to speak of."""
-BARS = (2.0, 4.0, 1.0)
-"""Errors on the free mean that are asked for, in percent."""
 SPECIES = ("sheep", "wolves", "grass")
 PROCESSES = (
     Process(("sheep", "grass"), {"sheep": 1}),
@@ -98,40 +88,6 @@ MODELS: dict[str, Callable[[], Dynamics]] = {
 }
 
 
-def run(console: Console, out: Path | None) -> Path:
-    """Run the study; it keeps nothing in ``out``."""
-    torch.set_num_threads(1)
-    outcomes: list[Outcome] = []
-    with bar(console, "abm-surrogates") as report:
-        report(0.0, "simulating ensembles")
-        fresh, settled = (PlantSimulator(WolfSheep(horizon=STEPS, warmup=w), REPLICAS) for w in (0, 200))
-        gentle = HeldLevels(3, 20, SHARE)
-        free = collect_means(fresh, Nothing(), groups=FREE, seed=0)
-        both = joined(free, collect_means(settled, gentle, groups=CONTROLLED, seed=1))
-        unseen = collect_means(settled, gentle, groups=TESTS, seed=2)
-        other = collect_means(fresh, Nothing(), groups=1, seed=3)
-        best: Dynamics | None = None
-        for i, (name, make) in enumerate(MODELS.items()):
-            for label, data in (("free", free), ("all", both)):
-                report((1 + i) / (1 + len(MODELS)), f"{name}, {label}")
-                start = time.process_time()
-                model = make().bind(fresh.problem).fit(data)
-                taken = time.process_time() - start
-                outcomes.append(Outcome(name, label, error(model, other), error(model, unseen), taken))
-                best = model if (name, label) == ("generalised mass action", "all") else best
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    whole = {
-        "command": "steersman study abm-surrogates", "machine": describe_machine(),
-        "replicas": REPLICAS, "share of valid controlled steps": float(unseen.valid.double().mean()),
-        "outcomes": [asdict(o) for o in outcomes],
-    }  # fmt: skip
-    (RESULTS / "abm-surrogates.json").write_text(json.dumps(whole, indent=1) + "\n")
-    (RESULTS / "abm-surrogates.md").write_text(page(outcomes))
-    assert best is not None  # noqa: S101 - it is among the models
-    plot(best, other, unseen, RESULTS / "abm-surrogates.png")
-    return RESULTS
-
-
 def joined(a: Trajectories, b: Trajectories) -> Trajectories:
     """Both sets of trajectories."""
     y, z, u, valid = (torch.cat([getattr(a, name), getattr(b, name)]) for name in ("y", "z", "u", "valid"))
@@ -157,48 +113,105 @@ def error(model: Dynamics, data: Trajectories) -> tuple[float, ...]:
     return tuple((100 * (found - true).square().mean(dim=0).sqrt() / true.mean(dim=0)).tolist())
 
 
-def page(outcomes: list[Outcome]) -> str:
-    """The study's text, computed from its numbers."""
-    lines = [
-        "# abm-surrogates", "", "`steersman study abm-surrogates`", "", describe_machine(), "",
-        f"Open-loop error over 500 ticks in percent of the mean (sheep / wolves / grass). Means of {REPLICAS} herds: "
-        f"{FREE} free ones from the setup on, {CONTROLLED} under random removal of up to {100 * SHARE * 0.1:.0f} % per "
-        f"tick; tested on a free mean of other herds and on {TESTS} means under controls that no fit saw. A step "
-        "counts while every herd lives.", "",
-        "| surrogate | fitted to | free | controlled, unseen | CPU s |", "|---|---|---|---|---|",
-    ]  # fmt: skip
-    for o in outcomes:
-        cells = (" / ".join(f"{e:.1f}" for e in errors) for errors in (o.free, o.controlled))
-        lines.append(f"| {o.model} | {o.fitted_to} | {' | '.join(cells)} | {o.seconds:.0f} |")
-    holds = [
-        f"{o.model} ({o.fitted_to})" for o in outcomes if all(e <= b for e, b in zip(o.free, (2, 4, 1), strict=True))
-    ]
-    lines += ["", f"- At most 2 / 4 / 1 % on the free mean: {', '.join(holds) or 'none'}."]
-    lowest = min(outcomes, key=lambda o: sum(o.controlled))
-    lines.append(f"- Best under unseen control: {lowest.model} ({lowest.fitted_to}).")
-    return "\n".join(lines) + "\n"
+@lru_cache(maxsize=4)
+def ensemble(kind: str, replicas: int) -> Trajectories:
+    """Means of herds.
+
+    Args:
+        kind: "free" from the setup on, "other" ones likewise; "controlled", or "unseen" by any fit.
+        replicas: Herds of a mean.
+    """
+    groups, seed = {"free": (FREE, 0), "controlled": (CONTROLLED, 1), "unseen": (TESTS, 2), "other": (1, 3)}[kind]
+    if kind in ("free", "other"):
+        return collect_means(_herds(0, replicas), Nothing(), groups=groups, seed=seed)
+    return collect_means(_herds(200, replicas), HeldLevels(3, 20, SHARE), groups=groups, seed=seed)
 
 
-def plot(model: Dynamics, free: Trajectories, unseen: Trajectories, path: Path) -> None:
-    """Means and the predictions of one surrogate, free and under one unseen control."""
-    figure, panels = plt.subplots(2, 3, figsize=(10, 5), sharex=True)
-    longest = unseen.index(unseen.valid.sum(dim=1).argmax()[None])
-    for row, (data, label) in zip(panels, ((free, "free"), (longest, "under unseen removal")), strict=True):
-        guess, end = predicted(model, data)[0], int(data.valid[0].sum()) + 1
-        for i, axes in enumerate(row):
-            _panel(axes, data.y[0, :end, i], guess[:end, i])
-            axes.set_title(f"{SPECIES[i]}, {label}", fontsize=10)
-    panels[0, 0].legend(frameon=False, fontsize=9)
-    for axes in panels[1]:
-        axes.set_xlabel("tick")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+def _herds(warmup: int, replicas: int) -> PlantSimulator:
+    return PlantSimulator(WolfSheep(horizon=STEPS, warmup=warmup), replicas)
 
 
-def _panel(axes: Axes, true: Tensor, guess: Tensor) -> None:
-    ticks = 10 * torch.arange(len(true))
-    axes.plot(ticks, true, color="0.3", lw=2, label="mean of the agents")
-    axes.plot(ticks, guess, color="#dd8452", lw=1.5, ls="--", label="generalised mass action")
-    axes.set_ylim(bottom=0)
-    axes.spines[["top", "right"]].set_visible(False)
+def fitted(model: str, to: str, replicas: int) -> tuple[Dynamics, float]:
+    """A surrogate, fitted to "free" means or to "all", and the CPU seconds that it took."""
+    data = ensemble("free", replicas)
+    if to == "all":
+        data = joined(data, ensemble("controlled", replicas))
+    made, start = MODELS[model]().bind(_herds(0, replicas).problem), time.process_time()
+    return made.fit(data), time.process_time() - start
+
+
+@dataclass(frozen=True)
+class Fitting(Cell):
+    """A surrogate to fit.
+
+    Attributes:
+        model: Key of ``MODELS``.
+        fitted_to: "free" or "all".
+        replicas: Herds of a mean.
+    """
+
+    row: ClassVar[type] = Outcome
+    model: str
+    fitted_to: str
+    replicas: int = REPLICAS
+
+    @property
+    def name(self) -> str:
+        """See :class:`Cell`."""
+        return f"{self.model} ({self.fitted_to})"
+
+    def run(self, report: Report) -> list[Outcome]:
+        """See :class:`Cell`."""
+        report(0.0, "simulating and fitting")
+        model, taken = fitted(self.model, self.fitted_to, self.replicas)
+        free, unseen = (error(model, ensemble(kind, self.replicas)) for kind in ("other", "unseen"))
+        return [Outcome(self.model, self.fitted_to, free, unseen, taken)]
+
+
+@dataclass(frozen=True)
+class Course:
+    """The mean of one species and what a surrogate predicts, every ten ticks.
+
+    Attributes:
+        species: Name.
+        data: "free", or "under unseen removal".
+        true: Mean of the agents.
+        guess: Prediction from the first measurements.
+    """
+
+    species: str
+    data: str
+    true: tuple[float, ...]
+    guess: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Courses(Cell):
+    """Predictions for the picture, of a surrogate that is fitted to all means."""
+
+    row: ClassVar[type] = Course
+    model: str
+    replicas: int = REPLICAS
+
+    @property
+    def name(self) -> str:
+        """See :class:`Cell`."""
+        return f"courses: {self.model}"
+
+    def run(self, report: Report) -> list[Course]:
+        """See :class:`Cell`."""
+        report(0.0, "simulating and fitting")
+        model, _ = fitted(self.model, "all", self.replicas)
+        unseen, found = ensemble("unseen", self.replicas), []
+        longest = unseen.index(unseen.valid.sum(dim=1).argmax()[None])
+        for data, label in ((ensemble("other", self.replicas), "free"), (longest, "under unseen removal")):
+            guess, end = predicted(model, data)[0], int(data.valid[0].sum()) + 1
+            for i, species in enumerate(SPECIES):
+                series = [tuple(round(float(v), 2) for v in part[:end, i]) for part in (data.y[0], guess)]
+                found.append(Course(species, label, *series))
+        return found
+
+
+def fittings() -> list[Fitting]:
+    """All surrogates."""
+    return [Fitting(model, data) for model in MODELS for data in ("free", "all")]
