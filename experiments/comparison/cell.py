@@ -17,14 +17,16 @@ class Cell(ABC):
 
     Attributes:
         row: Class of the rows that it returns, a dataclass.
+        title: Its name, with fields in braces as in :meth:`str.format`.
     """
 
     row: ClassVar[type]
+    title: ClassVar[str] = ""
 
     @property
-    @abstractmethod
     def name(self) -> str:
         """What people call it; no two cells of a study share a name."""
+        return self.title.format(**vars(self))
 
     @abstractmethod
     def run(self, report: Report) -> Sequence[Any]:

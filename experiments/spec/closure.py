@@ -68,13 +68,6 @@ def closure(roots: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def edition(folder: Path, roots: Iterable[str]) -> Path:
-    """A folder inside ``folder`` for what the code as it is now makes: what older code made lies beside it."""
-    path = folder / code_digest(roots)
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def files_in(settings: Any) -> dict[str, str]:
     """SHA-256 of every file that a value of the settings names, by that value."""
     found = {}

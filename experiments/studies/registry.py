@@ -12,8 +12,9 @@ from rich.console import Console
 from steersman.envs.settings import missing
 from steersman.experiments.spec.comparison import presets
 from steersman.experiments.studies.publish import publish
-from steersman.experiments.studies.running import RESULTS, publish_cells, published, run_cells
+from steersman.experiments.studies.running import publish_cells, published, run_cells
 from steersman.experiments.studies.study import Study
+from steersman.experiments.studies.writing import RESULTS
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,7 @@ from steersman.experiments.comparison.jobs import job_of
 from steersman.experiments.comparison.store import Store
 from steersman.experiments.report.progress import live
 from steersman.experiments.studies.study import Finished, Made, Results, Study
-from steersman.experiments.studies.writing import write
-
-RESULTS = Path(__file__).parent / "results"
+from steersman.experiments.studies.writing import RESULTS, write
 
 
 def run_cells(
@@ -102,7 +100,7 @@ def published_lines(name: str, folder: Path | None = None) -> list[dict[str, Any
 
 
 def _finished(cell: Cell, found: dict[str, Any]) -> Finished:
-    rows = pydantic.TypeAdapter(tuple[cell.row, ...]).validate_python(found["rows"])  # type: ignore[name-defined]
+    rows = pydantic.TypeAdapter(tuple[cell.row, ...]).validate_python(found["rows"])
     return Finished(cell, rows, float(found["seconds"]), Made(found["code"], found["commit"], found["machine"]))
 
 

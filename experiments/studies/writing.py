@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 
 from steersman.experiments.studies.study import Finished, Made, Results, Study, Table
 
-STYLE = {
+RESULTS = Path(__file__).parent / "results"
+"""Where published results lie, a folder for each study."""
+STYLE: dict[Any, Any] = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True, "axes.titlesize": 11,
     "grid.color": "0.92", "legend.frameon": False, "legend.fontsize": 9, "savefig.dpi": 110,
 }  # fmt: skip

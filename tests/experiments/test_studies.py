@@ -15,9 +15,9 @@ from steersman.experiments.comparison import cells
 from steersman.experiments.comparison.cell import Cell, Report
 from steersman.experiments.comparison.executor import InProcess
 from steersman.experiments.studies.registry import STUDIES, run_study
-from steersman.experiments.studies.running import RESULTS, published, run_cells
+from steersman.experiments.studies.running import published, run_cells
 from steersman.experiments.studies.study import Bar, Claim, Results, Study, Table
-from steersman.experiments.studies.writing import page
+from steersman.experiments.studies.writing import RESULTS, page
 
 FRAMED = [spec.name for spec in STUDIES if spec.target.endswith(":STUDY")]
 RUNS: list[int] = []
@@ -38,11 +38,8 @@ class Square:
 @dataclass(frozen=True)
 class Squaring(Cell):
     row: ClassVar[type] = Square
+    title: ClassVar[str] = "square of {number}"
     number: int
-
-    @property
-    def name(self) -> str:
-        return f"square of {self.number}"
 
     def run(self, report: Report) -> list[Square]:
         report(0.5, "squaring")

@@ -151,14 +151,10 @@ class Fitting(Cell):
     """
 
     row: ClassVar[type] = Outcome
+    title: ClassVar[str] = "{model} ({fitted_to})"
     model: str
     fitted_to: str
     replicas: int = REPLICAS
-
-    @property
-    def name(self) -> str:
-        """See :class:`Cell`."""
-        return f"{self.model} ({self.fitted_to})"
 
     def run(self, report: Report) -> list[Outcome]:
         """See :class:`Cell`."""
@@ -190,13 +186,9 @@ class Courses(Cell):
     """Predictions for the picture, of a surrogate that is fitted to all means."""
 
     row: ClassVar[type] = Course
+    title: ClassVar[str] = "courses: {model}"
     model: str
     replicas: int = REPLICAS
-
-    @property
-    def name(self) -> str:
-        """See :class:`Cell`."""
-        return f"courses: {self.model}"
 
     def run(self, report: Report) -> list[Course]:
         """See :class:`Cell`."""

@@ -53,14 +53,10 @@ class Timing(Cell):
     """A measurement to make; its fields are those of :class:`Point`."""
 
     row: ClassVar[type] = Point
+    title: ClassVar[str] = "{panel}: {curve}, {size:,}"
     panel: str
     curve: str
     size: int
-
-    @property
-    def name(self) -> str:
-        """See :class:`Cell`."""
-        return f"{self.panel}: {self.curve}, {self.size:,}"
 
     def run(self, report: Report) -> list[Point]:
         """See :class:`Cell`."""
@@ -104,11 +100,7 @@ class Memory(Cell):
     """What one replica takes, by wolf-sheep's start and the plant's own capacity."""
 
     row: ClassVar[type] = Size
-
-    @property
-    def name(self) -> str:
-        """See :class:`Cell`."""
-        return "memory"
+    title: ClassVar[str] = "memory"
 
     def run(self, report: Report) -> list[Size]:
         """See :class:`Cell`."""

@@ -168,12 +168,8 @@ class PowerFlows(Cell):
     """
 
     row: ClassVar[type] = Agreement
+    title: ClassVar[str] = "published power flows up to {largest} buses"
     largest: int
-
-    @property
-    def name(self) -> str:
-        """See :class:`Cell`."""
-        return f"published power flows up to {self.largest} buses"
 
     def run(self, report: Report) -> list[Agreement]:
         """See :class:`Cell`."""

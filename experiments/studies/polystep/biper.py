@@ -123,6 +123,7 @@ class Training(Cell):
     """
 
     row: ClassVar[type] = BiPerRun
+    title: ClassVar[str] = "{network}, {method}, frequency {frequency:g}, seed {seed}"
     network: str
     method: str
     frequency: float
@@ -130,11 +131,6 @@ class Training(Cell):
     budget: int = PRESET.budget
     batch: int = PRESET.batch
     steps: int = PRESET.gradient_steps
-
-    @property
-    def name(self) -> str:
-        """See :class:`Cell`."""
-        return f"{self.network}, {self.method}, frequency {self.frequency:g}, seed {self.seed}"
 
     def run(self, report: Report) -> list[BiPerRun]:
         """See :class:`Cell`.

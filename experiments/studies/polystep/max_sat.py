@@ -123,16 +123,12 @@ class Solve(Cell):
     """
 
     row: ClassVar[type] = Run
+    title: ClassVar[str] = "{method}, {variables:,} variables, seed {seed}"
     method: str
     variables: int
     budget: int
     seed: int
     device: str = "cpu"
-
-    @property
-    def name(self) -> str:
-        """See :class:`Cell`."""
-        return f"{self.method}, {self.variables:,} variables, seed {self.seed}"
 
     def run(self, report: Report) -> list[Run]:
         """See :class:`Cell`."""

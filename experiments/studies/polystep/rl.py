@@ -102,8 +102,8 @@ class Searching(Cell):
 def _thin(row: Row, seconds: float) -> Row:
     pick = np.unique(np.linspace(0, len(row.curve) - 1, min(POINTS, len(row.curve))).round().astype(int))
     curve = [(row.curve[i][0], row.curve[i][1], round(row.curve[i][2], 2)) for i in pick]
-    rounded = {"threshold": round(row.threshold, 3), "final": round(row.final, 3), "seconds": round(seconds, 3)}
-    return replace(row, curve=curve, **rounded)
+    threshold, final, seconds = (round(value, 3) for value in (row.threshold, row.final, seconds))
+    return replace(row, curve=curve, threshold=threshold, final=final, seconds=seconds)
 
 
 def cells() -> list[Searching]:

@@ -161,17 +161,13 @@ class Solve(Cell):
     """One run; its points are looked at on the way and steer nothing."""
 
     row: ClassVar[type] = Run
+    title: ClassVar[str] = "{loss}; {method}; seed {seed}"
     loss: str
     method: str
     seed: int
     steps: int = STEPS
     temperature: float = HEAT
     points: int = POINTS
-
-    @property
-    def name(self) -> str:
-        """See :class:`Cell`."""
-        return f"{self.loss}; {self.method}; seed {self.seed}"
 
     def run(self, report: Report) -> list[Run]:
         """See :class:`Cell`."""

@@ -31,6 +31,7 @@ class Training(Cell):
     """
 
     row: ClassVar[type] = Trained
+    title: ClassVar[str] = "{preset}: {task}, {method}"
     preset: str
     task: str
     method: str
@@ -43,11 +44,6 @@ class Training(Cell):
     seeds: tuple[int, ...]
     tuned_on: tuple[int, ...]
     device: str = "cpu"
-
-    @property
-    def name(self) -> str:
-        """See :class:`Cell`."""
-        return f"{self.preset}: {self.task}, {self.method}"
 
     def run(self, report: Report) -> list[Trained]:
         """See :class:`Cell`.
@@ -84,16 +80,12 @@ class Growing(Cell):
     """The oblique tree under a method; its setting is tried on the training errors."""
 
     row: ClassVar[type] = trees.TreeRun
+    title: ClassVar[str] = "tree: {method}"
     method: str
     budget: int = trees.BUDGET
     tuning: int = trees.TUNING
     seeds: tuple[int, ...] = trees.SEEDS
     tuned_on: tuple[int, ...] = trees.TUNED_ON
-
-    @property
-    def name(self) -> str:
-        """See :class:`Cell`."""
-        return f"tree: {self.method}"
 
     def run(self, report: Report) -> list[trees.TreeRun]:
         """See :class:`Cell`."""
