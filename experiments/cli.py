@@ -224,11 +224,15 @@ class Study:
     name: Annotated[str, tyro.conf.Positional]
     """A study or a preset (see 'steersman list')."""
     out: Path | None = None
-    """Folder of comparisons; by default results/NAME."""
+    """Folder of finished cells or runs; by default results/NAME."""
+    cells: tuple[str, ...] = ()
+    """Patterns of the cells to run, such as '*, seed 0'; by default all that are missing."""
+    page: bool = False
+    """Only write the page anew, from the published numbers."""
 
     def run(self, console: Console) -> int:
         """Run, and print the text and where it lies."""
-        folder = run_study(self.name, self.out, console)
+        folder = run_study(self.name, self.out, console, self.cells, page=self.page)
         for page in sorted(folder.glob("*.md")):
             console.print(Markdown(page.read_text(encoding="utf-8")))
         _say_where(console, "Study", folder)

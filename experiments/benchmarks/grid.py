@@ -16,7 +16,7 @@ from steersman.envs.grid.simulate import integrate, intervals
 from steersman.envs.grid.system import GridSystem, Orders
 from steersman.envs.grid.tasks import ieee39, kundur_full
 from steersman.experiments.benchmarks.base import Progress, Row, rate, throughput
-from steersman.experiments.studies.grid_brake import outcomes
+from steersman.experiments.studies.grid.brake import outcomes
 
 PEER = Path(".venv-peers/bin/python")
 """Interpreter of the peers' environment, from the root of a clone."""

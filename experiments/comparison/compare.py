@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from steersman.controllers.registry import controller_spec
 from steersman.envs.registry import PLANTS
 from steersman.envs.settings import missing
 from steersman.envs.simulator import Simulator
+from steersman.experiments.comparison.cells import CellSpec
 from steersman.experiments.comparison.executor import Executor, InProcess
 from steersman.experiments.comparison.files import load_result
 from steersman.experiments.comparison.jobs import job_of
@@ -90,7 +91,7 @@ def compare(
     store.add(job_of(spec) for jobs in phases.values() for _, spec in jobs.values())
     try:
         for name, jobs in phases.items():
-            _phase(name, store, jobs, executor, progress, spec.limit_s, interims)
+            run_phase(name, store, jobs, executor, progress, spec.limit_s, interims.look)
     finally:
         executor.close()
     return collect()
@@ -193,19 +194,31 @@ def _phases(planned: Sequence[Planned]) -> dict[str, dict[str, tuple[str, JobSpe
     return {"scenarios": banks, FIRST: first, "models": fits, RUNS: runs}
 
 
-def _phase(
+def run_phase(
     name: str,
     store: Store,
-    jobs: dict[str, tuple[str, JobSpec]],
+    jobs: Mapping[str, tuple[str, JobSpec | CellSpec]],
     executor: Executor,
     progress: Callable[[News], None],
-    limit_s: float | None,
-    interims: _Interims,
+    limit_s: float | None = None,
+    look: Callable[[str, int, int], None] = lambda phase, finished, of: None,
 ) -> None:
+    """Have the jobs of a phase done that are not; they are in the store already.
+
+    Args:
+        name: Of the phase.
+        store: The store.
+        jobs: By key what the display calls them, and their work.
+        executor: Where they run.
+        progress: Called a few times a second.
+        limit_s: Seconds that a job may take.
+        look: Called with the phase, how many of its jobs have ended, and of how many.
+    """
+
     def tell() -> None:
         found = store.jobs(list(jobs))
         progress(News(name, tuple((jobs[job.key][0], job) for job in found)))
-        interims.look(name, sum(job.state in ENDED for job in found), len(jobs))
+        look(name, sum(job.state in ENDED for job in found), len(jobs))
 
     waiting = [key for key in jobs if not store.sound(key)]
     while waiting:

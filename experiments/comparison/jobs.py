@@ -14,22 +14,23 @@ import pydantic
 import torch
 
 from steersman.experiments.comparison import runner
+from steersman.experiments.comparison.cells import ROWS, CellSpec
 from steersman.experiments.comparison.evaluate import Progress
 from steersman.experiments.comparison.store import LEASE_S, Job, Store, StoreError, disk_full
 from steersman.experiments.spec.plan import BankSpec, FitSpec, JobSpec, RunSpec, made_of
 
 ERROR_LENGTH = 500
 """Longer messages are cut in the report; the whole traceback lies beside the result."""
-KINDS: dict[str, type[JobSpec]] = {"bank": BankSpec, "fit": FitSpec, "run": RunSpec}
+KINDS: dict[str, type[JobSpec | CellSpec]] = {"bank": BankSpec, "fit": FitSpec, "run": RunSpec, "cell": CellSpec}
 
 
-def job_of(spec: JobSpec) -> Job:
+def job_of(spec: JobSpec | CellSpec) -> Job:
     """The job of a piece of work."""
     kind = next(name for name, made in KINDS.items() if type(spec) is made)
     return Job(spec.key, kind, json.dumps(asdict(spec)), spec.identity)
 
 
-def spec_of(job: Job) -> JobSpec:
+def spec_of(job: Job) -> JobSpec | CellSpec:
     """The piece of work of a job.
 
     Raises:
@@ -49,10 +50,13 @@ def work(folder: Path, key: str) -> None:
         return
     try:
         with _Heartbeat(store, key):
-            spec = spec_of(store.get(key))
-            _require_same(spec)
-            _require_done(store, spec)
-            runner.work(spec, lambda of, suffix: store.file(of.key, suffix), _reporter(store, key))
+            spec, report = spec_of(store.get(key)), _reporter(store, key)
+            if isinstance(spec, CellSpec):
+                spec.work(store.file(key, ROWS), report)
+            else:
+                _require_same(spec)
+                _require_done(store, spec)
+                runner.work(spec, lambda of, suffix: store.file(of.key, suffix), report)
     except Exception as error:  # the boundary of a job: whatever it is, the comparison goes on and reports it
         _fail(store, key, error, f"{type(error).__name__}: {error}")
     except SystemExit as error:

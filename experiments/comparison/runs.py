@@ -86,6 +86,8 @@ def _spec(job: Job) -> dict[str, Any]:
 
 def _what(job: Job) -> str:
     spec = _spec(job)
+    if job.kind == "cell":
+        return f"{spec['study']}: {spec['name']}"
     environment = spec.get("environment") or {"id": spec.get("plant", "?")}
     parts = [environment["id"].rpartition("/")[2]]
     parts += [(spec.get(part) or {}).get("use", "") for part in ("controller", "model")]

@@ -43,7 +43,7 @@ class Job:
 
     Attributes:
         key: Hash of the specification, the code and the files that the work depends on.
-        kind: ``bank``, ``fit`` or ``run``.
+        kind: ``bank``, ``fit``, ``run`` or ``cell``.
         spec: The specification as JSON.
         identity: Hash of the specification alone: equal for results of older and newer code.
         state: ``waiting``, ``running``, ``done`` or ``failed``.

@@ -68,17 +68,10 @@ def closure(roots: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def edition(folder: Path, roots: Iterable[str]) -> Path:
-    """A folder inside ``folder`` for what the code as it is now makes: what older code made lies beside it."""
-    path = folder / code_digest(roots)
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def files_in(settings: Any) -> dict[str, str]:
     """SHA-256 of every file that a value of the settings names, by that value."""
     found = {}
-    for text in _strings(settings):
+    for text in strings_in(settings):
         try:
             if Path(text).is_file():
                 found[text] = _content(*_stamp(Path(text)))
@@ -89,7 +82,7 @@ def files_in(settings: Any) -> dict[str, str]:
 
 def modules_in(settings: Any) -> list[str]:
     """Modules that the settings name as ``module:name``."""
-    return [match[1] for text in _strings(settings) if (match := _NAMED.fullmatch(text))]
+    return [match[1] for text in strings_in(settings) if (match := _NAMED.fullmatch(text))]
 
 
 _BEGAN = time.time()
@@ -279,12 +272,13 @@ def _is_catalogue(node: ast.stmt) -> bool:
     return isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation).endswith("Spec, ...]")
 
 
-def _strings(value: Any) -> Iterator[str]:
+def strings_in(value: Any) -> Iterator[str]:
+    """All strings in settings, without keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for part in value.values():
-            yield from _strings(part)
+            yield from strings_in(part)
     elif isinstance(value, list | tuple):
         for part in value:
-            yield from _strings(part)
+            yield from strings_in(part)

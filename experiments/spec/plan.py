@@ -62,12 +62,12 @@ class JobSpec:
                 plain[part] = {name: value for name, value in plain[part].items() if name != "label"}
         if "controller" in plain:  # the model is there in full; how the file called it does not matter
             plain["controller"].pop("model")
-        return _digest([type(self).__name__, plain])
+        return digest([type(self).__name__, plain])
 
     @property
     def key(self) -> str:
         """Hash of everything that the result depends on."""
-        return _digest([self.identity, asdict(self.made)])
+        return digest([self.identity, asdict(self.made)])
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -256,7 +256,7 @@ def made_of(
     # A catalogue's list is no code, but the settings that it gives this variant of a plant are part of the question.
     variant = [json.dumps(spec.kwargs, sort_keys=True, default=str) for spec in PLANTS if spec.id == name]
     code = code_digest([*roots, *modules_in(settings)])
-    return Made(code="-".join([code, *map(_digest, variant)]), files=files_in(settings))
+    return Made(code="-".join([code, *map(digest, variant)]), files=files_in(settings))
 
 
 def model_of(plant: PlantEntry, entry: ControllerEntry, where: str) -> ModelEntry | None:
@@ -280,5 +280,6 @@ def model_of(plant: PlantEntry, entry: ControllerEntry, where: str) -> ModelEntr
     return ModelEntry(use=entry.model)
 
 
-def _digest(data: Any) -> str:
+def digest(data: Any) -> str:
+    """Hash of what JSON can say."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,1 +1,1 @@
-"""One script per published claim."""
+"""Published claims and the code that tests them, by families; ``study.py`` says what a study is."""

@@ -23,8 +23,8 @@ from steersman.experiments.report.texts import number, percent, seconds
 from steersman.experiments.spec.comparison import read_spec
 from steersman.experiments.statistics.paired import MINIMUM
 from steersman.experiments.statistics.scores import Score, scores
+from steersman.experiments.studies.writing import RESULTS
 
-RESULTS = Path(__file__).parent / "results"
 TRACKS = {"data only": "#dd8452", "solver access": "#4c72b0", "hindsight": "#8c8c8c"}
 
 

@@ -1,6 +1,5 @@
 """The study of periodic binary weights: its network, its errors and its verdicts."""
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +11,14 @@ from rich.console import Console
 from scipy import stats
 from torch import Tensor
 
-from steersman.experiments.studies import biper
-from steersman.experiments.studies.biper_networks import BinaryConvolutions
-from steersman.experiments.studies.biper_page import claims, gain
-from steersman.experiments.studies.polystep_supervised_tasks import Data
+from steersman.experiments.comparison.executor import InProcess
+from steersman.experiments.studies.polystep import biper, biper_page
+from steersman.experiments.studies.polystep.biper import BiPerRun
+from steersman.experiments.studies.polystep.biper_networks import BinaryConvolutions
+from steersman.experiments.studies.polystep.biper_page import claims, gain
+from steersman.experiments.studies.polystep.supervised_tasks import Data
+from steersman.experiments.studies.running import published, run_cells
+from steersman.experiments.studies.study import Finished, Made, Results
 from steersman.optimizers.policies.binary import bits_of, quantisation_error, wave_of
 from steersman.optimizers.vectorise import flatten, population_forward
 
@@ -103,33 +106,39 @@ def test_errors_weigh_layers_by_their_weights() -> None:
 def test_the_test_has_more_than_400_images() -> None:
     pytest.importorskip("sklearn", reason="needs steersman[studies]")
     data = biper.PRESET.load()
-    assert len(data.part("test")[0]) == 700 and len(biper.PRESET.seeds) == 5
+    assert [len(data.part(name)[0]) for name in ("train", "validate", "test")] == list(biper.IMAGES)
+    assert biper.IMAGES[2] == 700 and len(biper.PRESET.seeds) == 5
 
 
-def row(frequency: float, seed: int, test: float, network: str = "dense") -> dict[str, object]:
-    numbers = dict.fromkeys(("expected", "start", "error", "relative_start", "relative"), 0.1)
-    return {"network": network, "method": "gradient", "frequency": frequency, "seed": seed, "test": test, **numbers}
+def row(frequency: float, seed: int, test: float, network: str = "dense") -> BiPerRun:
+    return BiPerRun(network, "gradient", frequency, 0.01, seed, test, 0.9, *[0.1] * 5)
 
 
 def test_gains_are_paired_and_their_intervals_hold_together() -> None:
     plain, periodic = [0.90, 0.95, 0.92], [0.91, 0.97, 0.925]
-    runs = [row(0.0, s, v) for s, v in enumerate(plain)] + [row(5.0, s, v) for s, v in enumerate(periodic)]
-    runs += [row(20.0, s, v - 0.1) for s, v in enumerate(plain)]
+    runs = [
+        row(frequency, seed, value + gained, network)
+        for network in biper.NETWORKS
+        for frequency, values, gained in ((0.0, plain, 0.0), (5.0, periodic, 0.0), (20.0, plain, -0.1))
+        for seed, value in enumerate(values)
+    ]
     differences = 100 * (np.array(periodic) - np.array(plain))
     low, high = stats.t.interval(0.975, 2, differences.mean(), stats.sem(differences))
-    assert gain({"runs": runs}, "dense", 5.0) == pytest.approx((differences.mean(), low, high))
-    said = claims({"runs": runs})
-    assert "periodic weights are worse at 20." in said[1] and "best frequency, 5, gains +1.17" in said[1]
+    assert gain(runs, "dense", 5.0) == pytest.approx((differences.mean(), low, high))
+    said = claims(Results([Finished(biper.trainings()[0], tuple(runs), 1.0, Made("", "", ""))]))
+    assert "periodic weights are worse at 20" in said[1].text and "best frequency, 5, gains +1.17" in said[1].text
 
 
-def test_study_end_to_end(tmp_path: Path) -> None:
-    preset = replace(biper.PRESET, load=blobs, budget=300, batch=16, gradient_steps=20, seeds=(0, 1))
-    folder = biper.execute(preset, tmp_path / "made", Console(quiet=True))
-    whole = json.loads((folder / "biper.json").read_text())
-    assert len(whole["runs"]) == 2 * 6 * 2 + 2 and whole["images"] == [200, 50, 50]
-    first = [r for r in whole["runs"] if r["network"] == "dense" and r["seed"] == 0 and r["method"] == "gradient"]
-    assert all(abs(r["start"] - r["expected"]) < 0.01 for r in first)
-    assert all(r["test"] > 0.3 for r in first)
-    text = (folder / "biper.md").read_text()
-    assert "## Convolutional, 3 x 3 filters" in text and "frame_step, 300 evaluations" in text
-    assert (folder / "biper.png").stat().st_size > 10_000
+def test_study_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(biper, "PRESET", replace(biper.PRESET, load=blobs))
+    cells = [replace(cell, budget=300, batch=16, steps=20) for cell in biper.trainings((0, 1))]
+    small = replace(biper_page.STUDY, cells=lambda: cells)
+    run_cells(small, Console(quiet=True), tmp_path / "out", executor=InProcess(), results=tmp_path)
+    runs = [row for done in published(small, tmp_path).values() for row in done.rows]
+    assert len(runs) == 2 * 6 * 2 + 2
+    first = [r for r in runs if r.network == "dense" and r.seed == 0 and r.method == "gradient"]
+    assert all(abs(r.start - r.expected) < 0.01 for r in first)
+    assert all(r.test > 0.3 for r in first)
+    text = (tmp_path / "biper.md").read_text()
+    assert "## Convolutional, 3 x 3 filters" in text and "| frame_step, 10,000 evaluations |" in text
+    assert (tmp_path / "biper.png").stat().st_size > 10_000

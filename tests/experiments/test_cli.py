@@ -19,7 +19,8 @@ from steersman.experiments.benchmarks.base import BENCHMARKS, Row, bench_table, 
 from steersman.experiments.cli import main
 from steersman.experiments.spec.comparison import parse_spec
 from steersman.experiments.spec.settings import SpecError
-from steersman.experiments.studies import abm_control, publish
+from steersman.experiments.studies import publish
+from steersman.experiments.studies.abm import control as abm_control
 from steersman.experiments.studies.registry import run_study
 
 

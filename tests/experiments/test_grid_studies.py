@@ -8,8 +8,8 @@ import torch
 
 from steersman.envs import make_simulator, noise
 from steersman.experiments.comparison.results import Episodes, Latency, RunResult
-from steersman.experiments.studies.grid_brake import SEARCHES, Optimum, Plans, _sought, brake_claims, plan_claims
-from steersman.experiments.studies.grid_control import DAMPING, cleared, damping_ratios
+from steersman.experiments.studies.grid.brake import SEARCHES, Optimum, Plans, _sought, brake_claims, plan_claims
+from steersman.experiments.studies.grid.control import DAMPING, cleared, damping_ratios
 
 
 def result(ratio: float) -> RunResult:

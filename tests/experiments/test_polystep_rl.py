@@ -1,17 +1,19 @@
 """The study of policy search: runs in lockstep do not see each other, and its page follows from its rows."""
 
-import json
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
 from steersman.envs import make_simulator
-from steersman.experiments.studies import policy_runs, polystep_rl
-from steersman.experiments.studies.policy_runs import STREAK, Row, Task, run_cell
-from steersman.experiments.studies.polystep_rl_page import claims, publish_rows
+from steersman.experiments.comparison.cells import codes_of
+from steersman.experiments.studies.polystep import policy_runs
+from steersman.experiments.studies.polystep import rl as polystep_rl
+from steersman.experiments.studies.polystep.policy_runs import STREAK, Row, Task, run_cell
+from steersman.experiments.studies.polystep.rl_page import STUDY, claims, figure
+from steersman.experiments.studies.study import Finished, Made, Results
+from steersman.experiments.studies.writing import page
 from steersman.optimizers.registry import make_search
 
 TINY = Task("steersman/Pendulum-v1", None, 20_000, scenarios=2, held_out=4, final=4, seeds=2, explore=2)
@@ -75,67 +77,39 @@ def test_a_run_is_solved_by_the_policy_that_it_returns() -> None:
     assert row("polystep", 0, 90_000, 470.0).held and not row("polystep", 0, 90_000, 470.0).solved
 
 
-def test_the_page_follows_from_the_rows(tmp_path: Path) -> None:
-    task = polystep_rl.CLASSIC[0]
+def results(rows: list[Row]) -> Results:
+    return Results([Finished(polystep_rl.cells()[0], tuple(rows), 60.0, Made("", "", ""))])
+
+
+def test_the_page_follows_from_the_rows() -> None:
     rows = [row("frame_step", s, 130_000 + s, 500.0) for s in range(3)] + [
         row("cma_es", s, -1, 200.0) for s in range(3)
     ]
     rows[0].judged = "centre"
-    for other in rows[1:]:
-        other.seconds = 18.0
-    folder = publish_rows(rows, [task], ["KS"], 60.0, tmp_path / "made")
-    text = (folder / "polystep-rl.md").read_text()
+    text = page(STUDY, results(rows))
     assert "| tanh | frame_step | 114 | 3/3 | 3/3 | 180 | 130,001 | 500 (500 to 500) |" in text
     assert "| tanh | cma_es | 114 | 0/3 | 0/3 |  |  | 200 (200 to 200) |" in text
-    assert "- 1 runs are of an earlier version of this study, all of which took 1.0 CPU minutes" in text
-    assert "were not made again: CartPole tanh." in text and "- 5 runs took 1.5 CPU minutes." in text
-    assert "Not run yet (1 cells" in text and "the bar holds" in text
-    assert len(json.loads((folder / "polystep-rl.json").read_text())["rows"]) == 6
-    assert (folder / "polystep-rl.png").stat().st_size > 10_000
+    assert "- In 1 runs Held speaks of the search's centre" in text and "every generation: CartPole tanh." in text
+    assert "Not run: Acrobot, mlp: frame_step, " in text
+    assert "(asked for at most 150,000 steps, held by all of ten: the bar holds)" in text
+    assert len(figure(results(rows)).axes) == 4
+    plt.close("all")
     worse = [row("frame_step", 0, 151_000, 100.0), row("cma_es", 0, 90_000, 500.0)]
-    said = " ".join(claims(worse, [task]))
+    said = " ".join(map(str, claims(results(worse))))
     assert (
         "the bar does not hold" in said and "behind" in said and "cma_es 90,000 (1/1 held), frame_step 151,000" in said
     )
 
 
-def test_cells_that_were_not_run_again_keep_their_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cells = [polystep_rl.Cell(TINY, "mlp", (name,)) for name in ("random", "frame_step", "cma_es")]
-    monkeypatch.setattr(polystep_rl, "cells", lambda: iter(cells))
-    for name in ("RESULTS", "CLASSIC", "HEAVY"):
-        monkeypatch.setattr(polystep_rl, name, {"RESULTS": tmp_path, "CLASSIC": (TINY,)}.get(name, ()))
-    older = {**asdict(row("random", 0, -1, 1.0, "Pendulum")), "threshold": 0.0}
-    del older["judged"], older["seconds"]
-    older_too = {**older, "search": "frame_step"}
-    (tmp_path / "polystep-rl.json").write_text(json.dumps({"cpu_seconds": 60, "rows": [older, older_too]}))
-    fresh = {**asdict(row("frame_step", 1, -1, 2.0, "Pendulum")), "seconds": 30.0}
-    (tmp_path / f"{cells[1].key}.jsonl").write_text(json.dumps(fresh) + "\n")
-    given: list[Any] = []
-    monkeypatch.setattr(polystep_rl, "publish_rows", lambda *some: given.extend(some) or tmp_path)
-    polystep_rl.publish(tmp_path)
-    rows, _, missing, seconds, *_ = given
-    assert rows[1].seconds == 30.0
-    assert [(r.search, r.final, r.judged) for r in rows] == [
-        ("random", 1.0, "centre"), ("frame_step", 2.0, "confirmed best"),
-    ]  # fmt: skip
-    assert missing == ["Pendulum mlp"] and seconds == 60.0
+def test_curves_are_thinned_and_keep_their_ends() -> None:
+    long = replace(row("random", 0, -1, 1.23456), curve=[(i, 10 * i, i / 7) for i in range(100)])
+    thin = polystep_rl._thin(long, 1.23456)
+    assert len(thin.curve) == polystep_rl.POINTS and thin.curve[0] == (0, 0, 0.0) and thin.curve[-1] == (99, 990, 14.14)
+    assert thin.final == 1.235 and thin.seconds == 1.235
 
 
-@pytest.mark.slow
-def test_finished_cells_stay_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rich.console import Console
-
-    cell = polystep_rl.Cell(TINY, "mlp", ("random", "frame_step"))
-    monkeypatch.setattr(polystep_rl, "cells", lambda: iter([cell]))
-    monkeypatch.setattr(polystep_rl, "RESULTS", tmp_path / "published")
-    monkeypatch.setattr(polystep_rl, "CLASSIC", (TINY,))
-    monkeypatch.setattr(polystep_rl, "HEAVY", ())
-    folder = polystep_rl.run(Console(quiet=True), tmp_path / "rows")
-    (stored,) = (tmp_path / "rows").glob(f"*/{cell.key}.jsonl")
-    before, page = stored.stat().st_mtime_ns, (folder / "polystep-rl.md").read_text()
-    polystep_rl.run(Console(quiet=True), tmp_path / "rows")
-    with pytest.raises(ValueError, match="tasks has unknown Chess; choose of Pendulum"):
-        polystep_rl.run_some(Console(quiet=True), tmp_path / "rows", ["Chess"], [], "c")
-    with pytest.raises(ValueError, match="policies has unknown oracle; choose of mlp"):
-        polystep_rl.run_some(Console(quiet=True), tmp_path / "rows", [], ["oracle"], "c")
-    assert stored.stat().st_mtime_ns == before and (folder / "polystep-rl.md").read_text() == page
+def test_every_cell_has_a_name_of_its_own_and_its_plant_in_its_code() -> None:
+    cells = polystep_rl.cells()
+    assert len({cell.name for cell in cells}) == len(cells)
+    codes = dict(zip((cell.name for cell in cells), codes_of(cells), strict=True))
+    assert codes["Acrobot, mlp: polystep_subspace"] != codes["Pendulum, mlp: polystep_subspace"]

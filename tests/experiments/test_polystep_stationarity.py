@@ -1,7 +1,7 @@
 """The study of stationarity: its measures against known values, its slopes against known powers."""
 
-import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,12 @@ import torch
 from rich.console import Console
 from scipy import stats
 
-from steersman.experiments.studies import polystep_stationarity as study
-from steersman.experiments.studies.polystep_stationarity import Loss, goldstein, least_norm, network
-from steersman.experiments.studies.polystep_stationarity_page import FROM, RATES, averaged, claims, fitted, slope
+from steersman.experiments.comparison.executor import InProcess
+from steersman.experiments.studies.polystep import stationarity as study
+from steersman.experiments.studies.polystep.stationarity import Loss, Run, goldstein, least_norm, network
+from steersman.experiments.studies.polystep.stationarity_page import FROM, RATES, STUDY, averaged, claims, fitted, slope
+from steersman.experiments.studies.running import published, run_cells
+from steersman.experiments.studies.study import Results
 
 
 def rows(*points: tuple[float, ...]) -> torch.Tensor:
@@ -75,7 +78,7 @@ def test_points_are_looked_at_closely_in_the_beginning() -> None:
 
 
 def test_radii_fall_as_one_over_the_root() -> None:
-    schedule = study.falling(400)
+    schedule = study.falling(study.HEAT, 400)
     assert [schedule(t) for t in (0, 3, 99, 400)] == pytest.approx(
         [study.HEAT / math.sqrt(1 + t) for t in (0, 3, 99, 400)]
     )
@@ -85,7 +88,7 @@ def test_slopes_are_those_of_powers_and_intervals_those_of_students_t() -> None:
     times = study.grid(5000)
     assert fitted(times, [7 * t**-0.75 if t >= FROM else 1.0 for t in times]) == pytest.approx(-0.75)
     powers = (-0.4, -0.5, -0.75)
-    runs = [{"steps": times, "gradient": [t**p for t in times]} for p in powers]
+    runs = [Run("", "", 0, tuple(times), tuple(t**p for t in times), (), 0.0, 0, 0.0) for p in powers]
     low, high = stats.t.interval(0.95, 2, np.mean(powers), stats.sem(powers))
     assert slope(runs, ("gradient", "last")) == pytest.approx((np.mean(powers), low, high))
     # log T / sqrt(T) is flatter than its power: its logarithm still grows.
@@ -93,16 +96,20 @@ def test_slopes_are_those_of_powers_and_intervals_those_of_students_t() -> None:
 
 
 def test_study_end_to_end_and_its_verdicts(tmp_path: Path) -> None:
-    study.execute(120, (0, 1), tmp_path, Console(quiet=True))
-    whole = json.loads((tmp_path / "polystep-stationarity.json").read_text())
-    assert len(whole["runs"]) == 2 * 2 * len(study.METHODS)
+    small = replace(STUDY, cells=lambda: study.solves(120, (0, 1)))
+    run_cells(small, Console(quiet=True), tmp_path / "out", executor=InProcess(), results=tmp_path)
+    done = published(small, tmp_path)
+    assert len(done) == 2 * 2 * len(study.METHODS)
     text = (tmp_path / "polystep-stationarity.md").read_text()
     assert "## Absolute residuals" in text and "frame_step, adaptive" in text
     assert (tmp_path / "polystep-stationarity.png").stat().st_size > 10_000
-    for row in whole["runs"]:
-        for name in ("gradient", "goldstein"):
-            row[name] = [1.0 / t if row["loss"] == "squared" else t**-0.2 for t in row["steps"]]
-    squared, _, absolute, end = claims(whole)
+
+    def known(run: Run) -> Run:
+        values = tuple(1.0 / t if run.loss == "squared" else t**-0.2 for t in run.steps)
+        return replace(run, gradient=values, goldstein=values)
+
+    found = Results(replace(one, rows=tuple(map(known, one.rows))) for one in done.values())
+    squared, _, absolute, end = map(str, claims(found))
     # Plain means of 1/t are (log T + 0.58..) / T, whose slope is a little steeper; weighted ones fall as 1 / sqrt(T).
     assert "falls faster than log T / sqrt(T)" in squared and "falls faster than log T / T" in squared
     assert "falls more slowly than log T / sqrt(T)" in absolute and "falls more slowly than log T / T" in absolute

@@ -1,18 +1,32 @@
 """Parts of the study of supervised tasks."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 from rich.console import Console
 
-from steersman.experiments.studies import polystep_supervised as study
-from steersman.experiments.studies import polystep_supervised_tree as trees
-from steersman.experiments.studies.polystep_supervised_methods import FULL, LONG, METHODS, Method, batch_of, run_method
-from steersman.experiments.studies.polystep_supervised_page import page, plot
-from steersman.experiments.studies.polystep_supervised_tasks import Data, Task, preset_of
+from steersman.experiments.comparison.executor import InProcess
+from steersman.experiments.studies.polystep import supervised as study
+from steersman.experiments.studies.polystep import supervised_page
+from steersman.experiments.studies.polystep import supervised_tree as trees
+from steersman.experiments.studies.polystep.supervised_methods import (
+    FULL,
+    LONG,
+    METHODS,
+    Method,
+    Trained,
+    batch_of,
+    run_method,
+)
+from steersman.experiments.studies.polystep.supervised_page import STUDY, figure
+from steersman.experiments.studies.polystep.supervised_tasks import Data, Preset, Task, preset_of
+from steersman.experiments.studies.running import published, run_cells
+from steersman.experiments.studies.study import Finished, Made, Results
+from steersman.experiments.studies.writing import page
 from steersman.optimizers.vectorise import flatten
 
 PRESET = replace(preset_of("digits"), budget=400, tuning=300, batch=16, gradient_steps=20, seeds=(0,))
@@ -59,41 +73,32 @@ def test_tree_task_is_the_published_one() -> None:
     assert run.train > max(float(data.y.float().mean()), float(1 - data.y.float().mean()))
 
 
-def test_runs_are_kept_and_a_page_is_written(tmp_path: Path) -> None:
-    data, calls = blobs(), []
-    task, method = PRESET.tasks[0], METHODS[-1]
+def finished(preset: str, rows: list[Trained]) -> list[Finished]:
+    cells = {(cell.task, cell.method): cell for cell in study.trainings(preset_of(preset), {})}
+    return [Finished(cells[row.task, row.method], (row,), 1.0, Made("", "", "m")) for row in rows]
 
-    def make() -> object:
-        calls.append(1)
-        return run_method(method, PRESET, task, data, 0.01, 0, 300)
 
-    row = study.Rows(tmp_path / "runs.json").get("a", make)
-    assert study.Rows(tmp_path / "runs.json").get("a", make) == row and len(calls) == 1
-    rows = [{**row, "task": t.name, "method": m.name} for t in PRESET.tasks for m in METHODS]
-    whole = {
-        "command": "c", "machine": "m", "preset": "digits", "budget": 400, "tuning": 300, "batch": 16, "seeds": [0],
-        "tree": [], "tasks": rows,
-    }  # fmt: skip
-    text = page(whole, PRESET)
+def test_the_page_says_what_the_rows_say() -> None:
+    row = run_method(METHODS[-1], PRESET, PRESET.tasks[0], blobs(), 0.01, 0, 300)
+    rows = finished("digits", [replace(row, task=t.name, method=m.name) for t in PRESET.tasks for m in METHODS])
+    text = page(STUDY, Results(rows))
     assert "loses to" in text or "beats" in text
     assert "93.4 %, more than 60 points" in text and "93.0, which is 13.4 points ahead of OpenAI-ES at 79.6" in text
     scores = {"polystep": 0.8, "frame_step": 0.9, "OpenAI-ES": 0.85, FULL: 0.7, "Adam, surrogate": 0.95}
-    longer = {
-        "commands": ["long c"], "preset": "million", "machine": "m", "budget": 1_000_000, "tuning": 50_000, "seeds": [0],
-        "tasks": [{**row, "task": "int8", "method": m, "test": v, "seconds": 60.0} for m, v in scores.items()],
-    }  # fmt: skip
-    text = page(whole, PRESET, [longer])
+    longer = [replace(row, task="int8", method=m, test=v, seconds=60.0) for m, v in scores.items()]
+    results = Results([*rows, *finished("million", longer)])
+    text = page(STUDY, results)
     assert (
-        "- int8: frame_step 90.0, 5.0 points ahead of the best rival without gradients that was run, OpenAI-ES, and 5.0 "
-        f"behind Adam on the surrogate; {FULL} 70.0." in text
+        "- int8, 1,000,000 evaluations: frame_step 90.0, 5.0 points ahead of the best rival without gradients that was "
+        f"run, OpenAI-ES, and 5.0 behind Adam on the surrogate; {FULL} 70.0." in text
     )
     assert "- `million`: " in text and "for all networks and methods; in part above." in text
     assert (
         "- `lif-20m`: hard-LIF spikes, 20,000,000 evaluations, about 45 CPU minutes for each method; not run." in text
     )
     assert "All runs of the table took 5 CPU minutes" in text and f"| {FULL} | 70.0 |" in text
-    plot(whole, [longer], tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").stat().st_size > 10_000
+    assert len(figure(results).axes) == 6
+    plt.close("all")
 
 
 def test_the_package_at_full_rank_moves_all_parameters_within_its_budget() -> None:
@@ -110,30 +115,41 @@ def test_the_package_at_full_rank_moves_all_parameters_within_its_budget() -> No
 def test_longer_presets_take_over_settings_and_keep_what_was_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study, "RESULTS", tmp_path / "published")
-    monkeypatch.setattr(study, "edition", lambda folder, modules: folder)
     long = replace(PRESET, name="million", load=blobs, budget=300, settings="digits")
-    monkeypatch.setattr(study, "preset_of", lambda name: long if name == "million" else PRESET)
-    arguments = ("million", Console(quiet=True), tmp_path / "rows")
-    (tmp_path / "published").mkdir()
-    (tmp_path / "rows").mkdir()
+    monkeypatch.setattr(study, "preset_of", lambda name: long if name == "million" else replace(PRESET, load=blobs))
+    monkeypatch.setattr(supervised_page, "LONGER", [long])
+    lines: list[dict[str, Any]] = []
+    monkeypatch.setattr(supervised_page, "published_lines", lambda name: lines)
     with pytest.raises(ValueError, match="takes the settings of digits; run that preset first"):
-        study.run_preset(*arguments)
-    row = vars(run_method(METHODS[-1], PRESET, PRESET.tasks[0], blobs(), 0.01, 0, 300))
-    rows = [{**row, "task": t.name, "method": m.name, "scale": m.scales[1]} for t in PRESET.tasks for m in METHODS]
-    whole = {
-        "command": "c", "machine": "m", "preset": "digits", "budget": 400, "tuning": 300, "batch": 16, "seeds": [0],
-        "tree": [], "tasks": rows,
-    }  # fmt: skip
-    (tmp_path / "published" / "polystep-supervised.json").write_text(json.dumps(whole))
-    with pytest.raises(ValueError, match="methods has unknown Newton; choose of polystep"):
-        study.run_preset(*arguments, methods=["Newton"])
+        supervised_page.further()[0].run(lambda fraction, text: None)
+    lines += [
+        {"settings": {"preset": "digits"}, "rows": [{"task": t.name, "method": m.name, "scale": m.scales[1]}]}
+        for t in PRESET.tasks for m in METHODS
+    ]  # fmt: skip
+    small = replace(STUDY, cells=lambda: [study.Growing(m.name, 400, 300) for m in trees.METHODS[:1]])
     for method in ("frame_step", "ARS"):
-        study.run_preset(*arguments, tasks=["staircase"], methods=[method])
-    kept = json.loads((tmp_path / "published" / "million.json").read_text())
-    assert [(r["method"], r["scale"]) for r in kept["tasks"]] == [("frame_step", 0.03), ("ARS", 0.05)]
-    assert len(kept["commands"]) == 2 and '--methods "ARS"' in kept["commands"][1]
-    assert "## 300 evaluations" in (tmp_path / "published" / "polystep-supervised.md").read_text()
+        run_cells(
+            small, Console(quiet=True), tmp_path / "out", names=[f"million: staircase, {method}"],
+            executor=InProcess(), results=tmp_path,
+        )  # fmt: skip
+    rows = [row for done in published(small, tmp_path).values() for row in done.rows]
+    assert [(r.method, r.scale) for r in rows] == [("frame_step", 0.03), ("ARS", 0.05)]
+    assert "## 300 evaluations" in (tmp_path / "polystep-supervised.md").read_text()
+
+
+def test_a_setting_is_tuned_on_seeds_that_no_row_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "preset_of", lambda name: replace(PRESET, load=blobs))
+    (cell,) = (c for c in study.trainings(PRESET, {}) if (c.task, c.method) == ("int8", "Adam, surrogate"))
+    seen = []
+
+    def run(method: Method, preset: Preset, task: Task, data: Data, scale: float, seed: int, budget: int) -> Trained:
+        seen.append((scale, seed, budget))
+        return Trained(task.name, method.name, scale, seed, budget, -abs(scale - 0.01), 0.5, 0.0)
+
+    monkeypatch.setattr(study, "run_method", run)
+    rows = cell.run(lambda fraction, text: None)
+    assert [(r.scale, r.seed, r.evaluations) for r in rows] == [(0.01, 0, 400)]
+    assert seen[:-1] == [(s, k, 300) for s in METHODS[-1].scales for k in study.TUNED_ON]
 
 
 def test_an_unknown_preset_is_refused() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from steersman.experiments.comparison.results import Comparison, Episodes, Latency, PlantSummary, RunResult
 from steersman.experiments.statistics.scores import scores
-from steersman.experiments.studies.sample_efficiency import claims, curves, points
+from steersman.experiments.studies.effort.sample_efficiency import claims, curves, points
 
 PLANT = "steersman/TwoArea-v1"
 

@@ -3,37 +3,31 @@
 The claim (Le, arXiv 2605.01928): conservative-stationary points are approached at O(log T / sqrt(T)) on losses that are
 piecewise smooth; copies of the abstract that lost the root read O(log T / T). The former is what radii that fall as
 1 / sqrt(t) give for the mean of the squared gradients, weighted by the steps' lengths. Losses are those of small ReLU
-networks, with squared residuals, whose minima are smooth, and with absolute ones, whose minima lie on kinks. Results
-lie in ``results/polystep-stationarity`` beside this file; all runs take a CPU minute.
+networks, with squared residuals, whose minima are smooth, and with absolute ones, whose minima lie on kinks. All runs
+take a CPU minute.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from rich.console import Console
 from scipy.optimize import nnls
 from torch import Tensor
 
-from steersman.experiments.comparison.machine import describe_machine
-from steersman.experiments.report.progress import bar
-from steersman.experiments.studies.polystep_stationarity_page import page, plot
+from steersman.experiments.comparison.cell import Cell, Report
 from steersman.optimizers.base import Search
 from steersman.optimizers.polystep.frame import FrameStep
 from steersman.optimizers.polystep.paper import paper
 from steersman.optimizers.polystep.polytopes import Polytope
 from steersman.optimizers.polystep.schedules import Schedule
 
-RESULTS = Path(__file__).parent / "results" / "polystep-stationarity"
 STEPS, SEEDS = 5000, tuple(range(8))
 INPUTS, HIDDEN, POINTS = 2, 4, 64
 HEAT = 0.3
@@ -83,26 +77,26 @@ def dimension() -> int:
     return INPUTS * HIDDEN + 2 * HIDDEN + 1
 
 
-def problem(name: str, seed: int) -> tuple[Loss, Float[Tensor, "dim"]]:
+def problem(name: str, seed: int, points: int = POINTS) -> tuple[Loss, Float[Tensor, "dim"]]:
     """A loss and a start."""
     gen = torch.Generator().manual_seed(seed)
     teacher, start = torch.randn(2, dimension(), generator=gen, dtype=torch.float64)
-    x = torch.randn(POINTS, INPUTS, generator=gen, dtype=torch.float64)
+    x = torch.randn(points, INPUTS, generator=gen, dtype=torch.float64)
     return Loss(name, x, network(teacher[None], x)[0]), start
 
 
-def falling(steps: int) -> Schedule:
-    """``HEAT / sqrt(1 + t)``."""
-    return Schedule(HEAT, HEAT / math.sqrt(1 + steps), steps, "root")
+def falling(heat: float, steps: int) -> Schedule:
+    """``heat / sqrt(1 + t)``."""
+    return Schedule(heat, heat / math.sqrt(1 + steps), steps, "root")
 
 
-METHODS: dict[str, Callable[[int], Search[Any]]] = {
-    "paper, radii as 1/sqrt(t)": lambda steps: paper(
-        falling(steps), polytope=Polytope.ORTHOPLEX, weighting="softmax"
+METHODS: dict[str, Callable[[float, int], Search[Any]]] = {
+    "paper, radii as 1/sqrt(t)": lambda heat, steps: paper(
+        falling(heat, steps), polytope=Polytope.ORTHOPLEX, weighting="softmax"
     ),
-    "paper, constant radii": lambda steps: paper(HEAT, polytope=Polytope.ORTHOPLEX, weighting="softmax"),
-    "frame_step, adaptive": lambda steps: FrameStep(confirmations=0),
-}  # fmt: skip
+    "paper, constant radii": lambda heat, steps: paper(heat, polytope=Polytope.ORTHOPLEX, weighting="softmax"),
+    "frame_step, adaptive": lambda heat, steps: FrameStep(confirmations=0),
+}
 
 
 @dataclass(frozen=True)
@@ -162,54 +156,47 @@ def grid(steps: int) -> list[int]:
     return sorted({*range(1, min(20, steps) + 1), *(int(t) for t in tail if t <= steps)})
 
 
-def solve(name: str, method: str, seed: int, steps: int) -> Run:
+@dataclass(frozen=True)
+class Solve(Cell):
     """One run; its points are looked at on the way and steer nothing."""
-    begun = time.process_time()
-    loss, x = problem(name, seed)
-    search, gen = METHODS[method](steps).start(x, seed=seed), torch.Generator().manual_seed(seed)
-    first, radii, wanted = float(loss(x[None])), falling(steps), grid(steps)
-    seen: list[tuple[int, float, float]] = []
-    with torch.no_grad():
-        for t in range(1, steps + 1):
-            search.tell(loss(search.ask()))
-            if t in wanted:
-                with torch.enable_grad():
-                    at = search.incumbent
-                    slope = float(loss.gradients(at[None]).square().sum())
-                    seen.append((t, slope, goldstein(loss, at, radii(t), gen)))
-    times = tuple(t for t, _, _ in seen)
-    gradients, combinations = (tuple(float(f"{line[i]:.5g}") for line in seen) for i in (1, 2))
-    final = float(loss(search.incumbent[None])) / first
-    seconds = time.process_time() - begun
-    return Run(name, method, seed, times, gradients, combinations, final, search.evaluations, seconds)
+
+    row: ClassVar[type] = Run
+    title: ClassVar[str] = "{loss}; {method}; seed {seed}"
+    loss: str
+    method: str
+    seed: int
+    steps: int = STEPS
+    temperature: float = HEAT
+    points: int = POINTS
+
+    def run(self, report: Report) -> list[Run]:
+        """See :class:`Cell`."""
+        begun = time.process_time()
+        loss, x = problem(self.loss, self.seed, self.points)
+        radii, wanted = falling(self.temperature, self.steps), grid(self.steps)
+        search = METHODS[self.method](self.temperature, self.steps).start(x, seed=self.seed)
+        first, gen = float(loss(x[None])), torch.Generator().manual_seed(self.seed)
+        seen: list[tuple[int, float, float]] = []
+        with torch.no_grad():
+            for t in range(1, self.steps + 1):
+                search.tell(loss(search.ask()))
+                if t in wanted:
+                    report(t / self.steps, f"step {t}")
+                    with torch.enable_grad():
+                        at = search.incumbent
+                        slope = float(loss.gradients(at[None]).square().sum())
+                        seen.append((t, slope, goldstein(loss, at, radii(t), gen)))
+        times = tuple(t for t, _, _ in seen)
+        gradients, combinations = (tuple(float(f"{line[i]:.5g}") for line in seen) for i in (1, 2))
+        final = float(loss(search.incumbent[None])) / first
+        seconds = time.process_time() - begun
+        return [
+            Run(self.loss, self.method, self.seed, times, gradients, combinations, final, search.evaluations, seconds)
+        ]
 
 
-def run(console: Console, out: Path | None) -> Path:
-    """Run the study; it keeps nothing in ``out``."""
-    return execute(STEPS, SEEDS, RESULTS, console)
-
-
-def execute(steps: int, seeds: tuple[int, ...], results: Path, console: Console) -> Path:
-    """Run the study with given sizes; the folder of its results."""
-    torch.set_num_threads(1)
-    work = [(name, method, seed) for name in ("squared", "absolute") for method in METHODS for seed in seeds]
-    runs = []
-    with bar(console, "polystep-stationarity") as report:
-        for i, (name, method, seed) in enumerate(work):
-            report(i / len(work), f"{name}, {method}, {seed}")
-            runs.append(asdict(solve(name, method, seed, steps)))
-    whole = {
-        "command": "steersman study polystep-stationarity", "machine": describe_machine(), "seeds": list(seeds),
-        "parameters": dimension(), "points": POINTS, "temperature": HEAT, "runs": runs,
-    }  # fmt: skip
-    results.mkdir(parents=True, exist_ok=True)
-    (results / "polystep-stationarity.json").write_text(json.dumps(whole) + "\n")
-    return publish(results)
-
-
-def publish(results: Path) -> Path:
-    """Write page and plot from the numbers in a folder; the folder."""
-    whole = json.loads((results / "polystep-stationarity.json").read_text())
-    (results / "polystep-stationarity.md").write_text(page(whole))
-    plot(whole, results / "polystep-stationarity.png")
-    return results
+def solves(steps: int = STEPS, seeds: Sequence[int] = SEEDS) -> list[Solve]:
+    """All runs."""
+    return [
+        Solve(loss, method, seed, steps) for loss in ("squared", "absolute") for method in METHODS for seed in seeds
+    ]

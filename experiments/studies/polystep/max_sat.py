@@ -1,22 +1,29 @@
-"""Random MAX-SAT and searches on it: formulas, methods, presets and single runs of the study ``max-sat``."""
+"""MAX-SAT near the threshold of satisfiability: PolyStep and rivals on relaxed variables, rounded by their signs.
+
+Random instances of three literals a clause at 4.27 clauses a variable, where they are hardest.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from steersman.experiments.comparison.cell import Cell, Report
 from steersman.optimizers.base import Search
 from steersman.optimizers.registry import make_search
 from steersman.optimizers.search import minimise
 
-RESULTS = Path(__file__).parent / "results" / "max-sat"
 RATIO = 4.27
+BUDGETS = {100: 50_000, 1000: 100_000, 5000: 200_000}
+"""Evaluations of each run, by the number of variables."""
+SEEDS = (0, 1, 2)
+"""Instances of each size."""
 _BYTES = 1 << 25
 """Truth values held at once."""
 
@@ -32,44 +39,6 @@ METHODS: dict[str, tuple[str, dict[str, Any], int]] = {
 """Search, settings, and the most variables it is run with. Both PolySteps keep their defaults but for the population,
 which is about 64 for all that have one; the rivals' settings are the best of a few on another instance of 1,000
 variables, CMA-ES adapts a diagonal because a full covariance of 5,000 variables takes minutes a generation."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Arguments of the study.
-
-    Attributes:
-        sizes: Numbers of variables.
-        evaluations: Budget of each run, by size; the last one serves all further sizes.
-        seeds: Instances of each size.
-        methods: Keys of ``METHODS``; empty takes all.
-        device: Where clauses are evaluated.
-        out: Folder of the results.
-        cost: What it takes, for those who think of starting it.
-    """
-
-    sizes: tuple[int, ...] = (100, 1000, 5000)
-    evaluations: tuple[int, ...] = (50_000, 100_000, 200_000)
-    seeds: tuple[int, ...] = (0, 1, 2)
-    methods: tuple[str, ...] = ()
-    device: str = "cpu"
-    out: Path = RESULTS
-    cost: str = "8 CPU minutes on one thread"
-
-
-SCALABLE = ("PolyStep, whole vector", "OpenAI-ES", "ARS")
-PRESETS = {
-    "cpu": Settings(),
-    "100k": Settings(
-        (100_000,), (2_000_000,), (0, 1, 2), SCALABLE, "cuda", Path("results/max-sat-100k"),
-        "a GPU, not measured; one thread of this machine's CPU takes 6 to 9 ms an evaluation, 35 hours for the preset",
-    ),
-    "1m": Settings(
-        (1_000_000,), (2_000_000,), (0,), SCALABLE, "cuda", Path("results/max-sat-1m"),
-        "a GPU, not measured; one thread of this machine's CPU takes 0.2 s an evaluation, two weeks for the preset",
-    ),
-}  # fmt: skip
-"""``cpu`` is the committed one; the others have a tenth of the published evaluations or less."""
 
 
 @dataclass(frozen=True)
@@ -139,19 +108,68 @@ def _repeats(clauses: Tensor) -> Tensor:
     return twice
 
 
-def solve(method: str, formula: Formula, budget: int, seed: int) -> Run:
+@dataclass(frozen=True)
+class Solve(Cell):
     """One run from a start in ``[-0.5, 0.5]^n`` that all methods share.
 
     The cost has no noise, so single costs are trusted and no evaluations are spent on confirming them.
+
+    Attributes:
+        method: Key of ``METHODS``.
+        variables: Number of variables.
+        budget: Evaluations.
+        seed: Seed of instance, start and search.
+        device: Where clauses are evaluated.
     """
-    kind, options, _ = METHODS[method]
-    start = time.process_time()
-    gen = torch.Generator().manual_seed(seed)
-    x0 = (torch.rand(formula.variables, generator=gen) - 0.5).to(formula.literals.device)
-    search: Search[Any] = make_search(kind, confirmations=0, **options).start(x0, seed=seed)
-    found = minimise(search, lambda x, generation: formula.unsatisfied(x), budget_evaluations=budget)
-    every = max(1, len(found.history) // 50)
-    kept = (*found.history[:-1:every], found.history[-1])
-    curve = tuple((line.evaluations, 100 * (1 - line.best)) for line in kept)
-    seconds = time.process_time() - start
-    return Run(method, formula.variables, seed, curve[-1][1], found.evaluations, seconds, curve)
+
+    row: ClassVar[type] = Run
+    title: ClassVar[str] = "{method}, {variables:,} variables, seed {seed}"
+    method: str
+    variables: int
+    budget: int
+    seed: int
+    device: str = "cpu"
+
+    def run(self, report: Report) -> list[Run]:
+        """See :class:`Cell`."""
+        formula = Formula(self.variables, self.seed, self.device)
+        kind, options, _ = METHODS[self.method]
+        start = time.process_time()
+        gen = torch.Generator().manual_seed(self.seed)
+        x0 = (torch.rand(formula.variables, generator=gen) - 0.5).to(formula.literals.device)
+        search: Search[Any] = make_search(kind, confirmations=0, **options).start(x0, seed=self.seed)
+        found = minimise(search, lambda x, generation: formula.unsatisfied(x), budget_evaluations=self.budget)
+        every = max(1, len(found.history) // 50)
+        kept = (*found.history[:-1:every], found.history[-1])
+        curve = tuple((line.evaluations, 100 * (1 - line.best)) for line in kept)
+        seconds = time.process_time() - start
+        return [Run(self.method, self.variables, self.seed, curve[-1][1], found.evaluations, seconds, curve)]
+
+
+SCALABLE = ("PolyStep, whole vector", "OpenAI-ES", "ARS")
+LARGE = {
+    100_000: "a GPU, not measured; one thread of a CPU takes 6 to 9 ms an evaluation, 35 hours for all",
+    1_000_000: "a GPU, not measured; one thread of a CPU takes 0.2 s an evaluation, two weeks for all",
+}
+"""Sizes for a GPU, with a tenth of the published evaluations or less, and what they take."""
+
+
+def solves(budgets: Mapping[int, int] = BUDGETS, seeds: Sequence[int] = SEEDS) -> list[Solve]:
+    """All runs of some sizes, each with its budget."""
+    return [
+        Solve(method, size, budget, seed)
+        for size, budget in budgets.items()
+        for seed in seeds
+        for method, (_, _, most) in METHODS.items()
+        if size <= most
+    ]
+
+
+def large() -> list[Solve]:
+    """Runs for a GPU."""
+    return [
+        Solve(method, size, 2_000_000, seed, "cuda")
+        for size in LARGE
+        for seed in (SEEDS if size == 100_000 else SEEDS[:1])
+        for method in SCALABLE
+    ]

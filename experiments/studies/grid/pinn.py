@@ -1,7 +1,4 @@
-"""A network for the swing after a fault: its error by data and loss, its speed against solvers, and its use.
-
-Results lie in ``results/grid-pinn`` beside this file.
-"""
+"""A network for the swing after a fault: its error by data and loss, its speed against solvers, and its use."""
 
 from __future__ import annotations
 
@@ -22,10 +19,11 @@ from steersman.experiments.comparison.machine import describe_machine
 from steersman.experiments.report.page import to_json
 from steersman.experiments.report.progress import bar, live
 from steersman.experiments.spec.comparison import read_spec
-from steersman.experiments.studies.grid_pinn_page import page, plot
-from steersman.experiments.studies.grid_pinn_speed import batched, interpolated, solvers, surrogate
+from steersman.experiments.studies.grid.pinn_page import page, plot
+from steersman.experiments.studies.grid.pinn_speed import batched, interpolated, solvers, surrogate
+from steersman.experiments.studies.writing import RESULTS
 
-RESULTS = Path(__file__).parent / "results" / "grid-pinn"
+FOLDER = RESULTS / "grid-pinn"
 SEEDS = (0, 1, 2, 3, 4)
 SHORT = SwingSettings(adam=60, lbfgs=30, polish=30)
 """Budget of a fit in the table, small so that 95 fits take minutes of one core."""
@@ -79,7 +77,7 @@ def run(console: Console, out: Path | None) -> Path:
         best, accurate = accurately(test)
         report(0.95, "speed")
         speeds, tabulated = [*surrogate(best), *solvers(), *batched()], interpolated(test)
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     whole = {
         "command": "steersman study grid-pinn", "machine": describe_machine(), "budget of the table": asdict(SHORT),
         "budget of the accurate": asdict(LONG),
@@ -87,10 +85,10 @@ def run(console: Console, out: Path | None) -> Path:
         "speeds": [asdict(speed) for speed in speeds], "largest error of a table, rad": tabulated,
         "comparison": json.loads(to_json(comparison)),
     }  # fmt: skip
-    (RESULTS / "grid-pinn.json").write_text(json.dumps(whole, indent=1) + "\n")
-    (RESULTS / "grid-pinn.md").write_text(page(fits, accurate, speeds, tabulated, comparison))
-    plot(fits, best, test, RESULTS / "grid-pinn.png")
-    return RESULTS
+    (FOLDER / "grid-pinn.json").write_text(json.dumps(whole, indent=1) + "\n")
+    (FOLDER / "grid-pinn.md").write_text(page(fits, accurate, speeds, tabulated, comparison))
+    plot(fits, best, test, FOLDER / "grid-pinn.png")
+    return FOLDER
 
 
 def table(test: SwingGrid, report: object) -> list[Fit]:

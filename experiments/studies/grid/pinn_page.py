@@ -18,10 +18,10 @@ from steersman.experiments.report.findings import headline
 from steersman.experiments.report.lines import table_lines
 from steersman.experiments.report.texts import seconds as shown
 from steersman.experiments.statistics.scores import scores
-from steersman.experiments.studies.grid_pinn_speed import ALLOWED, Speed, fastest
+from steersman.experiments.studies.grid.pinn_speed import ALLOWED, Speed, fastest
 
 if TYPE_CHECKING:
-    from steersman.experiments.studies.grid_pinn import Fit
+    from steersman.experiments.studies.grid.pinn import Fit
 
 COLOURS = {"NN": "0.5", "dtNN": "#dd8452", "PINN": "#4c72b0"}
 POINT, TRAJECTORY = 300, 30

@@ -100,6 +100,7 @@ class Preset:
         seeds: Seeds of initial weights, mini-batches and searches.
         settings: Preset whose published settings are taken over; empty where they are tuned.
         cost: What a run takes, for those who think of starting it.
+        device: Where networks are evaluated.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Preset:
     seeds: tuple[int, ...]
     settings: str = ""
     cost: str = ""
+    device: str = "cpu"
 
 
 def load_digits(train: int = 1097, validate: int = 300) -> Data:
@@ -190,7 +192,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         "mnist", load_mnist, _tasks(784, hidden=128, layers=2, ticks=15, heads=8, tokens=28, expert=128),
         budget=20_000_000, tuning=1_000_000, batch=512, gradient_steps=20_000, coordinates=2048, seeds=(0, 1, 2, 3, 4),
-        cost="a GPU, not measured",
+        cost="a GPU, not measured", device="cuda",
     ),
 )  # fmt: skip
 """``digits`` fits a CPU, ``100k``, ``million`` and ``lif-20m`` are its networks with far more evaluations; ``mnist``

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from steersman.experiments.studies.polystep_supervised_tasks import Data, Preset, Task
+from steersman.experiments.studies.polystep.supervised_tasks import Data, Preset, Task
 from steersman.optimizers.ars import ARS
 from steersman.optimizers.base import Search
 from steersman.optimizers.bases import Uniform

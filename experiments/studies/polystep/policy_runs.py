@@ -83,8 +83,8 @@ class Row:
         plant_steps: Training control steps of the whole run.
         final: Mean return of the policy that the run returns, on fresh scenarios.
         curve: Evaluations, training control steps and mean return of the judged policy before each generation.
-        judged: The judged policy: the "confirmed best", or the search's "centre" in runs of earlier versions, on the
-            same episodes in every generation.
+        judged: The judged policy: the "confirmed best", or the search's "centre" on the same episodes in every
+            generation.
         seconds: CPU seconds, its share of those of the runs beside it; 0 where they were not kept.
     """
 

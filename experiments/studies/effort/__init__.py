@@ -1,0 +1,1 @@
+"""Studies of what effort buys: steps, plant steps, ReLUs."""

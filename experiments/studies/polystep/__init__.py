@@ -1,0 +1,1 @@
+"""Studies of PolyStep and its rivals: networks without gradients, MAX-SAT, policy search, rates."""
