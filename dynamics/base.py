@@ -109,6 +109,11 @@ class Dynamics(nn.Module, ABC):
         return False
 
     @property
+    def longest(self) -> int:
+        """Most measurements that :meth:`init` may need after another fit: the context, where a fit does not choose."""
+        return self.context
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of results that rest on the fit should know, in whole sentences."""
         return ()

@@ -180,7 +180,7 @@ class NeuralPolicy(TrainedPolicy):
     def _second(self, training: Training, before: ModelRollouts, spent: Spent) -> None:
         """Fit the model to what the policy has seen, and train the policy on."""
         assert self.model is not None and training.data is not None  # noqa: S101 - _fits_again has seen to it
-        found = under_policy(self, training, self.refit, context=self.model.context, ahead=self._longest)
+        found = under_policy(self, training, self.refit, context=self.model.longest, ahead=self._longest)
         cost = float(found.cost[::2].mean())
         spent.add(found.steps, [(0, cost)])
         cost = self._not_worse(training, before, cost, spent)

@@ -148,6 +148,11 @@ class LinearDynamics(Learned):
             warnings.warn(note, SpectrumWarning, stacklevel=2)
         return self
 
+    @property
+    def longest(self) -> int:
+        """See :class:`~steersman.dynamics.base.Dynamics`."""
+        return max(self.context, self._most or MOST) if self._choose else self.context
+
     def require_transitions(self, valid: Bool[Tensor, "N T"]) -> None:
         """See :class:`~steersman.dynamics.base.Dynamics`."""
         if not self._choose:

@@ -1,5 +1,6 @@
 """A training through a model from its first weights to its verdict: deaths, renewals, the second fit, rivals."""
 
+import warnings
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,7 +24,7 @@ from steersman.dynamics.base import Dynamics, Trajectories
 from steersman.dynamics.collect import HeldLevels, collect
 from steersman.dynamics.linear.models import LinearDynamics
 from steersman.dynamics.windowed.neural import NeuralDynamics, NeuralSettings
-from steersman.envs import noise
+from steersman.envs import make_simulator, noise
 from steersman.envs.actions import ActionSet
 from steersman.envs.objective import Quadratic
 from steersman.envs.scenarios import Scenarios
@@ -292,3 +293,16 @@ def test_a_verdict_names_what_is_worse_than_nothing_or_than_a_constant() -> None
     assert found[0.1].notes[0].startswith("no better than a constant: ") and "(0.5)" in found[0.1].notes[0]
     assert found[0.5].notes == ()
     assert replace(found[0.5], cost=float("nan")).notes[0].startswith("worse than doing nothing")
+
+
+def test_a_second_fit_may_choose_a_longer_window() -> None:
+    """A linear model of a few short episodes takes a short window; with the policy's episodes it takes a longer one."""
+    sim = make_simulator("steersman/Pendulum-v1", 4)
+    data = collect(sim, HeldLevels(), episodes=4, steps=40, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = LinearDynamics().bind(sim.problem).fit(data)
+        policy = NeuralPolicy(hidden=(4,), steps=2, batch=4, horizon=3, explore=2, renewals=0, refit=4, tune=2)
+        policy.bind(sim.problem, model)
+        cost = policy.train(Training(lambda n: make_simulator("steersman/Pendulum-v1", n), 0, data=data))
+    assert model.longest == 8 > model.context and cost.plant_steps > 0
