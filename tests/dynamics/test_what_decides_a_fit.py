@@ -49,7 +49,7 @@ def test_the_loss_of_a_readout_does_not_depend_on_what_is_predicted() -> None:
     def readout(x: Tensor, z: Tensor) -> Tensor:
         return 1e8 * (x[..., 1:2] * model.y_std_.float() + model.y_mean_.float() - z).square().mean(dim=2)
 
-    for change in (lambda x: 0 * x[..., :1], lambda x: 100 * x[..., :1]):
+    for change in (lambda x, _: 0 * x[..., :1], lambda x, _: 100 * x[..., :1]):
         bare, whole = (batches.error(change, batches.rows, part) for part in (None, readout))
         assert float(whole - bare) < 1e-3
 
