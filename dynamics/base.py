@@ -102,8 +102,8 @@ class Trajectories:
 
     def to(self, device: torch.device | str) -> Trajectories:
         """The same data on a device."""
-        parts = (getattr(self, name).to(device) for name in ("y", "z", "u", "valid"))
-        return Trajectories(*parts, self.period)
+        y, z, u, valid = (part.to(device) for part in (self.y, self.z, self.u, self.valid))
+        return Trajectories(y, z, u, valid, self.period)
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything by name, for files."""

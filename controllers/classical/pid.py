@@ -89,7 +89,9 @@ class PID(Controller):
         if not self.tune:
             return TrainingCost()
         start = time.process_time()
-        unit = noise.uniform(noise.fold(noise.keys(training.seed, self.tune, device=self.device), _TUNE), 3, self.problem.actions.m)
+        unit = noise.uniform(
+            noise.fold(noise.keys(training.seed, self.tune, device=self.device), _TUNE), 3, self.problem.actions.m
+        )
         scale = 10 ** (self.decades * (2 * unit - 1))
         scale[0] = 1.0
         simulator = training.simulate(self.tune * self.scenarios)

@@ -96,7 +96,9 @@ class PinnScreening(Controller):
             enough = torch.ceil((m.y[:, :1] - SAFE) / BLOCK).clamp(low, high)
             return Decision(enough, torch.full((m.n,), int(Outcome.BACKUP), dtype=torch.uint8, device=m.y.device))
         blocks = torch.arange(low, high + 1, dtype=torch.float64, device=m.y.device)
-        error = FORECAST_ERROR * torch.special.ndtri((torch.arange(self.errors, device=m.y.device).double() + 0.5) / self.errors)
+        error = FORECAST_ERROR * torch.special.ndtri(
+            (torch.arange(self.errors, device=m.y.device).double() + 0.5) / self.errors
+        )
         left = left_over((m.y[:, :1].double() + error)[:, None], blocks[:, None])
         # The plant cuts the swing off where synchronism is lost, and its cost ends there.
         z = self.peaks(left.flatten()).reshape(left.shape).clamp(max=torch.pi)[..., None]

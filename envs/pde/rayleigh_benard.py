@@ -100,7 +100,9 @@ class Convection:
         return du / h, dv / h + lift, -carried / h
 
     def _solver(self, rows: str, cols: str, half: float, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        (below, down), (beside, across) = (tuple(placed(part, like, like.dtype) for part in self._bases[name]) for name in (rows, cols))
+        (below, down), (beside, across) = (
+            tuple(placed(part, like, like.dtype) for part in self._bases[name]) for name in (rows, cols)
+        )
         return down, across, half * (below[:, None] + beside[None])
 
     def heat(self, temperature: Float[Tensor, "n N N"]) -> Float[Tensor, "n"]:

@@ -165,7 +165,9 @@ class _Kernels(TorchDispatchMode):
         here, target = any(type(t) is OnCard for t in tensors), kwargs.get("device")
         there = here if target is None else torch.device(target) == _INSIDE
         if any(type(t) is not OnCard and t.device == _INSIDE for t in tensors):
-            raise NotImplementedError(f"{func} takes a tensor whose numbers torch has thrown away: teach Card that call")
+            raise NotImplementedError(
+                f"{func} takes a tensor whose numbers torch has thrown away: teach Card that call"
+            )
         if not (here or there):
             return func(*args, **kwargs)
         # Their results would not be known as conjugate or negative views any more.

@@ -63,7 +63,11 @@ def searched(search: Search[Any], device: str, card: Card | None = None) -> tupl
 
 def each_search() -> list[Any]:
     """All but the published package, which computes in inference mode, where nothing can be pretended."""
-    made = {kind.name: partial(make_search, kind.name, **SETTINGS.get(kind.name, {})) for kind in SEARCHES if kind is not PeerPolyStep}
+    made = {
+        kind.name: partial(make_search, kind.name, **SETTINGS.get(kind.name, {}))
+        for kind in SEARCHES
+        if kind is not PeerPolyStep
+    }
     return [pytest.param(make, id=name) for name, make in made.items()] + [
         pytest.param(lambda search=search: search, id=name) for name, search in FORMS.items()
     ]
@@ -171,7 +175,9 @@ def test_a_line_of_the_history_is_read_at_once() -> None:
 
 def test_the_benchmark_waits_for_the_end_of_each_generation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "HIDDEN", (2,))
-    monkeypatch.setattr(gpu, "make_simulator", lambda id, n, device, price: PlantSimulator(epidemic(), n, device=device))
+    monkeypatch.setattr(
+        gpu, "make_simulator", lambda id, n, device, price: PlantSimulator(epidemic(), n, device=device)
+    )
     with Card() as card:
         generation = gpu.Generation("steersman/SEIRNetwork-v1", "int8", 4, "cuda")
         for _ in range(2):
