@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from copy import copy
 from dataclasses import is_dataclass
 from functools import lru_cache
@@ -15,7 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 Nested = tuple[Any, ...]
 """A tuple of numbers, or of such tuples of equal lengths."""
 
-_COPIES = WeakTensorKeyDictionary()
+_COPIES: MutableMapping[Tensor, dict[tuple[torch.device, torch.dtype], Tensor]] = WeakTensorKeyDictionary()
 """Copies by original; those of an original that is no more are forgotten."""
 
 
@@ -38,7 +38,7 @@ def placed(t: Tensor, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     copies = _COPIES.setdefault(t, {})  # type: ignore[no-untyped-call]
     if (copy := copies.get((like.device, dtype))) is None:
         copy = copies[like.device, dtype] = t.to(like.device, dtype)
-    return copy  # type: ignore[no-any-return]
+    return copy
 
 
 def synchronise(device: torch.device | str) -> None:

@@ -180,7 +180,7 @@ class Search(ABC, Generic[M]):
                 f"cost has shape {tuple(cost.shape)}, the population has {len(self._asked)} rows; give one cost per row"
             )
         raw = cost.detach().to(self._asked.device, torch.float64)
-        # An infinite sum of finite costs only takes the longer way, as do all on a GPU, which are not read for it.
+        # An infinite sum of finite costs only takes the longer way, as do all costs on a GPU: they are not read for it.
         clean = raw.device.type == "cpu" and math.isfinite(float(raw.sum()))
         raw = raw if clean else torch.where(torch.isfinite(raw), raw, math.inf)
         asked, self._asked = self._asked, None

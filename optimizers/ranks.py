@@ -17,6 +17,7 @@ def centred_ranks(cost: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
     if n < 2:
         return torch.zeros_like(cost)
     # By two searches, not by unique values: a GPU would be waited for to learn how many those are.
+    cost = cost.contiguous()
     ordered = cost.sort().values
     first, last = (torch.searchsorted(ordered, cost, right=right).to(cost.dtype) for right in (False, True))
     ranks: Tensor = (last - (last - first + 1) / 2) / (n - 1) - 0.5

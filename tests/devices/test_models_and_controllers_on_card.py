@@ -178,8 +178,12 @@ LEARNERS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+LONG = ("imitation", "neural", "sac")
+"""Their training takes long; those of the others show the same."""
+
+
 @pytest.mark.filterwarnings("ignore:You are trying to run EvenPPO on the GPU")
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in LEARNERS])
 def test_training(name: str) -> None:
     """On the card, from the same random numbers, to the same law; stable-baselines3 draws some of SAC's elsewhere."""
 

@@ -136,9 +136,8 @@ def eliminate(Y: Complex[Tensor, "*n a a"], keep: int) -> Complex[Tensor, "*n q 
     if Y.shape[-1] == keep:
         return Y
     # Unchecked: whether a network is singular would have to be read, and its rows show it by what they become.
-    inner, _ = torch.linalg.solve_ex(Y[..., keep:, keep:], Y[..., keep:, :keep])
-    reduced: Tensor = Y[..., :keep, :keep] - Y[..., :keep, keep:] @ inner
-    return reduced
+    inner: Tensor = torch.linalg.solve_ex(Y[..., keep:, keep:], Y[..., keep:, :keep])[0]
+    return Y[..., :keep, :keep] - Y[..., :keep, keep:] @ inner
 
 
 def real_form(Y: Complex[Tensor, "*n q q"]) -> Float[Tensor, "*n 2*q 2*q"]:
