@@ -35,7 +35,7 @@ def placed(t: Tensor, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     dtype = dtype or t.dtype
     if t.device == like.device or torch.compiler.is_compiling():
         return t.to(like.device, dtype)
-    copies = _COPIES.setdefault(t, {})  # type: ignore[no-untyped-call]
+    copies = _COPIES.setdefault(t, {})
     if (copy := copies.get((like.device, dtype))) is None:
         copy = copies[like.device, dtype] = t.to(like.device, dtype)
     return copy
