@@ -238,15 +238,15 @@ def test_benchmark_rows(tmp_path: Path) -> None:
     assert len({entry.name for entry in BENCHMARKS}) == len(BENCHMARKS)
 
 
-def test_parallel_rollouts_are_measured_on_any_device_and_a_missing_gpu_is_named(
+def test_policies_trained_are_measured_on_any_device_and_a_missing_gpu_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(gpu, "SECONDS", 0.02)
-    small, large = gpu.rows(lambda fraction, text: None, "cpu", ("CartPole-v1",), (8, 512))
+    small, large = gpu.rows(lambda fraction, text: None, "cpu", (("CartPole-v1", "int8"),), (8, 32))
     assert small.ours > 0 and large.ours > 0 and small.peer == large.peer > 0
-    assert small.bar == 0 and large.bar == 20 and "512 on the CPU" in large.case
+    assert small.bar == 0 and large.bar == 20 and "32 int8 on the CPU" in large.case
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(RuntimeError, match="needs a CUDA device"):
+    with pytest.raises(RuntimeError, match="not run: benchmark 'gpu' needs a CUDA device"):
         run_benchmark("gpu")
 
 
