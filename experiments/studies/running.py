@@ -83,13 +83,9 @@ def publish_cells(study: Study, finished: Iterable[Finished], folder: Path) -> P
 
 def published(study: Study, folder: Path | None = None) -> dict[str, Finished]:
     """Cells that a study has published, by name, as far as their settings are still those of the study."""
-    cells = {(cell.name, json.dumps(cell.settings)): cell for cell in study.every()}
-    found = {}
-    for line in published_lines(study.name, folder):
-        cell = cells.get((line["name"], json.dumps(line["settings"])))
-        if cell is not None:
-            found[cell.name] = _finished(cell, line)
-    return found
+    lines = {(line["name"], json.dumps(line["settings"])): line for line in published_lines(study.name, folder)}
+    known = {cell.name: (cell, lines.get((cell.name, json.dumps(cell.settings)))) for cell in study.every()}
+    return {name: _finished(cell, line) for name, (cell, line) in known.items() if line is not None}
 
 
 def published_lines(name: str, folder: Path | None = None) -> list[dict[str, Any]]:
