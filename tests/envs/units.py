@@ -91,6 +91,7 @@ def build(folder: Path, script: str, version: int, *, name: str = "swing", **opt
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.py").write_text(script)
     before = list(sys.path)
+    sys.modules.pop(name, None)  # PythonFMU would take another module of that name
     try:
         return str(module.FmuBuilder.build_FMU(folder / f"{name}.py", dest=folder, **options))
     finally:
