@@ -136,6 +136,8 @@ class PlanCost:
 
     def __post_init__(self) -> None:
         risk_measure(self.risk, self.tail)
+        if self.risk != "mean" and self.particles == 1:
+            raise ValueError(f"risk={self.risk!r} compares draws of a model's noise; give it particles, 16 say")
         at_least(0, doubt=self.doubt, penalty=self.penalty)
         at_least(1, particles=self.particles)
 

@@ -219,9 +219,9 @@ class Dynamics(nn.Module, ABC):
         Args:
             h: Hidden state to start from.
             U: Actions, one per control step.
-            particles: Draws of the noise for each row; one of a stochastic model is what it expects. They are the
-                same for all rows, so that plans differ by what they do and not by luck; a model that draws its noise
-                itself keeps the rows' own (:meth:`branch`).
+            particles: Draws of the noise for each row; one of a stochastic model is what it expects. Their mean is 0,
+                their deviation 1 at each step, and they are the same for all rows, so that plans differ by what they do
+                and not by luck; a model that draws its noise itself keeps the rows' own (:meth:`branch`).
             dt: How long each action is held; by default the control period.
             violation: Whether to ask for :meth:`violation`.
             doubt: Whether to ask for :meth:`doubt`.
@@ -248,7 +248,10 @@ class Dynamics(nn.Module, ABC):
     def _drawn(self, particles: int, j: int, like: Tensor) -> Float[Tensor, "p nw"]:
         """The noise of each particle in the step j."""
         key = noise.fold(noise.keys(_PARTICLES, particles, device=like.device), j)
-        return noise.normal(key, self.noises, dtype=like.dtype)
+        w = noise.normal(key, self.noises, dtype=like.dtype)
+        # A mean that a few draws happen to have would push every plan to the same side, step after step.
+        w = w - w.mean(dim=0)
+        return w / w.std(dim=0, correction=0).clamp(min=1e-9)
 
     def rollout(
         self, h: Hidden, U: Float[Tensor, "n h m"], dt: Float[Tensor, "n h"] | None = None

@@ -26,7 +26,7 @@ class Trajectories:
     matrices round by the layout and the alignment of their memory.
 
     Attributes:
-        y: Measured outputs; those that were not ``seen`` repeat the last ones that were, or are numbers of any kind.
+        y: Measured outputs; those not ``seen`` repeat the last ones that were, or are any finite numbers.
         z: Performance outputs, known where all outputs were seen.
         u: Actions, each held until the next entry.
         valid: Transitions ``j -> j+1`` that really happened; False after an episode ended early.
@@ -85,8 +85,8 @@ class Trajectories:
 
     @property
     def steps(self) -> int:
-        """Control periods that the real transitions took, as whole numbers of each episode: plant steps."""
-        return int((torch.where(self.valid, self.dt, 0.0).sum(dim=1) / self.period).round().sum())
+        """Control periods that the real transitions took, each a whole number of them, at least one: plant steps."""
+        return int((self.dt[self.valid] / self.period).round().clamp(min=1).sum())
 
     @property
     def dt(self) -> Float[Tensor, "N T"]:

@@ -24,7 +24,9 @@ class Sensing:
 
     Attributes:
         irregular: Entries are up to so many control periods apart, drawn anew each time; the action is held meanwhile.
-        delay: Entries that outputs come late by; until then the first ones stand. Performance outputs are on time.
+            The first and the last one of an episode are recorded in any case.
+        delay: Entries that outputs come late by; between the first entry and the first late one nothing is seen.
+            Performance outputs are on time.
         missing: Share of the outputs that are not measured, each for itself; of the first entry none is missing.
         jitter: Largest error of the recorded times, as a share of the control period.
     """
@@ -54,9 +56,9 @@ class Sensing:
         """Control steps, of ``0 .. steps``, at which an entry is recorded."""
         gaps = 1 + (noise.uniform(noise.fold(key, _GAPS), steps) * self.irregular).floor().long()
         at = gaps.cumsum(dim=1)
-        found = torch.zeros(len(key), steps + 1, dtype=torch.bool, device=key.device)
-        found[:, 0] = True
-        return found.scatter(1, at.clamp(max=steps), at <= steps) if self.irregular > 1 else ~found | found
+        found = torch.zeros(len(key), steps + 2, dtype=torch.bool, device=key.device)
+        found[:, [0, steps]] = True
+        return found.scatter(1, at.clamp(max=steps + 1), True)[:, : steps + 1]
 
     def __call__(self, data: Trajectories, key: Int64[Tensor, "n"]) -> Trajectories:
         """The data as they are recorded.
@@ -68,8 +70,10 @@ class Sensing:
         if self.irregular > 1:
             data = _kept(data, self.recorded(key, data.u.shape[1]))
         if self.delay:
-            late = (torch.arange(data.y.shape[1], device=data.y.device) - self.delay).clamp(min=0)
-            data = replace(data, y=data.y[:, late], seen=data.seen[:, late])
+            entry = torch.arange(data.y.shape[1], device=data.y.device)
+            late = (entry - self.delay).clamp(min=0)
+            come = ((entry == 0) | (entry >= self.delay))[:, None]
+            data = replace(data, y=data.y[:, late], seen=data.seen[:, late] & come)
         if self.missing:
             chance = noise.uniform(noise.fold(key, _MISSED), *data.y.shape[1:])
             seen = data.seen & (chance >= self.missing)
@@ -101,6 +105,8 @@ class Holding:
 
 def _kept(data: Trajectories, kept: Bool[Tensor, "N T1"]) -> Trajectories:
     """The entries that were kept; a transition happened where all did that it is made of."""
+    entry = torch.arange(kept.shape[1], device=kept.device)
+    kept = (kept & (entry <= data.valid.sum(dim=1, keepdim=True))) | (entry == data.valid.sum(dim=1, keepdim=True))
     count = kept.sum(dim=1)
     at = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, : max(2, int(count.max()))]
     passed = torch.cat([torch.zeros_like(at[:, :1]), data.valid.cumsum(dim=1)], dim=1).gather(1, at)
@@ -108,9 +114,13 @@ def _kept(data: Trajectories, kept: Bool[Tensor, "N T1"]) -> Trajectories:
     valid = real & (passed[:, 1:] - passed[:, :-1] == at[:, 1:] - at[:, :-1])
     rows = torch.arange(len(at), device=at.device)[:, None]
     before = at[:, :-1].clamp(max=data.u.shape[1] - 1)
+    # Times go on after the last entry, as if nothing more were recorded.
+    last = count[:, None] - 1
+    beyond = (torch.arange(at.shape[1], device=at.device) - last).clamp(min=0)
+    at = torch.where(beyond > 0, at.gather(1, last), at)
     return replace(
-        data, y=data.y[rows, at], z=data.z[rows, at], u=data.u[rows, before], valid=valid, t=data.t[rows, at],
-        seen=data.seen[rows, at],
+        data, y=data.y[rows, at], z=data.z[rows, at], u=data.u[rows, before], valid=valid,
+        t=data.t[rows, at] + data.period * beyond, seen=data.seen[rows, at],
     )  # fmt: skip
 
 

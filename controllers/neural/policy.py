@@ -166,7 +166,8 @@ class TrainedPolicy(Controller, ABC):
             simulator = training.simulate(self.explore)
             data = collect(simulator, training.excite(), episodes=self.explore, seed=training.seed + 1)
             used = data.steps
-        found = data.y[:, :-1][data.valid].double()
+        seen = data.valid & data.seen[:, :-1].all(dim=-1)  # what was not seen repeats what was
+        found = data.y[:, :-1][seen if bool(seen.any()) else data.valid].double()
         self._mean, self._std = (quartiles if self.normalise == "robust" else spread)(found)
         return used
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 import torch
@@ -67,8 +67,8 @@ class Adjoint(Controller):
     shared: bool = False
     doubt: NotNegative = 0.0
     particles: Count = 1
-    risk: RiskName = "mean"
-    tail: float = 0.25
+    risk: RiskName = field(default="mean", kw_only=True)
+    tail: float = field(default=0.25, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
@@ -77,8 +77,8 @@ class SamplingMPC(Controller, ABC):
     penalty: NotNegative = 0.0
     particles: Count = 1
     colour: NotNegative = 0.5
-    risk: RiskName = "mean"
-    tail: float = 0.25
+    risk: RiskName = field(default="mean", kw_only=True)
+    tail: float = field(default=0.25, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

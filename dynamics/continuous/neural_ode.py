@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -97,14 +97,20 @@ class NeuralODE(Windowed):
         older, start, rest = x[..., :first], x[..., first:last], x[..., last:]
 
         def slope(y: Tensor) -> Tensor:
-            rate = delta * field(torch.cat([older, y, rest], dim=-1))
-            return rate if periods is None else periods * rate
+            return delta * field(torch.cat([older, y, rest], dim=-1))
+
+        def passed(y: Tensor, h: Tensor) -> Tensor:
+            return h * slope(y)
 
         y, substeps = start, self.settings.substeps
-        if periods is not None:
-            substeps *= math.ceil(float(periods.max()) - EVEN)
-        for _ in range(substeps):
-            y = rk4(slope, y, 1 / substeps)
+        if periods is None:
+            for _ in range(substeps):
+                y = rk4(slope, y, 1 / substeps)
+        else:  # each row by steps of its own, whatever the others take
+            own = substeps * torch.ceil(periods - EVEN).clamp(min=1)
+            for i in range(int(own.max())):
+                h = torch.where(i < own, periods / own, 0.0)
+                y = rk4(partial(passed, h=h), y, 1.0)
         return (y - start) / delta
 
     def _change(self, phi: Float[Tensor, "n inputs"], periods: Tensor | None) -> Float[Tensor, "n nk"]:

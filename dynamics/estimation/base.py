@@ -57,6 +57,7 @@ class WindowEstimator(Estimator):
         self._model, self._windows = model, Windows(model.context)
         self._last: Belief | None = None
         self._fresh: Tensor | None = None
+        self._ever: Tensor | None = None
 
     def reset(self, mask: Bool[Tensor, "n"] | None = None) -> None:
         """See :class:`Estimator`."""
@@ -72,6 +73,10 @@ class WindowEstimator(Estimator):
         if seen is not None and self._last is not None and not self._model.needs_state:
             m = self._completed(m, seen, self._last)
         belief = Belief(m, self._model.init(self._windows.push(m)))
+        now = torch.ones_like(m.y, dtype=torch.bool) if m.seen is None else m.seen
+        if self._ever is not None and self._fresh is not None and self._last is not None:
+            now = now | (self._ever & ~self._fresh[:, None])
+        self._ever = now
         self._last, self._fresh = belief, torch.zeros_like(m.k, dtype=torch.bool)
         return belief
 
@@ -85,8 +90,8 @@ class WindowEstimator(Estimator):
         timed = not model.uniform_only and t is not None and before is not None
         lasting = {"dt": (t - before).to(m.y)} if timed else {}  # type: ignore[operator]
         y, _ = model.output(model.step(last.hidden, m.u_prev.to(m.y), **lasting))
-        assert self._fresh is not None  # noqa: S101 - narrows the type
-        known = ~self._fresh[:, None] & torch.isfinite(y)
+        assert self._fresh is not None and self._ever is not None  # noqa: S101 - narrows the type
+        known = self._ever & ~self._fresh[:, None] & torch.isfinite(y)
         filled = torch.where(seen | ~known, m.y, y)
         return replace(m, y=filled, seen=seen | known)
 

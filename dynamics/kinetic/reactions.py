@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -214,16 +213,22 @@ class ReactionDynamics(Learned):
     ) -> Float[Tensor, "n nk"]:
         """Outputs after u was held for ``dt``, by default one control period."""
         period, substeps = self.problem.period, self.settings.substeps
-        if dt is not None:
-            substeps *= math.ceil(float(dt.max()) / period - EVEN)
-        h = (period if dt is None else dt) / substeps
-        for _ in range(substeps):
-            a = self._slope(y, u)
-            b = self._slope(y + h / 2 * a, u)
-            c = self._slope(y + h / 2 * b, u)
-            d = self._slope(y + h * c, u)
-            y = torch.relu(y + h / 6 * (a + 2 * b + 2 * c + d))
+        if dt is None:
+            for _ in range(substeps):
+                y = self._substep(y, u, period / substeps)
+            return y
+        own = substeps * torch.ceil(dt / period - EVEN).clamp(min=1)
+        for i in range(int(own.max())):  # each row by steps of its own, whatever the others take
+            y = self._substep(y, u, torch.where(i < own, dt / own, 0.0))
         return y
+
+    def _substep(self, y: Float[Tensor, "n nk"], u: Float[Tensor, "n m"], h: Tensor | float) -> Float[Tensor, "n nk"]:
+        """A Runge-Kutta step of order 4."""
+        a = self._slope(y, u)
+        b = self._slope(y + h / 2 * a, u)
+        c = self._slope(y + h / 2 * b, u)
+        d = self._slope(y + h * c, u)
+        return torch.relu(y + h / 6 * (a + 2 * b + 2 * c + d))
 
     def init(self, window: Window) -> Hidden:
         """Hidden state: the newest kept outputs ``y`` and the ``exogenous`` ones.

@@ -269,7 +269,7 @@ class LinearDynamics(Learned):
     @property
     def noises(self) -> int:  # type: ignore[override]
         """As many as outputs, whose one-step errors have the covariance ``W_``; a linearised plant has none."""
-        return 0 if self.needs_state else len(self.kept_)
+        return 0 if self.needs_state or "kept_" not in self._buffers else len(self.kept_)
 
     @property
     def _newest(self) -> slice:

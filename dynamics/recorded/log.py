@@ -22,6 +22,8 @@ _FEWEST = 0.5
 """Share of the steps that must last the period; below it the times are no samples at one period."""
 MOST = 1000
 """Periods for each row of an episode, beyond which interpolation is taken for a mistake."""
+LONGEST = 100
+"""Periods of a gap that rows at their own times may leave within a transition."""
 _HORIZON = 200
 """Control steps of an episode, where recorded ones are longer."""
 
@@ -112,7 +114,13 @@ class Log(Settings):
         t = self._times(table)
         episodes = self._episodes(table)
         self._require_growing(t, episodes)
-        period = self.period or self._spacing(t, episodes)
+        spacing = self._spacing(t, episodes)
+        period = self.period or spacing
+        if self.irregular and not 0.1 <= period / spacing <= 10:
+            raise ValueError(
+                f"{self.file}: the period {period:g} is far from {spacing:g}, the median time between rows; "
+                "controllers act once a period: give one between a tenth and ten times the median"
+            )
         parts = [self._part(t[rows], y[rows], u[rows], period) for rows in episodes]
         parts = [part for part in parts if len(part[2]) > 0]
         recorded = [_trajectories(*part, period) for part in parts]
@@ -200,7 +208,7 @@ class Log(Settings):
             y, u = _resampled(t, y, u, period)
             even = np.ones(len(y) - 1, dtype=bool)
         elif self.irregular:
-            even = np.ones(len(y) - 1, dtype=bool)
+            even = steps <= LONGEST * period
         elif len(even) and even.mean() < _FEWEST:
             raise ValueError(
                 f"{self.file}: only {even.mean():.0%} of the times between rows are {period:g} {self.time_unit} "
@@ -216,7 +224,7 @@ class Log(Settings):
         empty = int(np.isnan(y).sum() + np.isnan(u).sum())
         notes = []
         if lost:
-            notes.append(f"{lost} of {whole} steps are gaps in time or touch a missing value; few models see them")
+            notes.append(f"{lost} of {whole} steps are gaps in time or touch a missing value; nothing is learnt of it")
         if empty:
             notes.append(f"{empty} of {y.size + u.size} recorded values are missing")
         if self.resample:

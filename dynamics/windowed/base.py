@@ -202,7 +202,7 @@ class Batches:
         self.u = ((data.u - model.u_mean_) / model.u_std_).float()
         self.z, self.valid, self.delta = data.z.float(), data.valid, model.delta_.float()
         self.seen = None if data.whole else data.seen[..., model.kept_].float()
-        self.periods = None if data.uniform else (data.dt / data.period).float()[..., None]
+        self.periods = None if data.uniform else torch.where(data.valid, data.dt / data.period, 1.0).float()[..., None]
         self._complete = data.complete
         self.length, self.ahead, self.members, self.batch = model.context, ahead, members, batch
         self.gen, self.dtype = gen, data.y.dtype
@@ -258,15 +258,15 @@ class Batches:
             step = None if periods is None else periods[:, :, j]
             after = window[:, :, -1] + self.delta * change(torch.cat([x, u[:, :, now]], dim=2), step)
             off = huber((after - y[:, :, now + 1]) / self.delta)
-            error = error + (alive * _mean(off, None if seen is None else seen[:, :, now + 1])).sum()
+            error = error + torch.where(alive > 0, _mean(off, None if seen is None else seen[:, :, now + 1]), 0.0).sum()
             window = torch.cat([window[:, :, 1:], after[:, :, None]], dim=2)
             if readout is not None:
                 measured, past = y[:, :, j + 1 : now + 2], u[:, :, j + 1 : now + 1]
                 x = torch.cat([measured.flatten(2), past.flatten(2)], dim=2)
                 if seen is not None:  # z is known where all outputs are
                     alive = alive * seen[:, :, j + 1 : now + 2].flatten(2).amin(dim=2)
-                error = error + (alive * readout(x, z[:, :, now + 1])).sum()
-        return error / judged.sum()
+                error = error + torch.where(alive > 0, readout(x, z[:, :, now + 1]), 0.0).sum()
+        return error / judged.sum().clamp(min=1)
 
     def _phi(self, rows: Tensor) -> Tensor:
         y, u = (cut(series, rows, 1 - self.length, self.length) for series in (self.y, self.u))

@@ -82,11 +82,16 @@ def train(
         gen: Source of the mini-batches.
         resumable: The training that this is a stage of.
         stage: Name of the stage.
+
+    Raises:
+        ValueError: If no validation loss was finite.
     """
     tensors = [t.requires_grad_() for part in weights for t in part.values()]
     adam = torch.optim.Adam(tensors, lr=rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=steps, eta_min=rate / 50)
-    best: dict[str, Any] = {"loss": validate(), "stale": 0, "weights": [t.detach().clone() for t in tensors]}
+    first = validate()
+    loss_at_start = first if math.isfinite(first) else math.inf
+    best: dict[str, Any] = {"loss": loss_at_start, "stale": 0, "weights": [t.detach().clone() for t in tensors]}
 
     def descend(i: int) -> bool:
         adam.zero_grad()
@@ -104,6 +109,11 @@ def train(
         return bool(best["stale"] >= patience)
 
     resumable.run(stage, Descent(tensors, adam, schedule, gen, notes=best), steps, descend)
+    if not math.isfinite(best["loss"]):
+        raise ValueError(
+            "no loss on what was held back was finite: predictions run away, or too few outputs were seen to judge "
+            "any; lower rate or rollout, or give more data"
+        )
     with torch.no_grad():
         for t, good in zip(tensors, best["weights"], strict=True):
             t.copy_(good).requires_grad_(False)

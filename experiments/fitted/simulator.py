@@ -235,4 +235,6 @@ def _surprises(model: Dynamics, data: Trajectories) -> Float[Tensor, "k ny"]:
         model.init(window_at(data, rows, model.context)), cut(data.u, rows, 0, 1), lasting(data, rows, 1)
     )
     error = cut(data.y, rows, 1, 1)[:, 0] - foretold[:, 0]
+    if (dt := lasting(data, rows, 1)) is not None:  # errors of independent disturbances grow with the root of time
+        error = error * (data.period / dt).sqrt()
     return error - error.mean(dim=0)

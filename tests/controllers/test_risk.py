@@ -89,3 +89,5 @@ def test_planners_avoid_a_gamble_only_where_the_worst_counts(make: type) -> None
 def test_tails_out_of_range_are_refused(make: type) -> None:
     with pytest.raises(ValueError, match=r"tail must lie in \(0, 1\], got 0"):
         make(risk="cvar", tail=0.0)
+    with pytest.raises(ValueError, match=r"risk='worst' compares draws of a model's noise; give it particles"):
+        make(risk="worst", horizon=2).bind(problem(), noisy())

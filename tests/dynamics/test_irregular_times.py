@@ -79,7 +79,9 @@ def test_irregular_entries_are_the_plants_own_under_held_actions(irregular: int)
         after = data.y[episode, j + 1] - 3.0
         torch.testing.assert_close(torch.stack([x["q"][0], x["v"][0]]), after[1:], rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(after[0], data.t[episode, j + 1], rtol=1e-6, atol=1e-6)  # the plant's own clock
-    assert data.steps == int(periods[data.valid].sum()) <= 60 * len(data)
+    assert data.steps == int(periods[data.valid].sum()) == 60 * len(data)  # every plant step is counted
+    late = Sensing(irregular=irregular).recorded(noise.keys(0, 2000), 60)
+    assert bool(late[:, [0, 60]].all()) and abs(float(late[:, 20:40].double().mean()) - 2 / (irregular + 1)) < 0.03
 
 
 def test_what_is_missing_repeats_what_was_seen_and_what_is_late_is_old() -> None:
@@ -91,6 +93,7 @@ def test_what_is_missing_repeats_what_was_seen_and_what_is_late_is_old() -> None
     assert torch.equal(data.complete, data.seen[:, :-1].all(-1) & data.seen[:, 1:].all(-1))
     late = recorded(Sensing(delay=3))
     assert torch.equal(late.y[:, 3:], whole.y[:, :-3]) and torch.equal(late.z, whole.z)
+    assert late.seen.all(dim=-1)[0].tolist() == [True, False, False, *[True] * 58]
     wrong = recorded(Sensing(jitter=0.2))
     error = (wrong.t - whole.t) / whole.period
     assert 0.15 < float(error.abs().max()) <= 0.2 and not wrong.uniform and wrong.steps == whole.steps
@@ -205,3 +208,35 @@ def test_particles_of_a_linear_model_spread_as_its_covariance_says() -> None:
             torch.testing.assert_close(torch.cov(row.T), P, rtol=0.05, atol=0.03 * float(P.diag().max()))
     again = model.predict({name: part[1:] for name, part in h.items()}, U[1:], particles=8)  # type: ignore[union-attr]
     torch.testing.assert_close(again.y[0], model.predict(h, U, particles=8).y[1])
+
+
+@pytest.mark.parametrize("particles", [2, 3, 8])
+def test_few_particles_pull_nowhere(particles: int) -> None:
+    model = LinearDynamics(context=1, choose=False).bind(Oscillator().problem).fit(recorded(Sensing(), 8))
+    w = model._drawn(particles, 3, torch.zeros(1, dtype=torch.float64))
+    torch.testing.assert_close(w.mean(dim=0), torch.zeros(2, dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(w.std(dim=0, correction=0), torch.ones(2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_a_row_does_not_depend_on_how_long_the_others_take(name: str) -> None:
+    data = recorded(Sensing(irregular=4))
+    model = FITTED[name]().bind(Oscillator().problem).fit(data)
+    m = Measurement(torch.zeros(12, dtype=torch.int64), data.y[:, 0], data.z[:, :1], data.u[:, 0])
+    h, u = model.init(Window(data.y[:, :1], data.u[:, :0], m)), data.u[:, 0]
+    dt = torch.linspace(0.05, 0.63, 12, dtype=torch.float64)
+    together, _ = model.output(model.step(h, u, dt))
+    for i in (0, 5, 11):
+        one = {key: part[i : i + 1] for key, part in h.items()}  # type: ignore[union-attr]
+        alone, _ = model.output(model.step(one, u[i : i + 1], dt[i : i + 1]))
+        torch.testing.assert_close(alone[0], together[i], rtol=1e-6, atol=1e-6)
+
+
+def test_what_nobody_could_judge_is_no_fit() -> None:
+    """One output is seen only where an episode begins: no prediction ahead meets anything that was measured."""
+    data = recorded(Sensing(), 12)
+    seen = torch.zeros_like(data.seen)
+    seen[:, :2] = True
+    model = NeuralODE(NeuralODESettings(context=1, hidden=(4,), steps=20, batch=8, rollout=2, substeps=1))
+    fitted = model.bind(Oscillator().problem).fit(replace(data, seen=seen))
+    assert all(bool(torch.isfinite(value).all()) for value in fitted.state_dict().values())

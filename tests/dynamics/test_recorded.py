@@ -117,7 +117,7 @@ def test_gaps_and_missing_values_make_no_transition(tmp_path: Path) -> None:
     assert found.data.complete[0].tolist() == [True, False, False, False, True, False]
     assert torch.isfinite(found.data.y).all() and torch.isfinite(found.data.u).all()
     assert found.notes == (
-        "4 of 6 steps are gaps in time or touch a missing value; few models see them",
+        "4 of 6 steps are gaps in time or touch a missing value; nothing is learnt of it",
         "2 of 14 recorded values are missing",
     )
 
@@ -263,8 +263,12 @@ def test_rows_may_stay_at_their_own_times(tmp_path: Path) -> None:
     found = log(table(tmp_path, text), irregular=True, period=5.0).read()
     data = found.data
     assert data.t.tolist() == [[0, 4, 14, 15], [0, 30, 35, 40]] and data.valid.tolist()[0] == [True, True, True]
-    assert data.seen[0, :, 0].tolist() == [True, True, False, True] and data.steps == 3 + 6
+    assert data.seen[0, :, 0].tolist() == [True, True, False, True] and data.steps == 4 + 6
     assert data.complete.tolist() == [[True, False, False], [True, False, False]]
+    with pytest.raises(ValueError, match="the period 100 is far from 7, the median time between rows"):
+        log(tmp_path / "log.csv", irregular=True, period=100.0).read()
+    gap = log(table(tmp_path, text.replace("15,4.0", "1500,4.0"), "gap.csv"), irregular=True, period=5.0).read().data
+    assert gap.valid.tolist()[0] == [True, True, False]
     with pytest.raises(ValueError, match="resample makes times regular and irregular keeps them"):
         log(tmp_path / "log.csv", irregular=True, resample=True)
     with pytest.raises(ValueError, match="resample and irregular need the times"):
