@@ -117,17 +117,18 @@ def test_deployed_policies_see_what_they_were_trained_on(scheme: Scheme) -> None
     np.testing.assert_allclose(seen[0], env.normalize_obs(raw), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("lean", [0.0, 2.0])
 @pytest.mark.parametrize("plant", ["steersman/TwoAreaBrake-v2", "steersman/CarT-v1"])
-def test_discrete_policies_begin_near_the_neutral_action(plant: str) -> None:
+def test_discrete_policies_may_begin_near_the_neutral_action(plant: str, lean: float) -> None:
     simulator = make_simulator(plant, 64)
-    controller = PPO(plant_steps=640).bind(simulator.problem)
+    controller = PPO(plant_steps=640, lean=lean).bind(simulator.problem)
     env = Normalize(make_sb3(make_plant(plant), 2), "standard", 0.99)
     algorithm = controller._algorithm(env, 0)
     obs = np.random.default_rng(0).standard_normal((256, simulator.problem.ny))
     drawn = torch.as_tensor(algorithm.policy.predict(obs, deterministic=False)[0])
     neutral = simulator.actions.encode(simulator.actions.neutral(1, torch.zeros(1).double()))
     share = (drawn.reshape(256, -1) == neutral.reshape(1, -1)).double().mean(dim=0)
-    expected = [np.exp(2) / (np.exp(2) + level - 1) for level in simulator.actions.levels]
+    expected = [np.exp(lean) / (np.exp(lean) + level - 1) for level in simulator.actions.levels]
     assert share.tolist() == pytest.approx(expected, abs=0.1)
 
 
