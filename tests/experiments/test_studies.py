@@ -144,7 +144,10 @@ def test_committed_pages_follow_from_their_rows(name: str) -> None:
 def test_a_cheap_cell_comes_out_as_published(name: str) -> None:
     found = framed(name)
     cell = found.cheap()
-    rows = [asdict(row) for row in cell.run(lambda fraction, text: None)]
+    try:
+        rows = [asdict(row) for row in cell.run(lambda fraction, text: None)]
+    except ModuleNotFoundError as error:  # an extra
+        pytest.skip(str(error))
     known = [asdict(row) for row in published(found)[cell.name].rows]
     assert len(rows) == len(known)
     for (path, value), (place, wanted) in zip(_leaves(rows), _leaves(known), strict=True):

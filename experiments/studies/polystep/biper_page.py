@@ -180,4 +180,4 @@ def _error_panel(axes: Axes, rows: Rows, network: str) -> None:
     axes.grid(True)
 
 
-STUDY = Study("biper", about, trainings, lambda: trainings()[0], claims, tables, figure, tolerance=0.02)
+STUDY = Study("biper", about, trainings, lambda: trainings()[0], claims, tables, figure, tolerance=1e-5)

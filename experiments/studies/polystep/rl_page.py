@@ -296,5 +296,5 @@ def _curve(axes: Axes, part: Sequence[Row], tint: str, task: Task) -> None:
 
 STUDY = Study(
     "polystep-rl", about, cells, lambda: next(c for c in cells() if c.name == CHEAP), claims, tables, figure,
-    tolerance=1e-6,
+    tolerance=1e-3,
 )  # fmt: skip

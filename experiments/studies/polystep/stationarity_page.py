@@ -182,4 +182,4 @@ def _rate(axes: Axes, rows: Rows, measure: tuple[str, str]) -> None:
     axes.loglog(times, falling, color="0.2", ls="--", lw=1, label=name)
 
 
-STUDY = Study("polystep-stationarity", about, solves, lambda: solves()[0], claims, tables, figure, tolerance=1e-3)
+STUDY = Study("polystep-stationarity", about, solves, lambda: solves()[0], claims, tables, figure)

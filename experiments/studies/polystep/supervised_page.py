@@ -323,7 +323,12 @@ def further() -> list[Training]:
     return [cell for preset in LONGER for cell in trainings(preset, settled)]
 
 
+def _cheap() -> Training:
+    return next(c for c in trainings(DIGITS, {}) if (c.task, c.method) == ("staircase", ADAM))
+
+
+# One image more or less of the 300 that validate.
 STUDY = Study(
     "polystep-supervised", about, lambda: [*trainings(DIGITS, {}), *(Growing(m.name) for m in trees.METHODS)],
-    lambda: Growing("frame_step, cold"), claims, tables, figure, notes, further, tolerance=0.1,
+    _cheap, claims, tables, figure, notes, further, tolerance=0.005,
 )  # fmt: skip
