@@ -115,7 +115,7 @@ def collect(
     sensing: Sensing = SEES_ALL,
     progress: Callable[[float, str], None] = lambda fraction, text: None,
 ) -> Trajectories:
-    """Run episodes and record them; the plant steps spent are ``result.steps``, those after a last entry aside.
+    """Run episodes and record them; the plant steps spent are ``result.steps``.
 
     The simulator runs in rounds of ``simulator.n`` rows; the last round is kept whole, so there may be up to
     ``simulator.n - 1`` episodes more than asked for. A row that ends early repeats its last outputs, marked not

@@ -106,7 +106,8 @@ class Holding:
 def _kept(data: Trajectories, kept: Bool[Tensor, "N T1"]) -> Trajectories:
     """The entries that were kept; a transition happened where all did that it is made of."""
     entry = torch.arange(kept.shape[1], device=kept.device)
-    kept = (kept & (entry <= data.valid.sum(dim=1, keepdim=True))) | (entry == data.valid.sum(dim=1, keepdim=True))
+    end = data.valid.sum(dim=1, keepdim=True)
+    kept = (kept & (entry < end)) | (entry == end)
     count = kept.sum(dim=1)
     at = (~kept).to(torch.uint8).argsort(dim=1, stable=True)[:, : max(2, int(count.max()))]
     passed = torch.cat([torch.zeros_like(at[:, :1]), data.valid.cumsum(dim=1)], dim=1).gather(1, at)

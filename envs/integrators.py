@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cmath
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor
 from steersman.envs.tree import State, tree_map
 
 _State = TypeVar("_State", bound=State)
+_SLACK = 1e-6
+"""Share of a time by which rounding may make it longer without a further step."""
 
 
 def rk4(f: Callable[[_State], _State], x: _State, h: float) -> _State:
@@ -128,3 +130,16 @@ class ETDRK4:
             n3 = nonlinear(torch.addcmul(half * a, q, torch.sub(2 * n2, n0)))
             v = torch.addcmul(torch.addcmul(torch.addcmul(whole * v, f1, n0), f2, n1 + n2), f3, n3)
         return v
+
+
+def row_steps(dt: Float[Tensor, "*b 1"], most: float, substeps: int) -> Iterator[Float[Tensor, "*b 1"]]:
+    """Steps by which each row covers its own ``dt``, whatever the others take; 0 once it is there.
+
+    Args:
+        dt: Times to cover.
+        most: Time that ``substeps`` steps cover at most.
+        substeps: Steps for that time.
+    """
+    own = substeps * torch.ceil(dt / most - _SLACK).clamp(min=1)
+    for i in range(int(own.max())):
+        yield torch.where(i < own, dt / own, 0.0)

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from steersman.dynamics.linear.regression import NORMAL
+
 Array = NDArray[Any]
 Scheme = Literal["standard", "robust", "off"]
 """How observations and rewards are normalised; see the module."""
@@ -28,8 +30,6 @@ LINEAR = 3.0
 """Scales up to which values stay in proportion; beyond, they count by their logarithm."""
 CLIP = 10.0
 """Normalised observations and rewards end there; robust ones at 31 scales."""
-_NORMAL = 1.349
-"""Interquartile range of the normal distribution, in standard deviations."""
 
 
 def compress(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -84,7 +84,7 @@ class Quartiles(Recent):
         low, middle, high = np.quantile(rows, (0.25, 0.5, 0.75), axis=0)
         apart = high > low
         self.mean = np.where(apart, middle, rows.mean(axis=0))
-        self.var = np.where(apart, ((high - low) / _NORMAL) ** 2, rows.var(axis=0))
+        self.var = np.where(apart, ((high - low) / NORMAL) ** 2, rows.var(axis=0))
 
 
 class Normalize(VecNormalize):

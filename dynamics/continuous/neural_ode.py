@@ -11,11 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steersman.dynamics.base import Trajectories
-from steersman.dynamics.data import EVEN
 from steersman.dynamics.windowed.base import Batches, Windowed
 from steersman.dynamics.windowed.ensemble import Weights, answers, forward, new_ensemble, train
 from steersman.dynamics.windowed.settings import WindowSettings
-from steersman.envs.integrators import rk4
+from steersman.envs.integrators import rk4, row_steps
 from steersman.envs.settings import Count
 
 
@@ -106,10 +105,8 @@ class NeuralODE(Windowed):
         if periods is None:
             for _ in range(substeps):
                 y = rk4(slope, y, 1 / substeps)
-        else:  # each row by steps of its own, whatever the others take
-            own = substeps * torch.ceil(periods - EVEN).clamp(min=1)
-            for i in range(int(own.max())):
-                h = torch.where(i < own, periods / own, 0.0)
+        else:
+            for h in row_steps(periods, 1.0, substeps):
                 y = rk4(partial(passed, h=h), y, 1.0)
         return (y - start) / delta
 

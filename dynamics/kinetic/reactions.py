@@ -12,10 +12,10 @@ from scipy.optimize import nnls
 from torch import Tensor
 
 from steersman.dynamics.base import Hidden, Trajectories, Window
-from steersman.dynamics.data import EVEN
 from steersman.dynamics.learned import Learned
 from steersman.dynamics.linear.regression import affine_fit
 from steersman.dynamics.windowed.windows import cut, starts
+from steersman.envs.integrators import row_steps
 from steersman.envs.settings import Count, Positive, Settings, Whole
 from steersman.optimizers.resumable import Descent
 
@@ -217,9 +217,8 @@ class ReactionDynamics(Learned):
             for _ in range(substeps):
                 y = self._substep(y, u, period / substeps)
             return y
-        own = substeps * torch.ceil(dt / period - EVEN).clamp(min=1)
-        for i in range(int(own.max())):  # each row by steps of its own, whatever the others take
-            y = self._substep(y, u, torch.where(i < own, dt / own, 0.0))
+        for h in row_steps(dt, period, substeps):
+            y = self._substep(y, u, h)
         return y
 
     def _substep(self, y: Float[Tensor, "n nk"], u: Float[Tensor, "n m"], h: Tensor | float) -> Float[Tensor, "n nk"]:

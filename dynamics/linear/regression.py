@@ -10,7 +10,7 @@ COLLINEAR = 1e-9
 """Directions of the regressors with singular values below this share of the largest are held to be rounding."""
 
 
-_NORMAL = 1.349
+NORMAL = 1.349
 """Interquartile range of the normal distribution, in standard deviations."""
 
 
@@ -29,7 +29,7 @@ def quartiles(x: Float[Tensor, "*k d"]) -> tuple[Float[Tensor, "d"], Float[Tenso
     flat = x.reshape(-1, x.shape[-1])
     ranked = flat.sort(dim=0).values
     low, middle, high = (ranked[len(flat) * quarter // 4] for quarter in (1, 2, 3))
-    wide = (high - low) / _NORMAL
+    wide = (high - low) / NORMAL
     return middle, torch.where(wide > 1e-12 * (1 + middle.abs()), wide, spread(flat)[1])
 
 

@@ -231,10 +231,9 @@ def _surprises(model: Dynamics, data: Trajectories) -> Float[Tensor, "k ny"]:
     """Errors of predictions of one step on the recording, less their mean."""
     rows = starts(data.complete, model.context, 1)
     rows = rows[torch.linspace(0, len(rows) - 1, min(_MOST, len(rows))).long()]
-    foretold, _ = model.rollout(
-        model.init(window_at(data, rows, model.context)), cut(data.u, rows, 0, 1), lasting(data, rows, 1)
-    )
+    dt = lasting(data, rows, 1)
+    foretold, _ = model.rollout(model.init(window_at(data, rows, model.context)), cut(data.u, rows, 0, 1), dt)
     error = cut(data.y, rows, 1, 1)[:, 0] - foretold[:, 0]
-    if (dt := lasting(data, rows, 1)) is not None:  # errors of independent disturbances grow with the root of time
+    if dt is not None:  # errors of independent disturbances grow with the root of time
         error = error * (data.period / dt).sqrt()
     return error - error.mean(dim=0)
